@@ -1,0 +1,120 @@
+//! Names of stored objects. A name carries no location, so any location may
+//! hold any index; counters are inverted, so a listing starts with the newest.
+
+use crate::ids::{Hash, LineageId, PackId, StreamId, WriterId};
+
+/// Folder of all shards.
+pub const SHARDS: &str = "shards";
+/// Folder of manifests.
+pub const MANIFESTS: &str = "manifests";
+/// Folder of vault records.
+pub const VAULT: &str = "vault";
+/// Folder of layout records.
+pub const LAYOUT: &str = "layout";
+/// Folder of certificates.
+pub const CERTIFICATES: &str = "certificates";
+/// Folder of tombstones.
+pub const TOMBSTONES: &str = "tombstones";
+/// Folder of revocations and fences.
+pub const REVOCATIONS: &str = "revocations";
+/// Folder of notes.
+pub const NOTES: &str = "notes";
+/// Folder of journal objects.
+pub const JOURNAL: &str = "journal";
+
+/// A shard: `shards/WRITER/PP/PACK.II`.
+pub fn shard(writer: WriterId, pack: PackId, index: u8) -> String {
+    let pack = pack.to_string();
+    format!("{SHARDS}/{writer}/{}/{pack}.{index:02}", &pack[..2])
+}
+
+/// Folder of a writer's shards.
+pub fn shards_of(writer: WriterId) -> String {
+    format!("{SHARDS}/{writer}")
+}
+
+/// Reads the name of a shard; `None` if it is not one.
+pub fn parse_shard(name: &str) -> Option<(WriterId, PackId, u8)> {
+    let mut parts = name.split('/');
+    let (folder, writer, prefix, last) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (pack, index) = last.split_once('.')?;
+    if folder != SHARDS || parts.next().is_some() || !pack.starts_with(prefix) || index.len() != 2 {
+        return None;
+    }
+    let index = index.parse().ok()?;
+    let found = (WriterId::from_hex(writer)?, PackId::from_hex(pack)?, index);
+    (shard(found.0, found.1, index) == name).then_some(found)
+}
+
+/// Folder of a writer's manifests.
+pub fn manifests_of(writer: WriterId) -> String {
+    format!("{MANIFESTS}/{writer}")
+}
+
+/// A manifest: `manifests/WRITER/~EPOCH-~SEQUENCE`.
+pub fn manifest(writer: WriterId, epoch: u64, sequence: u64) -> String {
+    format!("{MANIFESTS}/{writer}/{:016x}-{:016x}", !epoch, !sequence)
+}
+
+/// Reads the name of a manifest.
+pub fn parse_manifest(name: &str) -> Option<(WriterId, u64, u64)> {
+    let rest = name.strip_prefix(MANIFESTS)?.strip_prefix('/')?;
+    let (writer, counters) = rest.split_once('/')?;
+    let (epoch, sequence) = counters.split_once('-')?;
+    let found = (WriterId::from_hex(writer)?, !parse_counter(epoch)?, !parse_counter(sequence)?);
+    (manifest(found.0, found.1, found.2) == name).then_some(found)
+}
+
+fn parse_counter(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok())?
+}
+
+/// A vault record: `vault/~EPOCH`.
+pub fn vault(epoch: u64) -> String {
+    format!("{VAULT}/{:016x}", !epoch)
+}
+
+/// A layout record: `layout/~EPOCH`.
+pub fn layout(epoch: u64) -> String {
+    format!("{LAYOUT}/{:016x}", !epoch)
+}
+
+/// A certificate, by the hash of its envelope.
+pub fn certificate(hash: Hash) -> String {
+    format!("{CERTIFICATES}/{hash}")
+}
+
+/// A tombstone: `tombstones/JANITOR/~SEQUENCE`.
+pub fn tombstone(janitor: WriterId, sequence: u64) -> String {
+    format!("{TOMBSTONES}/{janitor}/{:016x}", !sequence)
+}
+
+/// A revocation or fence, by the hash of its envelope.
+pub fn revocation(hash: Hash) -> String {
+    format!("{REVOCATIONS}/{hash}")
+}
+
+/// A note, by the hash of its envelope.
+pub fn note(hash: Hash) -> String {
+    format!("{NOTES}/{hash}")
+}
+
+/// A journal object: `journal/STREAM/LINEAGE/~ORDINAL`.
+pub fn journal(stream: StreamId, lineage: LineageId, ordinal: u64) -> String {
+    format!("{JOURNAL}/{stream}/{lineage}/{:016x}", !ordinal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_and_newest_sorts_first() {
+        let (writer, pack) = (WriterId([3; 16]), PackId([0xab; 16]));
+        assert_eq!(parse_shard(&shard(writer, pack, 8)), Some((writer, pack, 8)));
+        assert_eq!(parse_shard(&shard(writer, pack, 8).replace("/ab/", "/ac/")), None);
+        assert_eq!(parse_manifest(&manifest(writer, 2, 9)), Some((writer, 2, 9)));
+        assert!(manifest(writer, 2, 10) < manifest(writer, 2, 9));
+        assert!(manifest(writer, 3, 1) < manifest(writer, 2, 9));
+    }
+}
