@@ -5,11 +5,11 @@
 //! exactly, and nothing outside tells where a chunk ends. See FORMAT.md, "Pack
 //! body".
 
+use crate::FormatError;
 use crate::bytes::{Put, Reader};
 use crate::cbor::numbered;
 use crate::ids::{ChunkId, PackId};
 use crate::suite::TAG_BYTES;
-use crate::FormatError;
 
 /// Bytes of one entry of the table of contents.
 pub const TOC_ENTRY_BYTES: usize = 44;
@@ -209,11 +209,8 @@ pub fn decode_index(bytes: &[u8]) -> Result<Vec<IndexEntry>, FormatError> {
     check_count(what, count, bytes.len(), INDEX_ENTRY_BYTES)?;
     let mut entries = Vec::with_capacity(count as usize);
     for _ in 0..count {
-        let entry = IndexEntry {
-            id: ChunkId(r.array()?),
-            plain_bytes: r.u32()?,
-            kind: ChunkKind::from_number(r.u8()?)?,
-        };
+        let entry =
+            IndexEntry { id: ChunkId(r.array()?), plain_bytes: r.u32()?, kind: ChunkKind::from_number(r.u8()?)? };
         r.reserved(3)?;
         entries.push(entry);
     }
@@ -273,7 +270,9 @@ impl Locator {
         r.reserved(12)?;
         r.end()?;
         let end = found.offset.checked_add(found.bytes);
-        if end.is_none_or(|end| end > (body_bytes - LOCATORS_BYTES) as u64) || found.bytes < TAG_BYTES as u64 {
+        if end.is_none_or(|end| end > body_bytes.saturating_sub(LOCATORS_BYTES) as u64)
+            || found.bytes < TAG_BYTES as u64
+        {
             return Err(FormatError::Range { what, field: "bytes", value: found.bytes });
         }
         Ok(found)

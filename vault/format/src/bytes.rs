@@ -46,8 +46,8 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    pub(crate) fn magic(&mut self, magic: &[u8; 8]) -> Result<(), FormatError> {
-        if self.array::<8>()? == *magic { Ok(()) } else { Err(FormatError::Magic { what: self.what }) }
+    pub(crate) fn magic(&mut self, magic: [u8; 8]) -> Result<(), FormatError> {
+        if self.array::<8>()? == magic { Ok(()) } else { Err(FormatError::Magic { what: self.what }) }
     }
 
     pub(crate) fn reserved(&mut self, count: usize) -> Result<(), FormatError> {

@@ -34,8 +34,9 @@ macro_rules! record {
         }
 
         impl $name {
-            /// Positions and names of the fields, in order.
-            pub const FIELDS: &'static [(u8, &'static str)] = &[$( ($n, stringify!($field)) ),*];
+            /// Positions, names and Rust types of the fields, in order.
+            pub const FIELDS: &'static [(u8, &'static str, &'static str)] =
+                &[$( ($n, stringify!($field), stringify!($ty)) ),*];
         }
     };
 }

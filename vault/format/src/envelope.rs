@@ -5,12 +5,12 @@
 //! body signed as one kind never verifies as another. An envelope is immutable;
 //! its hash over all bytes is how other records name it.
 
+use crate::FormatError;
 use crate::bytes::{Put, Reader};
 use crate::cbor::numbered;
 use crate::ids::{Hash, VaultId};
 use crate::shard::Signatures;
 use crate::suite::{FORMAT_VERSION, SIGNATURES_BYTES, Suite, check_flags};
-use crate::FormatError;
 
 /// First bytes of an envelope.
 pub const ENVELOPE_MAGIC: [u8; 8] = *b"HFRECRD1";
@@ -119,7 +119,7 @@ impl Envelope {
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let what = "record";
         let mut r = Reader::new(what, bytes);
-        r.magic(&ENVELOPE_MAGIC)?;
+        r.magic(ENVELOPE_MAGIC)?;
         let version = r.u16()?;
         if version != FORMAT_VERSION {
             return Err(FormatError::Version { what, version });

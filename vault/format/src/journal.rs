@@ -4,12 +4,12 @@
 //! ordinals are dense within a lineage and each names the hash of the one
 //! before. The ranges of the stream it covers stand in the sealed body.
 
+use crate::FormatError;
 use crate::bytes::{Put, Reader};
 use crate::cbor::{numbered, record};
 use crate::ids::{Blob, Hash, LineageId, RecipientId, StreamId, VaultId, WriterId};
 use crate::shard::{HEADER_BYTES, KEY_SLOT_BYTES, KeySlot, Signatures};
 use crate::suite::{FORMAT_VERSION, RECIPIENTS_MAX, SIGNATURES_BYTES, Suite, TAG_BYTES, check_flags};
-use crate::FormatError;
 
 /// First bytes of a journal object.
 pub const JOURNAL_MAGIC: [u8; 8] = *b"HFJRNAL1";
@@ -138,7 +138,7 @@ impl JournalHeader {
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let what = "journal object";
         let mut r = Reader::new(what, bytes);
-        r.magic(&JOURNAL_MAGIC)?;
+        r.magic(JOURNAL_MAGIC)?;
         let version = r.u16()?;
         if version != FORMAT_VERSION {
             return Err(FormatError::Version { what, version });
@@ -151,6 +151,9 @@ impl JournalHeader {
         let stream = StreamId(r.array()?);
         let lineage = LineageId(r.array()?);
         let ordinal = r.u64()?;
+        if ordinal == 0 {
+            return Err(FormatError::Range { what, field: "ordinal", value: ordinal });
+        }
         let previous = Hash(r.array()?);
         let class = JournalClass::from_number(r.u8()?)?;
         let count = usize::from(r.u8()?);
@@ -158,8 +161,7 @@ impl JournalHeader {
             return Err(FormatError::Range { what, field: "recipients", value: count as u64 });
         }
         r.reserved(6)?;
-        let recipients =
-            (0..count).map(|_| Ok(RecipientId(r.array()?))).collect::<Result<Vec<_>, FormatError>>()?;
+        let recipients = (0..count).map(|_| Ok(RecipientId(r.array()?))).collect::<Result<Vec<_>, FormatError>>()?;
         r.reserved(JOURNAL_H0_BYTES - 128 - count * RecipientId::BYTES)?;
         let mut slots = Vec::with_capacity(count);
         for _ in 0..count {
@@ -172,8 +174,21 @@ impl JournalHeader {
         r.reserved(HEADER_BYTES - JOURNAL_SIGNED_BYTES - SIGNATURES_BYTES)?;
         r.end()?;
         Ok(Self {
-            suite, flags, vault, writer, stream, lineage, ordinal, previous, class, recipients, slots, commitment,
-            certificate, body, signatures,
+            suite,
+            flags,
+            vault,
+            writer,
+            stream,
+            lineage,
+            ordinal,
+            previous,
+            class,
+            recipients,
+            slots,
+            commitment,
+            certificate,
+            body,
+            signatures,
         })
     }
 }

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod journal;
 pub mod layout;
 pub mod manifest;
+pub mod marker;
 pub mod names;
 pub mod point;
 pub mod sealed;
@@ -55,6 +56,9 @@ pub mod labels {
     pub const STREAM_ID: &str = "holdfast stream id 1";
     /// Fingerprint of a pair of verifying keys.
     pub const FINGERPRINT: &str = "holdfast key fingerprint 1";
+    /// Id of a location: the vault id, then its name in the configuration; the
+    /// first 16 bytes.
+    pub const LOCATION: &str = "holdfast location id 1";
     /// Id of a KEM public key.
     pub const RECIPIENT: &str = "holdfast recipient id 1";
 }

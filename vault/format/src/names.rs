@@ -22,6 +22,9 @@ pub const NOTES: &str = "notes";
 /// Folder of journal objects.
 pub const JOURNAL: &str = "journal";
 
+/// The location marker.
+pub const MARKER: &str = "location";
+
 /// A shard: `shards/WRITER/PP/PACK.II`.
 pub fn shard(writer: WriterId, pack: PackId, index: u8) -> String {
     let pack = pack.to_string();

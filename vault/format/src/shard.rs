@@ -5,13 +5,13 @@
 //! and H1 and nothing else; every reserved byte is zero; the object's length
 //! follows from H0 alone. See FORMAT.md, "Shard object".
 
+use crate::FormatError;
 use crate::bytes::{Put, Reader};
 use crate::ids::{Hash, PackId, RecipientId, VaultId, WriterId};
 use crate::suite::{
     Class, Coding, ED25519_BYTES, FORMAT_VERSION, LEAF_BYTES, ML_DSA_BYTES, RECIPIENTS_MAX, SHARDS_MAX,
     SIGNATURES_BYTES, Suite, check_flags,
 };
-use crate::FormatError;
 
 /// First bytes of a shard object.
 pub const SHARD_MAGIC: [u8; 8] = *b"HFSHARD1";
@@ -81,12 +81,7 @@ impl H0 {
         out.put(&self.epoch.to_le_bytes());
         out.put(&self.sequence.to_le_bytes());
         out.put(&self.pack.0);
-        out.put(&[
-            self.coding.data_shards(),
-            self.coding.total_shards(),
-            self.coding.matrix() as u8,
-            self.class as u8,
-        ]);
+        out.put(&[self.coding.data_shards(), self.coding.total_shards(), self.coding.matrix() as u8, self.class as u8]);
         out.put(&(LEAF_BYTES as u32).to_le_bytes());
         out.put(&(self.class.leaves() as u32).to_le_bytes());
         out.put(&[self.recipients.len() as u8, 0, 0, 0]);
@@ -101,7 +96,7 @@ impl H0 {
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let what = "shard header";
         let mut r = Reader::new(what, bytes);
-        r.magic(&SHARD_MAGIC)?;
+        r.magic(SHARD_MAGIC)?;
         let version = r.u16()?;
         if version != FORMAT_VERSION {
             return Err(FormatError::Version { what, version });
@@ -124,8 +119,7 @@ impl H0 {
             return Err(FormatError::Range { what, field: "recipients", value: count.into() });
         }
         r.reserved(3)?;
-        let recipients =
-            (0..count).map(|_| Ok(RecipientId(r.array()?))).collect::<Result<Vec<_>, FormatError>>()?;
+        let recipients = (0..count).map(|_| Ok(RecipientId(r.array()?))).collect::<Result<Vec<_>, FormatError>>()?;
         r.reserved(H0_BYTES - 96 - usize::from(count) * RecipientId::BYTES)?;
         r.end()?;
         Ok(Self { suite, flags, vault, writer, epoch, sequence, pack, coding, class, recipients })
@@ -344,7 +338,7 @@ impl Trailer {
     pub fn decode(bytes: &[u8], hash: impl Fn(&[u8]) -> Hash) -> Result<Self, FormatError> {
         let what = "shard trailer";
         let mut r = Reader::new(what, bytes);
-        r.magic(&TRAILER_MAGIC)?;
+        r.magic(TRAILER_MAGIC)?;
         let object_bytes = r.u64()?;
         let header_hash = Hash(r.array()?);
         let index = r.u8()?;

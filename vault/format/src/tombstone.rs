@@ -1,7 +1,7 @@
 //! Tombstones and notes: signed marks that are kept for ever.
 
 use crate::cbor::{numbered, record};
-use crate::ids::{Blob, Hash, PackId, StreamId, LineageId, WriterId};
+use crate::ids::{Blob, Hash, LineageId, PackId, StreamId, WriterId};
 
 numbered! {
     /// What a tombstone does with what it names.

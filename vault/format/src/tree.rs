@@ -5,9 +5,9 @@
 //! size is cut, shared and checked like a file. Entries are sorted by name,
 //! which makes equal trees equal bytes.
 
+use crate::FormatError;
 use crate::cbor::{numbered, record};
 use crate::ids::{Blob, ChunkId};
-use crate::FormatError;
 
 /// Most chunks listed in one content or list chunk.
 pub const FANOUT: usize = 4096;

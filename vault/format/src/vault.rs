@@ -1,11 +1,11 @@
 //! The vault record: what the root says. Highest epoch wins; each names the
 //! hash of the one before; agents pin the root's fingerprint.
 
+use crate::FormatError;
 use crate::cbor::{numbered, record};
 use crate::ids::{Blob, Hash, RecipientId};
 use crate::sealed::SealedBlob;
 use crate::suite::{Class, Coding, Suite};
-use crate::FormatError;
 
 record! {
     /// Body of a record of kind `Vault`, signed by the root.
