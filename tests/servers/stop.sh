@@ -4,5 +4,16 @@
 set -eu
 [ $# = 1 ] || { echo "usage: stop.sh DIR" >&2; exit 2; }
 [ -f "$1/pid" ] || exit 0
-kill -9 "$(cat "$1/pid")" 2>/dev/null || true
+pid=$(cat "$1/pid")
+kill -9 "$pid" 2>/dev/null || true
+# Gone means gone: the port is free when this returns. A zombie counts as gone, not
+# every machine's first process collects orphans.
+turns=0
+while [ "$turns" -lt 100 ] && kill -0 "$pid" 2>/dev/null; do
+    case $(cat "/proc/$pid/stat" 2>/dev/null) in
+    '' | *') Z '*) break ;;
+    esac
+    turns=$((turns + 1))
+    sleep 0.05
+done
 rm -f "$1/pid"

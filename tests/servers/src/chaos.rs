@@ -15,6 +15,7 @@ use std::time::Duration;
 
 /// What the network does wrong; the default is nothing.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches, written by name in tests")]
 pub struct Chaos {
     /// Every request waits this long before it is forwarded.
     pub delay: Duration,
@@ -28,6 +29,8 @@ pub struct Chaos {
     pub no_conditional_put: bool,
     /// This many of a thousand requests get 503 SlowDown, drawn from the seed.
     pub unavailable_permille: u16,
+    /// Requests with this method get 403 AccessDenied, as credentials without that right do.
+    pub denied_method: Option<&'static str>,
     /// Connections are closed at once.
     pub down: bool,
     /// Only requests with this method are treated so (all when `None`); `down` hits all.
@@ -56,9 +59,7 @@ impl ChaosProxy {
     /// `seed` and order of requests give the same faults.
     pub fn start(upstream: &str, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-        let address = listener
-            .local_addr()
-            .expect("a bound socket has an address");
+        let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             upstream: upstream.trim_start_matches("http://").to_owned(),
             chaos: Mutex::new(Chaos::default()),
@@ -138,6 +139,10 @@ impl Shared {
             self.hurt.fetch_add(1, Ordering::SeqCst);
             return request.refuse(&mut client, "501 Not Implemented", "NotImplemented");
         }
+        if chaos.denied_method == Some(request.method()) {
+            self.hurt.fetch_add(1, Ordering::SeqCst);
+            return request.refuse(&mut client, "403 Forbidden", "AccessDenied");
+        }
         if self.draw(1_000) < u64::from(chaos.unavailable_permille) {
             self.hurt.fetch_add(1, Ordering::SeqCst);
             return request.refuse(&mut client, "503 Service Unavailable", "SlowDown");
@@ -150,11 +155,7 @@ impl Shared {
         server.write_all(&request.head_to_forward())?;
         // A server may answer before it has read everything; its answer still counts.
         let _ = copy(client, &mut server, request.body_length());
-        let limit = if chaos.swallow_answers {
-            Some(0)
-        } else {
-            chaos.cut_after
-        };
+        let limit = if chaos.swallow_answers { Some(0) } else { chaos.cut_after };
         match limit {
             None => copy(&mut server, client, u64::MAX)?,
             Some(limit) => {
@@ -173,9 +174,7 @@ impl Shared {
 
     /// SplitMix64 (Steele, Lea, Flood 2014): one addition per draw, so threads need no lock.
     fn draw(&self, below: u64) -> u64 {
-        let mut z = self
-            .random
-            .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst);
+        let mut z = self.random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (z ^ (z >> 31)) % below
@@ -201,10 +200,7 @@ impl Request {
             }
             head.push(byte[0]);
             if head.len() > Self::HEAD_BYTES_MAX {
-                return Err(io::Error::new(
-                    ErrorKind::InvalidData,
-                    "endless request head",
-                ));
+                return Err(io::Error::new(ErrorKind::InvalidData, "endless request head"));
             }
         }
         let head = String::from_utf8_lossy(&head).into_owned();
@@ -223,9 +219,7 @@ impl Request {
     }
 
     fn body_length(&self) -> u64 {
-        self.header("content-length")
-            .and_then(|length| length.parse().ok())
-            .unwrap_or(0)
+        self.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0)
     }
 
     fn head_to_forward(&self) -> Vec<u8> {
@@ -282,9 +276,7 @@ mod tests {
 
     fn ask(proxy: &ChaosProxy, method: &str, headers: &str) -> String {
         let mut socket = TcpStream::connect(proxy.address).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_millis(300)))
-            .unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let request = format!("{method} / HTTP/1.1\r\n{headers}Content-Length: 5\r\n\r\nhello");
         let mut answer = String::new();
         let _ = socket.write_all(request.as_bytes());
@@ -298,47 +290,26 @@ mod tests {
         assert!(ask(&proxy, "PUT", "").ends_with("hello"));
         assert_eq!(proxy.hurt(), 0);
 
-        let b2 = Chaos {
-            no_conditional_put: true,
-            ..Chaos::default()
-        };
+        let b2 = Chaos { no_conditional_put: true, ..Chaos::default() };
         proxy.set(b2);
         assert!(ask(&proxy, "PUT", "If-None-Match: *\r\n").starts_with("HTTP/1.1 501"));
         assert!(ask(&proxy, "PUT", "").ends_with("hello"));
 
-        proxy.set(Chaos {
-            cut_after: Some(10),
-            ..Chaos::default()
-        });
+        proxy.set(Chaos { cut_after: Some(10), ..Chaos::default() });
         assert_eq!(ask(&proxy, "GET", "").len(), 10);
 
-        proxy.set(Chaos {
-            swallow_answers: true,
-            only_method: Some("PUT"),
-            ..Chaos::default()
-        });
+        proxy.set(Chaos { swallow_answers: true, only_method: Some("PUT"), ..Chaos::default() });
         assert_eq!(ask(&proxy, "PUT", ""), "");
         assert!(ask(&proxy, "GET", "").ends_with("hello"));
 
-        proxy.set(Chaos {
-            stall: true,
-            ..Chaos::default()
-        });
+        proxy.set(Chaos { stall: true, ..Chaos::default() });
         assert_eq!(ask(&proxy, "GET", ""), "");
 
-        proxy.set(Chaos {
-            down: true,
-            ..Chaos::default()
-        });
+        proxy.set(Chaos { down: true, ..Chaos::default() });
         assert_eq!(ask(&proxy, "GET", ""), "");
 
-        proxy.set(Chaos {
-            unavailable_permille: 500,
-            ..Chaos::default()
-        });
-        let refused = (0..100)
-            .filter(|_| ask(&proxy, "GET", "").starts_with("HTTP/1.1 503"))
-            .count();
+        proxy.set(Chaos { unavailable_permille: 500, ..Chaos::default() });
+        let refused = (0..100).filter(|_| ask(&proxy, "GET", "").starts_with("HTTP/1.1 503")).count();
         assert!((25..75).contains(&refused), "{refused} of 100");
     }
 }

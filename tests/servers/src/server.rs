@@ -144,11 +144,7 @@ impl Process {
             text(&output)
         );
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
-        Self {
-            folder,
-            line,
-            _lease: lease,
-        }
+        Self { folder, line, _lease: lease }
     }
 
     /// One field of start.sh's line; its values contain no quotes.
@@ -161,9 +157,7 @@ impl Process {
 
     fn kill(&self) {
         // A failure here means the server is gone already.
-        let _ = Command::new(here().join("stop.sh"))
-            .arg(&self.folder)
-            .status();
+        let _ = Command::new(here().join("stop.sh")).arg(&self.folder).status();
     }
 }
 
@@ -171,10 +165,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!(
-                "the server's data and log are kept in {}",
-                self.folder.display()
-            );
+            eprintln!("the server's data and log are kept in {}", self.folder.display());
         } else {
             let _ = fs::remove_dir_all(&self.folder);
         }
@@ -184,9 +175,7 @@ impl Drop for Process {
 /// Installs the servers where they are missing; the folder of their binaries.
 fn installed() -> PathBuf {
     let script = here().join("install.sh");
-    let output = Command::new(&script)
-        .output()
-        .expect("tests/servers/install.sh starts: /bin/sh is there");
+    let output = Command::new(&script).output().expect("tests/servers/install.sh starts: /bin/sh is there");
     assert!(
         output.status.success(),
         "the test servers are not installed and could not be; run: {}\n{}",

@@ -1,0 +1,49 @@
+//! Locations: where shards stand. Opening one from its URL, knowing what it can do,
+//! and wrapping it so that every kind of store keeps one contract.
+//!
+//! The storage trait is [`object_store::ObjectStore`]; nothing here invents another. What
+//! this crate adds, because the library leaves it to the server or to the caller:
+//!
+//! - **Durability** of local folders: file and every directory on the way are synced
+//!   before a write is acknowledged, and a folder whose disk was unplugged answers
+//!   "unavailable" instead of filling the root disk ([`folder`]).
+//! - **Order**: within one folder of names every location lists in order of bytes, local
+//!   folders too. Across folders servers differ (SeaweedFS walks them), so do not rely on it.
+//! - **Create** means create, also where the server ignores or refuses `If-None-Match`
+//!   ([`CreateAs`]). It narrows a race, it does not close it: correctness never depends
+//!   on it, because "already exists" counts only when the stored root matches.
+//! - **Errors by what the caller can do** ([`Kind`]), with the server's own code and words.
+//! - **Bounded patience** ([`Timeouts`]): a dead endpoint costs seconds, and 501 is an
+//!   answer, not a reason to try nine times more.
+//! - **Knowledge, not trust**: [`probe()`] finds out what a location really does. A 200
+//!   proves nothing.
+//!
+//! This crate knows nothing of vaults: names and bytes go in and come out.
+
+mod create;
+pub mod credentials;
+mod error;
+mod faulty;
+mod folder;
+mod http;
+mod location;
+mod metered;
+mod probe;
+
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+
+pub use create::CreateAs;
+pub use credentials::{Credentials, Secret};
+pub use error::{BackendError, Kind, classify};
+pub use faulty::{Faults, Faulty, Injected, Pause};
+pub use location::{Location, LocationSpec, Timeouts, open};
+pub use metered::{Counts, Meter, Metered};
+pub use probe::{ConditionalPut, Grade, Probe, probe};
+
+/// At most so many requests at once; the rest wait.
+///
+/// A permit is held until a stream (a listing, a download) was read to its end or
+/// dropped: do not start requests from inside a listing with all permits taken by
+/// listings, collect the names first.
+pub use object_store::limit::LimitStore as Limited;

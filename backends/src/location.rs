@@ -1,0 +1,447 @@
+//! Opening a location from its URL.
+//!
+//! What always holds: opening sends nothing over the network and makes nothing, except the
+//! local folder when asked to; it fails only for what a person must change, or because a
+//! local disk is not there. Names inside a [`Location`] are relative to its prefix.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, HttpResponse};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::signer::{Method, SignedUrlOptions, Signer};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use url::Url;
+
+use crate::create::{CreateAs, Creating, FirstWrite};
+use crate::credentials::{self, Credentials};
+use crate::folder::Folder;
+use crate::http::Connector;
+use crate::{BackendError, Kind};
+
+/// What is needed to open a location.
+pub struct LocationSpec {
+    /// `file:///absolute/folder`, `s3://bucket/prefix`, `gs://bucket/prefix`,
+    /// `az://container/prefix`, or `memory:///` for tests.
+    pub url: String,
+    /// Where the API answers, for anything but AWS, Google and Azure themselves.
+    pub endpoint: Option<String>,
+    /// Region to sign for; `us-east-1` when not given.
+    pub region: Option<String>,
+    /// Whether `endpoint` may be `http://`: names and sizes then travel in the clear.
+    pub allow_http: bool,
+    /// Whether to make a local folder that is missing: when a location is added, never
+    /// later, or an unmounted disk would become a folder on the root disk.
+    pub create: bool,
+    /// Who we are there.
+    pub credentials: Credentials,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+}
+
+impl LocationSpec {
+    /// The URL alone: no credentials, nothing created, default patience.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            endpoint: None,
+            region: None,
+            allow_http: false,
+            create: false,
+            credentials: Credentials::None,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// How long a request may take. Retries are for 5xx, 429, broken connections, and timeouts
+/// of requests that can be repeated; a create that timed out is not repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect.
+    pub connect: Duration,
+    /// One try, its body included.
+    pub request: Duration,
+    /// No new try begins after this.
+    pub total: Duration,
+    /// Tries after the first.
+    pub retries: usize,
+}
+
+impl Default for Timeouts {
+    /// The largest usual shard is 4 MiB (the optional class 12 MiB): 60 s allow for an
+    /// uplink of 1.6 Mbit/s. A dead host is noticed after 5 s per try.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            request: Duration::from_mins(1),
+            total: Duration::from_mins(2),
+            retries: 4,
+        }
+    }
+}
+
+/// An open location. Clones are the same location.
+#[derive(Clone, Debug)]
+pub struct Location {
+    store: Arc<dyn ObjectStore>,
+    url: String,
+    folder: Option<Folder>,
+    creating: Arc<Creating>,
+    versions: Option<Arc<S3Versions>>,
+}
+
+/// Opens a location. See the module for what this does not do.
+pub async fn open(spec: LocationSpec) -> Result<Location, BackendError> {
+    let url = Url::parse(&spec.url).map_err(|error| refuse(&spec.url, error.to_string()))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        // Without the URL: it holds a secret.
+        let why = "credentials do not belong in a URL; give them as `credentials`";
+        return Err(BackendError::new(Kind::Config, "location", why));
+    }
+    match url.scheme() {
+        "file" => open_folder(&url, spec.create),
+        "memory" => Ok(Location::new(Arc::new(InMemory::new()), &url)),
+        "s3" => open_s3(&url, &spec).await,
+        "gs" => open_google(&url, &spec).await,
+        "az" => open_azure(&url, &spec).await,
+        other => {
+            let why = format!("no such kind of location: {other}://; there are file:///, s3://, gs:// and az://");
+            Err(refuse(url.as_str(), why))
+        }
+    }
+}
+
+impl Location {
+    fn new(store: Arc<dyn ObjectStore>, url: &Url) -> Self {
+        let creating = Arc::new(Creating::default());
+        Self {
+            store: Arc::new(FirstWrite::new(store, Arc::clone(&creating))),
+            url: url.as_str().trim_end_matches('/').to_owned(),
+            folder: None,
+            creating,
+            versions: None,
+        }
+    }
+
+    /// The store; names are relative to the location's prefix.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The URL it was opened with, which holds no secret.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The folder, when it is a local one.
+    pub fn folder(&self) -> Option<&FilePath> {
+        self.folder.as_ref().map(Folder::path)
+    }
+
+    /// The device number under a local folder: locations on one device fail together and
+    /// may not claim different domains.
+    pub fn device(&self) -> Option<u64> {
+        self.folder.as_ref().map(Folder::device)
+    }
+
+    /// One listing of at most one page: whether the location answers now, exists, and
+    /// lets these credentials in.
+    pub async fn reachable(&self) -> Result<(), BackendError> {
+        // A name that sorts after all of ours keeps the answer short.
+        let after = Path::from("~");
+        match self.store.list_with_offset(None, &after).next().await {
+            None | Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(BackendError::from_store(&self.url, &error)),
+        }
+    }
+
+    /// Fixes how `PutMode::Create` is done here, after a probe.
+    pub fn set_create(&self, how: CreateAs) {
+        self.creating.set(how);
+    }
+
+    /// How `PutMode::Create` is done here.
+    pub fn create_as(&self) -> CreateAs {
+        self.creating.get()
+    }
+
+    /// The same location behind one more decorator.
+    #[must_use]
+    pub fn wrapped(&self, decorate: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
+        Self { store: decorate(Arc::clone(&self.store)), ..self.clone() }
+    }
+
+    /// Raw requests about versions, where the location is S3.
+    pub(crate) fn versions(&self) -> Option<&S3Versions> {
+        self.versions.as_deref()
+    }
+}
+
+fn refuse(url: &str, why: impl Into<String>) -> BackendError {
+    BackendError::new(Kind::Config, format!("location {url}"), why)
+}
+
+fn open_folder(url: &Url, create: bool) -> Result<Location, BackendError> {
+    let path =
+        url.to_file_path().map_err(|()| refuse(url.as_str(), "a local folder is written file:///absolute/path"))?;
+    let folder = Folder::open(&path, create)?;
+    let mut location = Location::new(Arc::new(folder.clone()), url);
+    location.folder = Some(folder);
+    Ok(location)
+}
+
+async fn open_s3(url: &Url, spec: &LocationSpec) -> Result<Location, BackendError> {
+    let bucket = bucket_of(url)?;
+    let keys = need_credentials(url, &spec.credentials).await?;
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(spec.region.as_deref().unwrap_or("us-east-1"))
+        .with_access_key_id(keys.need("access_key_id")?)
+        .with_secret_access_key(keys.need("secret_access_key")?)
+        .with_client_options(client_options(url, spec)?)
+        .with_retry(retry(&spec.timeouts))
+        // The bulk request hides a refused delete inside a success.
+        .with_disable_bulk_delete(true)
+        .with_http_connector(Connector);
+    if let Some(token) = keys.get("session_token") {
+        builder = builder.with_token(token);
+    }
+    builder = match &spec.endpoint {
+        // Path style: the one form that every compatible server knows.
+        Some(endpoint) => builder.with_endpoint(endpoint),
+        // AWS's certificate covers one label, so a bucket with a dot needs path style.
+        None => builder.with_virtual_hosted_style_request(!bucket.contains('.')),
+    };
+    let s3 = builder.build().map_err(|error| from_build(url, &error))?;
+    let prefix = prefix_of(url)?;
+    let versions = S3Versions {
+        signer: PrefixStore::new(s3.clone(), prefix.clone()),
+        client: Connector.connect(&client_options(url, spec)?).map_err(|error| from_build(url, &error))?,
+    };
+    let mut location = Location::new(Arc::new(PrefixStore::new(s3, prefix)), url);
+    location.versions = Some(Arc::new(versions));
+    Ok(location)
+}
+
+#[cfg(feature = "google")]
+async fn open_google(url: &Url, spec: &LocationSpec) -> Result<Location, BackendError> {
+    let keys = need_credentials(url, &spec.credentials).await?;
+    let mut builder = object_store::gcp::GoogleCloudStorageBuilder::new()
+        .with_bucket_name(bucket_of(url)?)
+        .with_service_account_key(keys.text.expose_secret())
+        .with_client_options(client_options(url, spec)?)
+        .with_retry(retry(&spec.timeouts))
+        .with_http_connector(Connector);
+    if let Some(endpoint) = &spec.endpoint {
+        builder = builder.with_base_url(endpoint);
+    }
+    let google = builder.build().map_err(|error| from_build(url, &error))?;
+    let store = PrefixStore::new(google, prefix_of(url)?);
+    Ok(Location::new(Arc::new(store), url))
+}
+
+#[cfg(feature = "azure")]
+async fn open_azure(url: &Url, spec: &LocationSpec) -> Result<Location, BackendError> {
+    let keys = need_credentials(url, &spec.credentials).await?;
+    let mut builder = object_store::azure::MicrosoftAzureBuilder::new()
+        .with_container_name(bucket_of(url)?)
+        .with_account(keys.need("account")?)
+        .with_access_key(keys.need("access_key")?)
+        .with_client_options(client_options(url, spec)?)
+        .with_retry(retry(&spec.timeouts))
+        .with_http_connector(Connector);
+    if let Some(endpoint) = &spec.endpoint {
+        builder = builder.with_endpoint(endpoint.clone());
+    }
+    let azure = builder.build().map_err(|error| from_build(url, &error))?;
+    let store = PrefixStore::new(azure, prefix_of(url)?);
+    Ok(Location::new(Arc::new(store), url))
+}
+
+#[cfg(not(feature = "google"))]
+#[allow(clippy::unused_async, reason = "the same signature with and without the feature")]
+async fn open_google(url: &Url, _: &LocationSpec) -> Result<Location, BackendError> {
+    Err(without_feature(url, "google"))
+}
+
+#[cfg(not(feature = "azure"))]
+#[allow(clippy::unused_async, reason = "the same signature with and without the feature")]
+async fn open_azure(url: &Url, _: &LocationSpec) -> Result<Location, BackendError> {
+    Err(without_feature(url, "azure"))
+}
+
+#[cfg(not(all(feature = "google", feature = "azure")))]
+fn without_feature(url: &Url, feature: &str) -> BackendError {
+    let why =
+        format!("this holdfast was built without {feature}; build it with: cargo build --release --features {feature}");
+    refuse(url.as_str(), why)
+}
+
+fn bucket_of(url: &Url) -> Result<&str, BackendError> {
+    url.host_str()
+        .filter(|bucket| !bucket.is_empty())
+        .ok_or_else(|| refuse(url.as_str(), format!("the bucket is missing; write {}://bucket/prefix", url.scheme())))
+}
+
+fn prefix_of(url: &Url) -> Result<Path, BackendError> {
+    Path::from_url_path(url.path()).map_err(|error| refuse(url.as_str(), error.to_string()))
+}
+
+async fn need_credentials(url: &Url, credentials: &Credentials) -> Result<credentials::Read, BackendError> {
+    let read = credentials.read().await?;
+    read.ok_or_else(|| refuse(url.as_str(), "it needs credentials; give `credentials = { file = \"...\" }`"))
+}
+
+fn client_options(url: &Url, spec: &LocationSpec) -> Result<ClientOptions, BackendError> {
+    let plain = spec.endpoint.as_deref().is_some_and(|e| e.starts_with("http://"));
+    if plain && !spec.allow_http {
+        let why =
+            "its endpoint is http://, which sends names and sizes in the clear; use https:// or set allow_http = true";
+        return Err(refuse(url.as_str(), why));
+    }
+    Ok(ClientOptions::new()
+        .with_allow_http(spec.allow_http)
+        .with_connect_timeout(spec.timeouts.connect)
+        .with_timeout(spec.timeouts.request))
+}
+
+fn retry(timeouts: &Timeouts) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(5),
+            base: 2.0,
+        },
+        max_retries: timeouts.retries,
+        retry_timeout: timeouts.total,
+    }
+}
+
+fn from_build(url: &Url, error: &object_store::Error) -> BackendError {
+    refuse(url.as_str(), error.to_string())
+}
+
+/// What the storage trait cannot ask of S3: about one version of an object.
+#[derive(Debug)]
+pub(crate) struct S3Versions {
+    signer: PrefixStore<AmazonS3>,
+    client: HttpClient,
+}
+
+impl S3Versions {
+    /// Deletes one version for good, if rights and locks allow it.
+    pub(crate) async fn delete(&self, name: &Path, version: &str) -> Result<(), BackendError> {
+        self.ask(Method::DELETE, name, version).await.map(|_| ())
+    }
+
+    /// Whether the version is under a retention that nobody can lift. (GOVERNANCE can be
+    /// lifted with a right that a thief may hold.)
+    pub(crate) async fn is_locked(&self, name: &Path, version: &str) -> Result<bool, BackendError> {
+        let answer = self.ask(Method::HEAD, name, version).await?;
+        let mode = answer.headers().get("x-amz-object-lock-mode");
+        Ok(mode.is_some_and(|mode| mode == "COMPLIANCE"))
+    }
+
+    /// One request by presigned URL, the library's way to sign what its trait lacks.
+    async fn ask(&self, method: Method, name: &Path, version: &str) -> Result<HttpResponse, BackendError> {
+        const VALID: Duration = Duration::from_mins(1);
+        let what = format!("{method} version {version} of {name}");
+        let failed = |error| BackendError::from_store(what.clone(), &error);
+        let options = SignedUrlOptions::new().with_query([("versionId", version)]);
+        let signed = self.signer.signed_url_opts(method.clone(), name, VALID, &options).await.map_err(failed)?;
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        *request.method_mut() = method;
+        *request.uri_mut() = signed
+            .as_str()
+            .parse()
+            .map_err(|_| BackendError::new(Kind::Config, what.clone(), "the signed URL is not a URL"))?;
+        let answer = self
+            .client
+            .execute(request)
+            .await
+            .map_err(|error| failed(object_store::Error::Generic { store: "S3", source: Box::new(error) }))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let kind = match answer.status().as_u16() {
+            404 => Kind::NotFound,
+            _ => Kind::Unavailable,
+        };
+        let why = format!("the server answered {}", answer.status());
+        Err(BackendError::new(kind, what, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Secret;
+
+    fn keys() -> Credentials {
+        Credentials::Keys { id: "id".to_owned(), secret: Secret::new("secret".to_owned()) }
+    }
+
+    async fn refusal(url: &str, change: impl FnOnce(&mut LocationSpec)) -> (Kind, String) {
+        let mut spec = LocationSpec::new(url);
+        change(&mut spec);
+        let error = open(spec).await.unwrap_err();
+        (error.kind(), error.to_string())
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_opened_says_what_to_do() {
+        for (url, says) in [
+            ("ftp://host/x", "there are file:///, s3://, gs:// and az://"),
+            ("not a url", "relative URL"),
+            ("s3:///prefix", "the bucket is missing; write s3://bucket/prefix"),
+            ("s3://bucket/prefix", "it needs credentials"),
+            ("file://host/x", "file:///absolute/path"),
+            ("s3://key:verysecret@bucket/x", "do not belong in a URL"),
+        ] {
+            let (kind, text) = refusal(url, |_| {}).await;
+            assert_eq!(kind, Kind::Config, "{text}");
+            assert!(text.contains(says), "{url}: {text}");
+            assert!(!text.contains("verysecret"), "{text}");
+        }
+        let (kind, text) = refusal("s3://b/p", |spec| {
+            spec.credentials = keys();
+            spec.endpoint = Some("http://127.0.0.1:1".to_owned());
+        })
+        .await;
+        assert_eq!(kind, Kind::Config);
+        assert!(text.contains("allow_http"), "{text}");
+    }
+
+    #[cfg(not(feature = "google"))]
+    #[tokio::test]
+    async fn a_store_that_was_not_built_in_names_the_feature() {
+        let (kind, text) = refusal("gs://b/p", |_| {}).await;
+        assert_eq!(kind, Kind::Config);
+        assert!(text.contains("--features google"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_dead_endpoint_is_unavailable_within_the_given_patience() {
+        let mut spec = LocationSpec::new("s3://bucket/p");
+        spec.credentials = keys();
+        // Nothing listens on port 1 of the loopback address.
+        spec.endpoint = Some("http://127.0.0.1:1".to_owned());
+        spec.allow_http = true;
+        spec.timeouts = Timeouts {
+            connect: Duration::from_millis(200),
+            request: Duration::from_millis(500),
+            total: Duration::from_secs(2),
+            retries: 2,
+        };
+        let started = std::time::Instant::now();
+        let error = open(spec).await.unwrap().reachable().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        assert!(started.elapsed() < Duration::from_secs(3));
+    }
+}
