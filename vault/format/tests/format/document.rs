@@ -186,6 +186,7 @@ fn hash_labels() -> Vec<(String, String)> {
         ("STREAM", labels::STREAM),
         ("STREAM_ID", labels::STREAM_ID),
         ("FINGERPRINT", labels::FINGERPRINT),
+        ("LOCATION", labels::LOCATION),
         ("RECIPIENT", labels::RECIPIENT),
     ]
     .map(|(name, label)| (name.to_owned(), label.to_owned()))
