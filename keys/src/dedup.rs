@@ -1,0 +1,65 @@
+//! What names and cuts chunks: shared by the writers of one dedup scope and by
+//! nobody else. Whoever holds these keys can test whether a scope stores a given
+//! chunk, so they stay on the scope's hosts.
+
+use vault_format::{ChunkId, Hash};
+
+use crate::derive::Derivation;
+use crate::labels;
+use crate::secret::Secret;
+
+/// The key under which chunk ids are made.
+#[derive(minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct IdKey(#[n(0)] Secret<32>);
+
+impl IdKey {
+    pub(crate) fn new(secret: Secret<32>) -> Self {
+        Self(secret)
+    }
+
+    /// Id of a chunk: keyed BLAKE3 over its plain bytes.
+    pub fn chunk_id(&self, plain: &[u8]) -> ChunkId {
+        ChunkId(*blake3::keyed_hash(self.0.expose_secret(), plain).as_bytes())
+    }
+
+    /// Name of a path in the local catalog, under a key of its own. It is not
+    /// stored in the vault.
+    pub fn path_hash(&self, path: &[u8]) -> Hash {
+        let key = Derivation::extract(labels::ID_KEY, &[self.0.expose_secret()]).expand(labels::PATH_HASH, &[]);
+        Hash(*blake3::keyed_hash(key.expose_secret(), path).as_bytes())
+    }
+
+    /// The key's bytes.
+    pub fn expose_secret(&self) -> &[u8; 32] {
+        self.0.expose_secret()
+    }
+}
+
+/// The seed of the chunker's gear table.
+#[derive(minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct ChunkerSeed(#[n(0)] Secret<8>);
+
+impl ChunkerSeed {
+    pub(crate) fn new(secret: Secret<8>) -> Self {
+        Self(secret)
+    }
+
+    /// As a number: the eight bytes, little-endian.
+    pub fn expose_secret(&self) -> u64 {
+        u64::from_le_bytes(*self.0.expose_secret())
+    }
+}
+
+/// Both.
+#[derive(minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
+pub struct DedupKeys {
+    /// Names chunks.
+    #[n(0)]
+    pub id_key: IdKey,
+    /// Places their boundaries.
+    #[n(1)]
+    pub chunker_seed: ChunkerSeed,
+}

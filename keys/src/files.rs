@@ -1,0 +1,406 @@
+//! Key files: one Rust type and one file per role, so that a host holds only what
+//! its work needs. The agent loads a [`WriterKey`] and could not load a
+//! [`ReadKey`] by mistake.
+//!
+//! What always holds: a secret file is created with mode 0600, is refused when
+//! others can access it, and never overwrites anything; file and folder are
+//! synced before `create` returns; what is loaded fits together (a writer's
+//! certificates belong to its keys).
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use minicbor::{Decode, Encode};
+use vault_format::certificate::Role;
+use vault_format::{Blob, RecipientId, ScopeId, VaultId, WriterId};
+
+use crate::certificate::{Authority, CertifiedKey};
+use crate::data_key::LocalSecret;
+use crate::dedup::DedupKeys;
+use crate::error::{FileFault, KeysError, Result};
+use crate::index_key::IndexKey;
+use crate::kem::{RecipientPrivate, RecipientPublic};
+use crate::key_file::{self, FILE_BYTES_MAX, Title};
+use crate::secret::SecretBytes;
+use crate::seed::{Generation, Seed};
+use crate::signature::{SigningKey, VerifyingKey};
+
+/// A key file's content. Implemented by the five types of this module.
+pub trait KeyFile: Encode<()> + for<'b> Decode<'b, ()> {
+    /// What stands in the file's role line.
+    const ROLE: &'static str;
+    /// What stands in its note line.
+    const NOTE: &'static str;
+    /// Whether it is created for its owner alone and refused when others can
+    /// access it.
+    const SECRET: bool = true;
+
+    /// The vault it belongs to.
+    fn vault(&self) -> VaultId;
+
+    /// Whether its parts belong together.
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        Ok(())
+    }
+}
+
+/// The master seed on disk: after `keys init` and until the cards are dealt.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct MasterSeed {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The seed's generation.
+    #[n(1)]
+    pub generation: Generation,
+    /// The seed.
+    #[n(2)]
+    pub seed: Seed,
+}
+
+impl KeyFile for MasterSeed {
+    const ROLE: &'static str = "master seed";
+    const NOTE: &'static str =
+        "Secret. It opens and signs everything of this vault. Deal it onto cards, then delete it.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+}
+
+/// What restores: the KEM keys of all generations.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct ReadKey {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The root whose signatures count.
+    #[n(1)]
+    pub root: VerifyingKey,
+    /// Keys by generation, newest last.
+    #[n(2)]
+    pub generations: Vec<ReadGeneration>,
+}
+
+/// The KEM keys of one generation.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct ReadGeneration {
+    /// Which.
+    #[n(0)]
+    pub generation: Generation,
+    /// Opens packs and the reader's parts.
+    #[n(1)]
+    pub reader: RecipientPrivate,
+    /// Opens the janitor's parts.
+    #[n(2)]
+    pub janitor: RecipientPrivate,
+}
+
+impl ReadKey {
+    /// What a seed of one generation reads.
+    pub fn from_seed(seed: &Seed, generation: Generation, vault: VaultId) -> Self {
+        let (reader, janitor) = (seed.reader_key(generation), seed.janitor_key(generation));
+        let root = seed.root_key(generation).verifying_key().clone();
+        Self { vault, root, generations: vec![ReadGeneration { generation, reader, janitor }] }
+    }
+
+    /// The reader's key of that id.
+    pub fn reader(&self, id: &RecipientId) -> Option<&RecipientPrivate> {
+        self.generations.iter().map(|keys| &keys.reader).find(|key| key.id() == *id)
+    }
+
+    /// The janitor's key of that id.
+    pub fn janitor(&self, id: &RecipientId) -> Option<&RecipientPrivate> {
+        self.generations.iter().map(|keys| &keys.janitor).find(|key| key.id() == *id)
+    }
+
+    /// The root to verify with.
+    pub fn authority(&self) -> Authority {
+        Authority::new(self.vault, self.root.clone())
+    }
+}
+
+impl KeyFile for ReadKey {
+    const ROLE: &'static str = "read key";
+    const NOTE: &'static str = "Secret. It reads every backup of this vault. Keep it off the hosts that are backed up.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        if self.generations.is_empty() {
+            return Err("it holds no key");
+        }
+        let ascending = self.generations.windows(2).all(|pair| pair[0].generation < pair[1].generation);
+        if ascending { Ok(()) } else { Err("its generations are not in order") }
+    }
+}
+
+/// What admits hosts and signs layouts.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct OperatorKey {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The subject of its certificate.
+    #[n(1)]
+    pub subject: WriterId,
+    /// Its signing keys.
+    #[n(2)]
+    pub signing: SigningKey,
+    /// The root that certified it.
+    #[n(3)]
+    pub root: VerifyingKey,
+    /// Its certificate's envelope.
+    #[n(4)]
+    pub certificate: Blob,
+}
+
+impl OperatorKey {
+    /// Verifies its own certificate.
+    pub fn certified(&self) -> Result<CertifiedKey> {
+        let key = Authority::new(self.vault, self.root.clone()).operator(&self.certificate.0)?;
+        belongs(&key, self.subject, &self.signing)?;
+        Ok(key)
+    }
+}
+
+impl KeyFile for OperatorKey {
+    const ROLE: &'static str = "operator key";
+    const NOTE: &'static str =
+        "Secret. It admits hosts to this vault and decides where data lies. Keep it off the hosts that are backed up.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        self.certified().map(drop).map_err(|_| "its certificate does not belong to its keys")
+    }
+}
+
+/// What an agent writes with. It reads nothing it sealed.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct WriterKey {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The writer.
+    #[n(1)]
+    pub writer: WriterId,
+    /// Its signing keys.
+    #[n(2)]
+    pub signing: SigningKey,
+    /// Its dedup scope.
+    #[n(3)]
+    pub scope: ScopeId,
+    /// What names and cuts the scope's chunks.
+    #[n(4)]
+    pub dedup: DedupKeys,
+    /// What it reads its own index with.
+    #[n(5)]
+    pub index: IndexKey,
+    /// Its local secret, drawn when the file was made.
+    #[n(6)]
+    pub local: LocalSecret,
+    /// Readers it seals for, newest generation last.
+    #[n(7)]
+    pub reader: Vec<RecipientPublic>,
+    /// The janitor it seals for.
+    #[n(8)]
+    pub janitor: RecipientPublic,
+    /// The root it trusts.
+    #[n(9)]
+    pub root: VerifyingKey,
+    /// Its certificates: the operator's, then its own.
+    #[n(10)]
+    pub certificates: Vec<Blob>,
+}
+
+impl WriterKey {
+    /// The root to verify with.
+    pub fn authority(&self) -> Authority {
+        Authority::new(self.vault, self.root.clone())
+    }
+
+    /// Verifies its own chain.
+    pub fn certified(&self) -> Result<CertifiedKey> {
+        let key = self.authority().chain(&self.certificates)?;
+        belongs(&key, self.writer, &self.signing)?;
+        if key.role() != Role::Writer || key.scope() != Some(self.scope) {
+            return Err(KeysError::Certificate { reason: "it is not a writer's of this scope" });
+        }
+        Ok(key)
+    }
+}
+
+impl KeyFile for WriterKey {
+    const ROLE: &'static str = "writer key";
+    const NOTE: &'static str = "Secret. It writes backups of one host and reads none.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        if self.reader.is_empty() {
+            return Err("it names no reader to seal for");
+        }
+        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+    }
+}
+
+/// `vault.pub`: what may be known to all.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct VaultPublic {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The root whose signatures count.
+    #[n(1)]
+    pub root: VerifyingKey,
+}
+
+impl VaultPublic {
+    /// The root to verify with.
+    pub fn authority(&self) -> Authority {
+        Authority::new(self.vault, self.root.clone())
+    }
+}
+
+impl KeyFile for VaultPublic {
+    const ROLE: &'static str = "vault public key";
+    const NOTE: &'static str = "Not secret. It verifies what this vault's root signed.";
+    const SECRET: bool = false;
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+}
+
+fn belongs(key: &CertifiedKey, subject: WriterId, signing: &SigningKey) -> Result<()> {
+    if key.subject() == subject && key.public() == signing.verifying_key() {
+        Ok(())
+    } else {
+        Err(KeysError::Certificate { reason: "it certifies another key" })
+    }
+}
+
+/// Makes the folder of key files, with those above it, for its owner alone. One
+/// that is there stays as it is: each file guards itself.
+pub fn create_folder(path: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path).and_then(|()| sync_folder(path));
+    made.map_err(|error| KeysError::KeyFile { path: path.to_owned(), fault: FileFault::Io(error) })
+}
+
+/// Writes a new key file and syncs it with its folder. If anything fails after
+/// the file was created it is removed again.
+pub fn create<T: KeyFile>(path: &Path, key: &T) -> Result<()> {
+    let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
+    key.check().map_err(|reason| fault(FileFault::Content(reason)))?;
+    let title = Title { role: T::ROLE, vault: key.vault(), note: T::NOTE };
+    let text = key_file::write(&title, &encode_body(key));
+    let mode = if T::SECRET { 0o600 } else { 0o644 };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| {
+        fault(if error.kind() == ErrorKind::AlreadyExists { FileFault::Exists } else { FileFault::Io(error) })
+    })?;
+    let written =
+        file.write_all(text.expose_secret().as_bytes()).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));
+    written.map_err(|error| {
+        // The first error is the one to report; a leftover is refused as truncated.
+        let _ = std::fs::remove_file(path);
+        fault(FileFault::Io(error))
+    })
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Loads a key file and checks it.
+pub fn load<T: KeyFile>(path: &Path) -> Result<T> {
+    read_file(path, T::SECRET)
+        .and_then(|bytes| decode(bytes.expose_secret()))
+        .map_err(|fault| KeysError::KeyFile { path: path.to_owned(), fault })
+}
+
+/// Reads the bytes of a key file that came another way than from a path.
+pub fn decode<T: KeyFile>(bytes: &[u8]) -> std::result::Result<T, FileFault> {
+    let (vault, body) = key_file::read(T::ROLE, bytes)?;
+    let malformed = FileFault::Content("its body is not that of its role");
+    let Ok(key) = minicbor::decode::<T>(body.expose_secret()) else { return Err(malformed) };
+    if encode_body(&key).expose_secret() != body.expose_secret() {
+        return Err(FileFault::Content("its body is not in its canonical encoding"));
+    }
+    if key.vault() != vault {
+        return Err(FileFault::Content("its vault line does not agree with its body"));
+    }
+    key.check().map_err(FileFault::Content)?;
+    Ok(key)
+}
+
+/// Mode and kind are checked on the open file, so nothing can be exchanged in
+/// between.
+fn read_file(path: &Path, is_secret: bool) -> std::result::Result<SecretBytes, FileFault> {
+    let missing = |error: std::io::Error| {
+        if error.kind() == ErrorKind::NotFound { FileFault::Missing } else { FileFault::Io(error) }
+    };
+    let file = File::open(path).map_err(missing)?;
+    let metadata = file.metadata().map_err(FileFault::Io)?;
+    if !metadata.is_file() {
+        return Err(FileFault::NotAFile);
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if is_secret && mode & 0o077 != 0 {
+        return Err(FileFault::TooOpen { mode, command_path: quoted(path) });
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(FileFault::NotAKeyFile);
+    }
+    // One byte more than it has, so that the buffer never grows.
+    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
+    let read = file.take(metadata.len()).read_to_end(&mut bytes);
+    let bytes = SecretBytes::new(bytes);
+    read.map_err(FileFault::Io)?;
+    Ok(bytes)
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=,:@%".contains(letter);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// The body's CBOR, written into a buffer of its exact length.
+fn encode_body<T: KeyFile>(key: &T) -> SecretBytes {
+    let mut count = Count(0);
+    minicbor::encode(key, &mut count).expect("counting does not fail");
+    let mut body = Vec::with_capacity(count.0);
+    minicbor::encode(key, &mut body).expect("encoding into memory does not fail");
+    SecretBytes::new(body)
+}
+
+struct Count(usize);
+
+impl minicbor::encode::Write for Count {
+    type Error = std::convert::Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::result::Result<(), Self::Error> {
+        self.0 += bytes.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
