@@ -1,0 +1,386 @@
+//! Reading shards without a key: what a header says, whether a shard is the one
+//! it claims to be, rebuilding lost ones. Audit, repair and restore all begin
+//! here.
+//!
+//! What always holds: a header that may steer a repair is its own type
+//! ([`VerifiedHeader`]), made only by verifying both signatures under a known
+//! certificate; a payload counts only if its root is the signed one for its
+//! index; a damaged or forged shard is reported and treated as lost; a repair
+//! ends with all n roots equal to the signed ones or with an error. The index
+//! and the object's name are hints: a payload knows by its root which shard it is.
+
+use std::ops::Deref;
+
+use bytes::Bytes;
+use keys::CertifiedKey;
+use keys::hash::labelled;
+use vault_format::shard::{H0, HEADER_BYTES, Header, INDEX_AT, ShardLayout, TRAILER_BYTES, Trailer, common_header};
+use vault_format::suite::{Coding, LEAF_BYTES};
+use vault_format::{Hash, PackId, labels};
+
+use crate::buffers::Buffers;
+use crate::erasure::ErasureCode;
+use crate::error::{CodecError, Result};
+use crate::merkle::{Blake3, Tree, TreeHash, root_from};
+use crate::shards::{ShardSet, check_roots, code_body, trailer_check};
+
+/// A header that was read, not believed.
+#[derive(Clone, Debug)]
+pub struct ParsedHeader {
+    header: Header,
+    common: Vec<u8>,
+    hash: Hash,
+}
+
+impl ParsedHeader {
+    /// Reads the first 8 KiB of a shard object.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let encoded = bytes.get(..HEADER_BYTES).unwrap_or(bytes);
+        let header = Header::decode(encoded).map_err(|error| CodecError::format("the header", "a shard", error))?;
+        let common = common_header(encoded).unwrap_or_default().to_vec();
+        let hash = labelled(labels::HEADER, &common);
+        Ok(Self { header, common, hash })
+    }
+
+    /// Its fields.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What was fixed before sealing.
+    pub fn h0(&self) -> &H0 {
+        &self.header.h0
+    }
+
+    /// The pack.
+    pub fn pack(&self) -> PackId {
+        self.header.h0.pack
+    }
+
+    /// k of n.
+    pub fn coding(&self) -> Coding {
+        self.header.h0.coding
+    }
+
+    /// Where things lie in its objects.
+    pub fn layout(&self) -> ShardLayout {
+        ShardLayout::new(self.header.h0.class)
+    }
+
+    /// Which shard the header came from, as it claims.
+    pub fn index(&self) -> u8 {
+        self.header.index
+    }
+
+    /// The pack's header hash, as manifests and point records name it.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// The 8 KiB as they stand in the shard of an index.
+    pub fn encoded_for(&self, index: u8) -> Vec<u8> {
+        let mut out = self.common.clone();
+        out.resize(HEADER_BYTES, 0);
+        out[INDEX_AT] = index;
+        out
+    }
+
+    /// Whether another header, or the start of another object, is the same but
+    /// for the index: then its signature need not be verified again.
+    pub fn same_pack(&self, bytes: &[u8]) -> bool {
+        common_header(bytes) == Some(&self.common)
+    }
+
+    /// Verifies both signatures under the certificate the header names.
+    pub fn verify<'k>(self, lookup: impl FnOnce(&Hash) -> Option<&'k CertifiedKey>) -> Result<VerifiedHeader> {
+        let certificate = self.header.certificate;
+        let Some(key) = lookup(&certificate) else {
+            return Err(CodecError::UnknownCertificate { at: self.place(), certificate });
+        };
+        if key.certificate_hash() != certificate {
+            return Err(CodecError::refused("the certificate given is not the one the header names"));
+        }
+        key.verify_shard(&self.header).map_err(|error| CodecError::corrupt("the header", self.place(), error))?;
+        Ok(VerifiedHeader(self))
+    }
+
+    /// Checks the payload of a shard against its root.
+    pub fn check_payload(&self, index: u8, payload: &[u8]) -> Result<()> {
+        let tree = self.tree(index, payload)?;
+        self.check_root(index, tree.root(), "the payload")
+    }
+
+    /// Which shard a payload is, by its root. With k = 1 all are the same.
+    pub fn index_of(&self, payload: &[u8]) -> Option<u8> {
+        let root = self.tree(0, payload).ok()?.root();
+        self.header.roots.iter().zip(0..).find_map(|(found, index)| (*found == root).then_some(index))
+    }
+
+    /// Checks one leaf of a shard with the shard's Merkle section: what an audit
+    /// reads. `nodes` are the bytes at [`ShardLayout::nodes`].
+    pub fn check_leaf(&self, index: u8, leaf: usize, bytes: &[u8], nodes: &[u8]) -> Result<()> {
+        self.known(index)?;
+        let at = || format!("leaf {leaf} of {}", self.shard_place(index));
+        if bytes.len() != LEAF_BYTES {
+            let why = format!("{} bytes instead of {LEAF_BYTES}", bytes.len());
+            return Err(CodecError::corrupt("a leaf", at(), why));
+        }
+        let root = root_from::<Blake3>(Blake3::leaf(bytes), leaf, self.header.h0.class.leaves(), nodes);
+        if root == Some(self.header.roots[usize::from(index)]) {
+            Ok(())
+        } else {
+            Err(CodecError::corrupt("a leaf", at(), "it does not lead to the signed root"))
+        }
+    }
+
+    fn tree(&self, index: u8, payload: &[u8]) -> Result<Tree> {
+        self.known(index)?;
+        let wanted = self.header.h0.class.shard_bytes();
+        if payload.len() != wanted {
+            let why = format!("{} bytes instead of {wanted}", payload.len());
+            return Err(CodecError::corrupt("the payload", self.shard_place(index), why));
+        }
+        Ok(Tree::over::<Blake3>(payload.chunks_exact(LEAF_BYTES).map(Blake3::leaf).collect()))
+    }
+
+    fn check_root(&self, index: u8, root: Hash, what: &'static str) -> Result<()> {
+        if root == self.header.roots[usize::from(index)] {
+            Ok(())
+        } else {
+            Err(CodecError::corrupt(what, self.shard_place(index), "its root is not the signed one"))
+        }
+    }
+
+    fn known(&self, index: u8) -> Result<()> {
+        let n = self.coding().total_shards();
+        if index < n {
+            return Ok(());
+        }
+        Err(CodecError::corrupt("the index", self.place(), format!("there is no shard {index} of {n}")))
+    }
+
+    fn place(&self) -> String {
+        format!("pack {}", self.pack())
+    }
+
+    fn shard_place(&self, index: u8) -> String {
+        format!("shard {index} of pack {}", self.pack())
+    }
+}
+
+/// A header whose signatures verified.
+#[derive(Clone, Debug)]
+pub struct VerifiedHeader(ParsedHeader);
+
+impl Deref for VerifiedHeader {
+    type Target = ParsedHeader;
+
+    fn deref(&self) -> &ParsedHeader {
+        &self.0
+    }
+}
+
+/// Reads and verifies the first 8 KiB of a shard object.
+pub fn verify_header<'k>(
+    bytes: &[u8],
+    lookup: impl FnOnce(&Hash) -> Option<&'k CertifiedKey>,
+) -> Result<VerifiedHeader> {
+    ParsedHeader::parse(bytes)?.verify(lookup)
+}
+
+/// A whole shard object, every byte of it checked.
+#[derive(Clone, Debug)]
+pub struct VerifiedShard {
+    /// Its pack's header.
+    pub header: VerifiedHeader,
+    /// Which shard it is.
+    pub index: u8,
+}
+
+/// Reads and verifies a whole shard object.
+pub fn verify_shard_object<'k>(
+    bytes: &[u8],
+    lookup: impl FnOnce(&Hash) -> Option<&'k CertifiedKey>,
+) -> Result<VerifiedShard> {
+    let header = verify_header(bytes, lookup)?;
+    let index = header.check_object(bytes)?;
+    Ok(VerifiedShard { header, index })
+}
+
+impl VerifiedHeader {
+    /// The writer has just signed it and verified the signature.
+    pub(crate) fn signed_here(header: ParsedHeader) -> Self {
+        Self(header)
+    }
+
+    /// Checks every byte of an object of this pack; says which shard it is.
+    pub fn check_object(&self, bytes: &[u8]) -> Result<u8> {
+        let layout = self.layout();
+        if bytes.len() as u64 != layout.object_bytes() {
+            let why = format!("{} bytes instead of {}", bytes.len(), layout.object_bytes());
+            return Err(CodecError::corrupt("a shard object", self.place(), why));
+        }
+        let part = |range: std::ops::Range<u64>| &bytes[range.start as usize..range.end as usize];
+        let index = self.check_ends(&bytes[..HEADER_BYTES], part(layout.trailer()))?;
+        let tree = self.tree(index, part(layout.payload()))?;
+        let nodes = part(layout.nodes());
+        if tree.root() != self.header.roots[usize::from(index)] {
+            return Err(self.name_bad_leaves(index, &tree, nodes));
+        }
+        if tree.stored_nodes() != nodes {
+            let why = "it is not the tree over the payload, which is good";
+            return Err(CodecError::corrupt("the Merkle section", self.shard_place(index), why));
+        }
+        Ok(index)
+    }
+
+    /// Checks what an audit counts as one more leaf: header and trailer. Says
+    /// which shard they belong to.
+    pub fn check_ends(&self, header: &[u8], trailer: &[u8]) -> Result<u8> {
+        let refuse = |what, why: &str| Err(CodecError::corrupt(what, self.place(), why));
+        if header.len() != HEADER_BYTES || !self.same_pack(header) {
+            return refuse("the header", "it is not the signed one");
+        }
+        let index = header[INDEX_AT];
+        self.known(index)?;
+        if header[INDEX_AT + 1..].iter().any(|&byte| byte != 0) {
+            return refuse("the header", "a reserved byte is not zero");
+        }
+        let found = Trailer::decode(&trailer[..trailer.len().min(TRAILER_BYTES)], trailer_check)
+            .map_err(|error| CodecError::format("the trailer", self.shard_place(index), error))?;
+        let wanted = Trailer { object_bytes: self.layout().object_bytes(), header_hash: self.hash, index };
+        if trailer.len() != TRAILER_BYTES || found != wanted {
+            return refuse("the trailer", "it does not belong to this header");
+        }
+        Ok(index)
+    }
+
+    /// Names the damaged leaves if the stored leaf hashes are themselves good.
+    fn name_bad_leaves(&self, index: u8, tree: &Tree, nodes: &[u8]) -> CodecError {
+        let stored = nodes.chunks_exact(Hash::BYTES).take(tree.leaves().len()).map_while(Hash::from_slice);
+        let stored: Vec<Hash> = stored.collect();
+        let signed = self.header.roots[usize::from(index)];
+        let why = if stored.len() == tree.leaves().len() && Tree::over::<Blake3>(stored.clone()).root() == signed {
+            let bad = (0..stored.len()).filter(|&leaf| stored[leaf] != tree.leaves()[leaf]);
+            let bad: Vec<String> = bad.map(|leaf| leaf.to_string()).collect();
+            format!("of its {} leaves these are not the signed ones: {}", stored.len(), bad.join(", "))
+        } else {
+            "its root is not the signed one".to_owned()
+        };
+        CodecError::corrupt("the payload", self.shard_place(index), why)
+    }
+}
+
+/// A payload that may be the shard of an index.
+#[derive(Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Which shard it should be.
+    pub index: u8,
+    /// What was read.
+    pub payload: &'a [u8],
+}
+
+/// A pack's body from any k good shards.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Still sealed.
+    pub body: Bytes,
+    /// Positions in the list of candidates whose payload was not good. Those not
+    /// needed were not looked at.
+    pub bad: Vec<usize>,
+}
+
+/// Puts a body together. Candidates are checked until k different shards are
+/// good, data shards first.
+pub fn decode(header: &ParsedHeader, candidates: &[Candidate<'_>], buffers: &Buffers) -> Result<Decoded> {
+    let need = usize::from(header.coding().data_shards());
+    let found = Good::among(header, candidates, need)?;
+    let body = found.body(header, buffers)?;
+    Ok(Decoded { body, bad: found.bad })
+}
+
+/// All n shards of a pack, made again.
+pub struct Repaired {
+    /// Every one of them.
+    pub shards: ShardSet,
+    /// Positions in the list of candidates whose payload was not good.
+    pub bad: Vec<usize>,
+}
+
+/// Rebuilds all n shards from k good ones, without a key. All candidates are
+/// checked.
+pub fn repair(header: &VerifiedHeader, candidates: &[Candidate<'_>], buffers: &Buffers) -> Result<Repaired> {
+    let found = Good::among(header, candidates, usize::MAX)?;
+    let body = found.body(header, buffers)?;
+    let coded = code_body(header.coding(), header.h0().class, &body, buffers);
+    check_roots(header, &coded.trees)?;
+    Ok(Repaired { shards: ShardSet::assemble(header.clone(), body, coded), bad: found.bad })
+}
+
+/// The good ones among some candidates.
+struct Good<'a> {
+    payloads: Vec<Option<&'a [u8]>>,
+    bad: Vec<usize>,
+}
+
+impl<'a> Good<'a> {
+    /// Checks candidates until `enough` different shards are good.
+    fn among(header: &ParsedHeader, candidates: &[Candidate<'a>], enough: usize) -> Result<Self> {
+        let coding = header.coding();
+        let need = usize::from(coding.data_shards());
+        let mut payloads = vec![None; coding.total_shards().into()];
+        let (mut bad, mut have) = (Vec::new(), 0);
+        let mut order: Vec<usize> = (0..candidates.len()).collect();
+        order.sort_by_key(|&at| candidates[at].index);
+        for at in order {
+            if have >= enough {
+                break;
+            }
+            let Candidate { index, payload } = candidates[at];
+            if header.check_payload(index, payload).is_err() {
+                bad.push(at);
+                continue;
+            }
+            let place = &mut payloads[usize::from(index)];
+            have += usize::from(place.is_none());
+            *place = Some(payload);
+        }
+        bad.sort_unstable();
+        if have < need {
+            return Err(CodecError::NotEnough { pack: header.pack(), have, need, bad });
+        }
+        Ok(Self { payloads, bad })
+    }
+
+    /// The body: data shards as they are, lost ones computed in place.
+    fn body(&self, header: &ParsedHeader, buffers: &Buffers) -> Result<Bytes> {
+        let coding = header.coding();
+        let (k, shard_bytes) = (usize::from(coding.data_shards()), header.h0().class.shard_bytes());
+        let mut body = buffers.take(k * shard_bytes);
+        let (mut lost, mut out) = (Vec::new(), Vec::new());
+        for (index, place) in body.chunks_exact_mut(shard_bytes).enumerate() {
+            match self.payloads[index] {
+                Some(payload) => place.copy_from_slice(payload),
+                None => {
+                    lost.push(index);
+                    out.push(place);
+                }
+            }
+        }
+        if !lost.is_empty() {
+            ErasureCode::new(coding).rebuild(&self.payloads, &lost, &mut out)?;
+        }
+        drop(out);
+        self.check_rebuilt(header, &lost, &body)?;
+        Ok(body.freeze())
+    }
+
+    /// A shard that was computed must have the root that was signed for it.
+    fn check_rebuilt(&self, header: &ParsedHeader, lost: &[usize], body: &[u8]) -> Result<()> {
+        let shard_bytes = header.h0().class.shard_bytes();
+        for &index in lost {
+            header.check_payload(index as u8, &body[index * shard_bytes..(index + 1) * shard_bytes])?;
+        }
+        Ok(())
+    }
+}
