@@ -1,0 +1,404 @@
+//! The source `directory`: trees of files as a point.
+//!
+//! What always holds:
+//! - Symbolic links inside the trees are stored, never followed. A path that the
+//!   user named is followed, for it says what is wanted.
+//! - Entries are read in the order of their names, depth first, and a directory
+//!   is written as content of its own once everything below it is: equal trees
+//!   are equal bytes, and memory holds one listing per level.
+//! - What cannot be read is named in the reading and left out; it never fails
+//!   the rest. A listing names only what is stored.
+//! - The tree root is over the listing of the top: one entry per path named, so
+//!   that a restore into DIR gives `DIR/<name>/...`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use rustix::process::Uid;
+use vault_format::Blob;
+use vault_format::body::ChunkKind;
+use vault_format::point::{PointRoot, SourceKind, TreeRoot};
+use vault_format::tree::{Content, ENTRY_CHANGED_DURING_READ, Entry, EntryKind, Listing};
+use vault_ops::source::{Reading, Sink, Source, Unreadable, tree_root};
+use vault_ops::{OpsError, Result};
+
+use crate::descent::{DEPTH_MAX, Descent, Identity, list_names, open_beneath, open_directory};
+use crate::file_bytes::{FileBytes, UNSIZED_BYTES_MAX};
+use crate::listing::LISTING_BYTES_MAX;
+use crate::metadata::{Owners, entry_of, kind_of, read_xattrs, size_of};
+use crate::path_text::path_text;
+use crate::top::{Top, name_tops};
+
+/// Trees of files on this host.
+pub struct DirectorySource {
+    name: String,
+    tops: Vec<Top>,
+    excludes: Vec<PathBuf>,
+}
+
+impl DirectorySource {
+    /// A source called `name` of the trees (or single files) at `paths`, without
+    /// what lies at `excludes`: the vault's own state and local locations must be
+    /// among them when they are inside. All are absolute; a relative path, a path
+    /// with `..`, or an exclude that leaves nothing of a path is refused.
+    pub fn new(name: impl Into<String>, paths: &[PathBuf], excludes: Vec<PathBuf>) -> Result<Self> {
+        let tops = name_tops(paths)?;
+        for exclude in &excludes {
+            if !exclude.is_absolute() {
+                return Err(OpsError::Refused { what: format!("the exclude {} is not absolute", exclude.display()) });
+            }
+            if let Some(top) = tops.iter().find(|top| top.path.starts_with(exclude)) {
+                let (top, exclude) = (top.path.display(), exclude.display());
+                return Err(OpsError::Refused {
+                    what: format!("cannot back up {top}: it lies inside {exclude}, which is excluded"),
+                });
+            }
+        }
+        Ok(Self { name: name.into(), tops, excludes })
+    }
+}
+
+impl Source for DirectorySource {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Directory
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn read(&mut self, sink: &mut dyn Sink) -> Result<Reading> {
+        let mut walk = Walk {
+            sink,
+            excluded: Excluded::find(&self.excludes),
+            owners: Owners::of_this_host(),
+            me: rustix::process::geteuid(),
+            links: BTreeMap::new(),
+            items: 0,
+            unreadable: Vec::new(),
+        };
+        let mut entries = Vec::new();
+        for top in &self.tops {
+            entries.extend(walk.read_top(top)?);
+        }
+        if entries.is_empty() {
+            let why: Vec<String> = walk.unreadable.iter().map(|one| format!("{}: {}", one.path, one.why)).collect();
+            return Err(OpsError::Source {
+                name: self.name.clone(),
+                why: format!("nothing could be read, so no point was made ({})", why.join("; ")),
+            });
+        }
+        entries.sort_by(|left, right| left.name.cmp(&right.name));
+        let content = walk.sink.write(ChunkKind::Tree, &mut encode_listing(entries).as_slice())?;
+        let root = PointRoot::Tree(TreeRoot { hash: tree_root(&content), content });
+        // Without a file cache every item counts as changed: it was read.
+        Ok(Reading { root, items: walk.items, changed: walk.items, unreadable: walk.unreadable })
+    }
+}
+
+/// What must not be read, by path and, for directories reached another way
+/// (through a bind mount, or a named path with a link in it), by identity.
+struct Excluded {
+    paths: BTreeSet<PathBuf>,
+    directories: BTreeSet<Identity>,
+}
+
+impl Excluded {
+    fn find(paths: &[PathBuf]) -> Self {
+        let is_directory = |stat: &Stat| kind_of(stat) == Some(EntryKind::Directory);
+        let directories = paths.iter().filter_map(|path| rustix::fs::stat(path).ok()).filter(is_directory);
+        Self {
+            directories: directories.map(|stat| Identity::of(&stat)).collect(),
+            paths: paths.iter().map(|path| path.components().collect()).collect(),
+        }
+    }
+
+    fn covers(&self, path: &Path, stat: &Stat) -> bool {
+        self.paths.contains(path)
+            || kind_of(stat) == Some(EntryKind::Directory) && self.directories.contains(&Identity::of(stat))
+    }
+}
+
+/// One pass over all trees.
+struct Walk<'a> {
+    sink: &'a mut dyn Sink,
+    excluded: Excluded,
+    owners: Owners,
+    me: Uid,
+    /// The first entry of each file that has more than one name.
+    links: BTreeMap<Identity, Entry>,
+    items: u64,
+    unreadable: Vec<Unreadable>,
+}
+
+/// A directory whose entries are being read.
+struct Frame {
+    entry: Entry,
+    names: std::vec::IntoIter<Vec<u8>>,
+    listed: Vec<Entry>,
+}
+
+/// What stands under a name.
+enum Found {
+    /// Left out: excluded, or reported.
+    Nothing,
+    Entry(Entry),
+    Directory(OwnedFd, Frame),
+}
+
+impl Walk<'_> {
+    fn read_top(&mut self, top: &Top) -> Result<Option<Entry>> {
+        match self.find_top(top) {
+            Ok(Found::Nothing) => Ok(None),
+            Ok(Found::Entry(entry)) => Ok(Some(entry)),
+            Ok(Found::Directory(directory, frame)) => self.read_tree(top, directory, frame),
+            Err(Stop::Io(error)) => {
+                self.report(&top.path, &error);
+                Ok(None)
+            }
+            Err(Stop::Sink(error)) => Err(error),
+        }
+    }
+
+    /// The one place where a symbolic link is followed.
+    fn find_top(&mut self, top: &Top) -> std::result::Result<Found, Stop> {
+        let stat = rustix::fs::stat(&top.path)?;
+        if self.excluded.covers(&top.path, &stat) {
+            return Err(Stop::Io(io::Error::other("it is excluded")));
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match kind_of(&stat) {
+            Some(EntryKind::Directory) => {
+                let directory = rustix::fs::open(&top.path, flags | OFlags::DIRECTORY, Mode::empty())?;
+                Ok(self.open_frame(&top.name, &top.path, directory)?)
+            }
+            Some(EntryKind::File) => {
+                let file = rustix::fs::open(&top.path, flags, Mode::empty())?;
+                self.read_file(&top.name, &top.path, file)
+            }
+            Some(
+                kind @ (EntryKind::Symlink
+                | EntryKind::Fifo
+                | EntryKind::CharDevice
+                | EntryKind::BlockDevice
+                | EntryKind::Socket),
+            ) => {
+                self.items += 1;
+                Ok(Found::Entry(entry_of(&top.name, kind, &stat, &self.owners)))
+            }
+            None => Err(Stop::Io(io::Error::other("it is of a kind that cannot be stored"))),
+        }
+    }
+
+    /// Reads everything below an open directory.
+    fn read_tree(&mut self, top: &Top, directory: OwnedFd, frame: Frame) -> Result<Option<Entry>> {
+        let mut path = top.path.clone();
+        let mut descent = Descent::new(directory);
+        let mut above: Vec<Frame> = Vec::new();
+        let mut frame = frame;
+        loop {
+            if let Some(name) = frame.names.next() {
+                path.push(std::ffi::OsStr::from_bytes(&name));
+                match self.find(&descent, &name, &path)? {
+                    Found::Directory(child, below) => match descent.enter(child) {
+                        Ok(()) => {
+                            above.push(std::mem::replace(&mut frame, below));
+                            continue;
+                        }
+                        Err(error) => self.report(&path, &error),
+                    },
+                    Found::Entry(entry) => frame.listed.push(entry),
+                    Found::Nothing => {}
+                }
+                path.pop();
+            } else {
+                let done = self.store_directory(frame, &path)?;
+                let Some(parent) = above.pop() else { return Ok(done) };
+                frame = parent;
+                frame.listed.extend(done);
+                descent.leave();
+                path.pop();
+            }
+        }
+    }
+
+    /// What stands under `name`; what went wrong with it is reported.
+    fn find(&mut self, descent: &Descent, name: &[u8], path: &Path) -> Result<Found> {
+        match self.find_in(descent, name, path) {
+            Ok(found) => Ok(found),
+            Err(Stop::Io(error)) => {
+                self.report(path, &error);
+                Ok(Found::Nothing)
+            }
+            Err(Stop::Sink(error)) => Err(error),
+        }
+    }
+
+    fn find_in(&mut self, descent: &Descent, name: &[u8], path: &Path) -> std::result::Result<Found, Stop> {
+        let here = descent.here()?;
+        let stat = rustix::fs::statat(here, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if self.excluded.covers(path, &stat) {
+            return Ok(Found::Nothing);
+        }
+        if let Some(entry) = self.other_name(name, &stat) {
+            return Ok(Found::Entry(entry));
+        }
+        match kind_of(&stat) {
+            Some(EntryKind::Directory) if descent.depth() >= DEPTH_MAX => {
+                Err(Stop::Io(io::Error::other(format!("it lies deeper than {DEPTH_MAX} directories"))))
+            }
+            Some(EntryKind::Directory) => Ok(self.open_frame(name, path, open_directory(here, name)?)?),
+            Some(EntryKind::File) => {
+                let file = self.open_file(here, name, &stat)?;
+                self.read_file(name, path, file)
+            }
+            Some(EntryKind::Symlink) => {
+                let target = rustix::fs::readlinkat(here, name, Vec::new())?.into_bytes();
+                let mut entry = entry_of(name, EntryKind::Symlink, &stat, &self.owners);
+                entry.size = target.len() as u64;
+                entry.target = Some(Blob(target));
+                Ok(Found::Entry(self.remember(entry, &stat)))
+            }
+            Some(kind @ (EntryKind::Fifo | EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Socket)) => {
+                let entry = entry_of(name, kind, &stat, &self.owners);
+                Ok(Found::Entry(self.remember(entry, &stat)))
+            }
+            None => Err(Stop::Io(io::Error::other("it is of a kind that cannot be stored"))),
+        }
+    }
+
+    /// Opens without waiting, should a pipe have taken the file's place, and
+    /// without touching its access time where that is allowed.
+    fn open_file(&self, here: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        if self.me.is_root() || self.me.as_raw() == stat.st_uid {
+            match open_beneath(here, name, flags | OFlags::NOATIME, Mode::empty()) {
+                Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {}
+                opened => return opened,
+            }
+        }
+        open_beneath(here, name, flags, Mode::empty())
+    }
+
+    fn read_file(&mut self, name: &[u8], path: &Path, file: OwnedFd) -> std::result::Result<Found, Stop> {
+        let before = rustix::fs::fstat(&file)?;
+        if kind_of(&before) != Some(EntryKind::File) {
+            return Err(Stop::Io(io::Error::other("it became something else than a file while it was read")));
+        }
+        let mut entry = entry_of(name, EntryKind::File, &before, &self.owners);
+        self.add_xattrs(&mut entry, file.as_fd(), path);
+        let mut bytes = FileBytes::new(File::from(file), size_of(&before));
+        let content = self.sink.write(ChunkKind::Data, &mut bytes).map_err(Stop::Sink)?;
+        let (file, failed) = bytes.finish();
+        if let Some(error) = failed {
+            return Err(Stop::Io(error));
+        }
+        if size_of(&before) == 0 && content.bytes >= UNSIZED_BYTES_MAX {
+            return Err(Stop::Io(io::Error::other("it claims to be empty and does not end")));
+        }
+        let after = rustix::fs::fstat(&file)?;
+        if has_changed(&before, &after) {
+            entry.flags |= ENTRY_CHANGED_DURING_READ;
+            let (first, last) = (size_of(&before), size_of(&after));
+            let why = format!(
+                "it changed while it was read ({first} bytes before, {last} after); the {} bytes read are stored, \
+                 marked as changing",
+                content.bytes
+            );
+            self.report(path, &why);
+        }
+        entry.size = content.bytes;
+        entry.content = Some(content);
+        Ok(Found::Entry(self.remember(entry, &before)))
+    }
+
+    /// Lists an open directory. A listing that breaks off is reported, and what
+    /// it gave is kept.
+    fn open_frame(&mut self, name: &[u8], path: &Path, directory: OwnedFd) -> io::Result<Found> {
+        let stat = rustix::fs::fstat(&directory)?;
+        let mut entry = entry_of(name, EntryKind::Directory, &stat, &self.owners);
+        self.add_xattrs(&mut entry, directory.as_fd(), path);
+        let (names, broken) = list_names(directory.as_fd());
+        if let Some(error) = broken {
+            if names.is_empty() {
+                return Err(error);
+            }
+            self.report(path, &format!("its list of files broke off: {error}"));
+        }
+        Ok(Found::Directory(directory, Frame { entry, names: names.into_iter(), listed: Vec::new() }))
+    }
+
+    fn store_directory(&mut self, frame: Frame, path: &Path) -> Result<Option<Entry>> {
+        let mut entry = frame.entry;
+        let bytes = encode_listing(frame.listed);
+        if bytes.len() as u64 > LISTING_BYTES_MAX {
+            self.report(path, &"it has more files than one directory can hold in a vault");
+            return Ok(None);
+        }
+        let content: Content = self.sink.write(ChunkKind::Tree, &mut bytes.as_slice())?;
+        entry.content = Some(content);
+        Ok(Some(entry))
+    }
+
+    fn add_xattrs(&mut self, entry: &mut Entry, file: BorrowedFd<'_>, path: &Path) {
+        match read_xattrs(file) {
+            Ok(xattrs) => entry.xattrs = xattrs,
+            Err(error) => self.report(path, &format!("its extended attributes could not be read: {error}")),
+        }
+    }
+
+    /// The entry for a further name of a file that was read before.
+    fn other_name(&mut self, name: &[u8], stat: &Stat) -> Option<Entry> {
+        let first = self.links.get(&Identity::of(stat)).filter(|_| stat.st_nlink > 1)?;
+        self.items += 1;
+        Some(Entry { name: Blob(name.to_vec()), ..first.clone() })
+    }
+
+    /// Counts an entry and, if its file has other names, numbers it: the groups
+    /// count from 1 in the order of the walk, so equal trees get equal numbers.
+    fn remember(&mut self, mut entry: Entry, stat: &Stat) -> Entry {
+        self.items += 1;
+        if stat.st_nlink > 1 {
+            entry.link_group = self.links.len() as u64 + 1;
+            self.links.insert(Identity::of(stat), entry.clone());
+        }
+        entry
+    }
+
+    fn report(&mut self, path: &Path, why: &dyn std::fmt::Display) {
+        self.unreadable.push(Unreadable { path: path_text(path), why: why.to_string() });
+    }
+}
+
+/// Why a file was not read: its own failure costs the file, the sink's the point.
+enum Stop {
+    Io(io::Error),
+    Sink(OpsError),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Errno> for Stop {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+fn has_changed(before: &Stat, after: &Stat) -> bool {
+    let seen = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+    seen(before) != seen(after)
+}
+
+fn encode_listing(entries: Vec<Entry>) -> Vec<u8> {
+    vault_format::encode(&Listing { entries })
+}

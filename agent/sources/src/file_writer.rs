@@ -1,0 +1,151 @@
+//! The bytes of one file on their way out of a vault.
+//!
+//! What always holds: never more than the recorded size is written, holes stay
+//! holes, and [`FileWriter::finish`] succeeds only when every byte came.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+
+use vault_format::tree::{Entry, Hole};
+
+/// Small chunks are gathered to this many bytes per call to the system.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Writes a file's stored bytes between its holes.
+pub(crate) struct FileWriter {
+    file: BufWriter<File>,
+    at: u64,
+    size: u64,
+    holes: std::iter::Peekable<std::vec::IntoIter<Hole>>,
+    failed: Option<io::Error>,
+}
+
+impl FileWriter {
+    /// A writer of the checked `entry` into a new file.
+    pub(crate) fn new(file: OwnedFd, entry: &Entry) -> Self {
+        let file = BufWriter::with_capacity(BUFFER_BYTES, File::from(file));
+        Self { file, at: 0, size: entry.size, holes: entry.holes.clone().into_iter().peekable(), failed: None }
+    }
+
+    /// The system's own error, should a write have failed.
+    pub(crate) fn failed(self) -> Option<io::Error> {
+        self.failed
+    }
+
+    /// The file, complete; `InvalidData` when bytes are missing.
+    pub(crate) fn finish(mut self) -> io::Result<File> {
+        self.skip_hole()?;
+        if self.at != self.size {
+            let (size, at) = (self.size, self.at);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{size} bytes are recorded, {at} came")));
+        }
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        // A hole at the end is there only once the length says so.
+        file.set_len(self.size)?;
+        Ok(file)
+    }
+
+    fn skip_hole(&mut self) -> io::Result<()> {
+        if let Some(hole) = self.holes.next_if(|hole| hole.offset == self.at) {
+            self.at += hole.bytes;
+            self.file.seek(SeekFrom::Start(self.at))?;
+        }
+        Ok(())
+    }
+
+    fn write_run(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.skip_hole()?;
+        let end = self.holes.peek().map_or(self.size, |hole| hole.offset);
+        let room = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        if room == 0 {
+            let message = format!("more than the recorded {} bytes came", self.size);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        let written = self.file.write(&buffer[..room])?;
+        self.at += written as u64;
+        Ok(written)
+    }
+}
+
+impl Write for FileWriter {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        self.write_run(buffer).inspect_err(|error| {
+            let kept = error.raw_os_error().map(io::Error::from_raw_os_error);
+            self.failed = Some(kept.unwrap_or_else(|| io::Error::new(error.kind(), error.to_string())));
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+
+    use vault_format::Blob;
+    use vault_format::tree::EntryKind;
+
+    use super::*;
+
+    fn entry(size: u64, holes: &[(u64, u64)]) -> Entry {
+        Entry {
+            name: Blob(b"file".to_vec()),
+            kind: EntryKind::File,
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            mtime_s: 0,
+            mtime_ns: 0,
+            size,
+            content: None,
+            target: None,
+            xattrs: Vec::new(),
+            device: 0,
+            link_group: 0,
+            holes: holes.iter().map(|&(offset, bytes)| Hole { offset, bytes }).collect(),
+            flags: 0,
+        }
+    }
+
+    fn written(entry: &Entry, bytes: &[u8]) -> io::Result<(Vec<u8>, u64)> {
+        let file = tempfile::NamedTempFile::new()?;
+        let mut writer = FileWriter::new(file.reopen()?.into(), entry);
+        writer.write_all(bytes)?;
+        writer.finish()?;
+        let mut read = Vec::new();
+        file.reopen()?.read_to_end(&mut read)?;
+        Ok((read, file.as_file().metadata()?.blocks() * 512))
+    }
+
+    #[test]
+    fn holes_come_back_as_zeros_that_take_no_room() {
+        let sparse = entry(3 << 20, &[(0, 1 << 20), ((1 << 20) + 3, (1 << 20) - 3), ((2 << 20) + 3, (1 << 20) - 3)]);
+        let (read, taken) = written(&sparse, b"abcxyz").unwrap();
+        let mut expected = vec![0; 3 << 20];
+        expected[1 << 20..(1 << 20) + 3].copy_from_slice(b"abc");
+        expected[2 << 20..(2 << 20) + 3].copy_from_slice(b"xyz");
+        assert_eq!(read, expected);
+        assert!(taken < 1 << 20, "{taken} bytes on disk");
+        let (read, _) = written(&entry(4096, &[(0, 4096)]), b"").unwrap();
+        assert_eq!(read, vec![0; 4096]);
+    }
+
+    #[test]
+    fn too_few_and_too_many_bytes_are_errors() {
+        assert_eq!(written(&entry(3, &[]), b"abc").unwrap().0, b"abc");
+        for bytes in [&b"ab"[..], b"abcd"] {
+            assert_eq!(written(&entry(3, &[]), bytes).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        assert!(written(&entry(5, &[(3, 2)]), b"abcd").is_err());
+    }
+}

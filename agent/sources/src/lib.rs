@@ -1,0 +1,18 @@
+//! What the agent backs up: sources for `vault_ops`, and the writers that bring
+//! a restored point back to where programs can use it.
+//!
+//! What always holds: a source sees neither keys nor locations, only a
+//! [`vault_ops::source::Sink`]; a writer creates things only below the directory
+//! it was given, and its report names whatever is not exactly as it was.
+//! Errors are those of `vault_ops`, so that a caller maps them once.
+
+mod descent;
+mod file_bytes;
+mod file_writer;
+mod listing;
+mod metadata;
+mod path_text;
+mod top;
+
+pub mod directory;
+pub mod tree;

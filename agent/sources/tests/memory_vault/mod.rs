@@ -1,0 +1,134 @@
+//! A vault in memory: chunks by their hash, cut every 64 KiB, with the real tree
+//! root and nothing between. Hooks let a test change the world while a source reads.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
+
+use vault_format::body::ChunkKind;
+use vault_format::point::{PointRecord, PointRoot, Statistics, TreeRoot};
+use vault_format::tree::{ChunkRef, Content, Listing};
+use vault_format::{Blob, ChunkId, VaultId, WriterId};
+use vault_ops::source::{PointReader, Reading, Sink, Source, tree_root};
+use vault_ops::{OpsError, Result};
+
+const CHUNK_BYTES: usize = 64 << 10;
+
+type OnRead = Box<dyn Fn(&[u8]) + Send + Sync>;
+type Chunks = Arc<Mutex<BTreeMap<ChunkId, Vec<u8>>>>;
+
+/// Stores what a source reads.
+#[derive(Default)]
+pub(crate) struct MemoryVault {
+    chunks: Chunks,
+    /// Called with the number of contents written so far, before each is read.
+    pub(crate) before_read: Option<Box<dyn FnMut(u64) + Send>>,
+    writes: u64,
+}
+
+impl MemoryVault {
+    /// Stores bytes as a content.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Content {
+        let mut chunks = Vec::new();
+        for piece in bytes.chunks(CHUNK_BYTES) {
+            let id = ChunkId(*blake3::hash(piece).as_bytes());
+            self.chunks.lock().unwrap().insert(id, piece.to_vec());
+            chunks.push(ChunkRef { id, bytes: piece.len() as u32 });
+        }
+        Content { bytes: bytes.len() as u64, depth: 0, chunks }
+    }
+
+    /// Stores a listing exactly as given, right or wrong.
+    pub(crate) fn put_listing(&mut self, listing: &Listing) -> Content {
+        self.put(&vault_format::encode(listing))
+    }
+
+    /// A root over any content.
+    pub(crate) fn root(&mut self, top: &Listing) -> TreeRoot {
+        let content = self.put_listing(top);
+        TreeRoot { hash: tree_root(&content), content }
+    }
+
+    /// Backs a source up.
+    pub(crate) fn read(&mut self, source: &mut dyn Source) -> Result<Reading> {
+        source.read(self)
+    }
+
+    /// The point of a root.
+    pub(crate) fn point(&self, root: PointRoot) -> MemoryPoint {
+        MemoryPoint { chunks: self.chunks.clone(), record: record(root), on_read: None }
+    }
+}
+
+impl Sink for MemoryVault {
+    fn write(&mut self, _: ChunkKind, from: &mut dyn Read) -> Result<Content> {
+        if let Some(hook) = &mut self.before_read {
+            hook(self.writes);
+        }
+        self.writes += 1;
+        let mut bytes = Vec::new();
+        let read = from.read_to_end(&mut bytes);
+        read.map_err(|error| OpsError::Io { what: "reading a source".into(), error })?;
+        Ok(self.put(&bytes))
+    }
+
+    fn holds(&mut self, content: &Content) -> Result<bool> {
+        let chunks = self.chunks.lock().unwrap();
+        Ok(content.chunks.iter().all(|chunk| chunks.contains_key(&chunk.id)))
+    }
+
+    fn now_ms(&self) -> i64 {
+        1_700_000_000_000
+    }
+}
+
+/// Reads what was stored.
+pub(crate) struct MemoryPoint {
+    chunks: Chunks,
+    record: PointRecord,
+    /// Called with the bytes of each content that is read, before they are written out.
+    pub(crate) on_read: Option<OnRead>,
+}
+
+#[async_trait::async_trait]
+impl PointReader for MemoryPoint {
+    fn record(&self) -> &PointRecord {
+        &self.record
+    }
+
+    async fn read(&self, content: &Content, to: &mut (dyn Write + Send)) -> Result<()> {
+        for chunk in &content.chunks {
+            let bytes = self.chunks.lock().unwrap().get(&chunk.id).cloned();
+            let bytes = bytes.ok_or_else(|| OpsError::Lost { what: format!("chunk {}", chunk.id) })?;
+            if let Some(hook) = &self.on_read {
+                hook(&bytes);
+            }
+            to.write_all(&bytes).map_err(|error| OpsError::Io { what: "writing".into(), error })?;
+        }
+        Ok(())
+    }
+}
+
+fn record(root: PointRoot) -> PointRecord {
+    PointRecord {
+        vault: VaultId::default(),
+        writer: WriterId::default(),
+        epoch: 1,
+        sequence: 1,
+        source: "test".into(),
+        host: "test".into(),
+        started_ms: 0,
+        finished_ms: 0,
+        root,
+        packs: Vec::new(),
+        packs_more: None,
+        previous: None,
+        certificates: Vec::new(),
+        vault_record: Blob::default(),
+        key_history: Vec::new(),
+        tags: Vec::new(),
+        statistics: Statistics { items: 0, changed: 0, unreadable: 0, plain_bytes: 0, new_bytes: 0, packed_bytes: 0 },
+        successor_of: None,
+    }
+}
