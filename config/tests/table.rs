@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use config::{Attached, Config, Encoding, Keep, KernelAt, Scenario, Schedule, Scheme, SecretFrom, SourceKind};
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -92,4 +94,23 @@ fn the_sample_means_what_it_says() {
     let drill = &config.drills["monthly-loss"];
     assert_eq!((drill.scenario, drill.drop[0].as_str()), (Scenario::LocationLoss, "b2"));
     assert_eq!(config.web.unwrap().listen.port(), 8467);
+}
+
+proptest! {
+    /// Whatever is done to a file, the answer is a plan or an error with a line, no panic.
+    #[test]
+    fn a_mangled_file_is_a_plan_or_an_error(
+        start in 0..1_300_usize,
+        length in 0..40_usize,
+        instead in prop_oneof!["[a-z0-9=\"{}\\[\\].\n -]{0,20}", "\\PC{0,8}"],
+    ) {
+        let sample = include_str!("../testdata/good/sample.toml");
+        let start = start.min(sample.len());
+        let end = (start + length).min(sample.len());
+        let text = format!("{}{instead}{}", &sample[..start], &sample[end..]);
+        if let Err(error) = Config::parse(&text) {
+            let line = error.line().unwrap();
+            prop_assert!((1..=text.lines().count() + 1).contains(&line), "{error}");
+        }
+    }
 }
