@@ -2,11 +2,32 @@
 //! nobody else. Whoever holds these keys can test whether a scope stores a given
 //! chunk, so they stay on the scope's hosts.
 
-use vault_format::{ChunkId, Hash};
+use vault_format::{ChunkId, Hash, ScopeId};
 
 use crate::derive::Derivation;
 use crate::labels;
 use crate::secret::Secret;
+
+/// What the dedup keys of every scope of a generation derive from. Part of a read
+/// key, because a restore checks each chunk against its id.
+#[derive(minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct DedupRoot(#[n(0)] Secret<32>);
+
+impl DedupRoot {
+    pub(crate) fn new(secret: Secret<32>) -> Self {
+        Self(secret)
+    }
+
+    /// The keys of one scope.
+    pub fn keys(&self, scope: ScopeId) -> DedupKeys {
+        let root = Derivation::extract(labels::DEDUP, &[self.0.expose_secret()]);
+        DedupKeys {
+            id_key: IdKey::new(root.expand(labels::CHUNK_ID, &[&scope.0])),
+            chunker_seed: ChunkerSeed::new(root.expand(labels::CHUNKER, &[&scope.0])),
+        }
+    }
+}
 
 /// The key under which chunk ids are made.
 #[derive(minicbor::Encode, minicbor::Decode)]

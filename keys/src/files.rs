@@ -16,14 +16,15 @@ use minicbor::{Decode, Encode};
 use vault_format::certificate::Role;
 use vault_format::{Blob, RecipientId, ScopeId, VaultId, WriterId};
 
+use crate::card::Card;
 use crate::certificate::{Authority, CertifiedKey};
 use crate::data_key::LocalSecret;
-use crate::dedup::DedupKeys;
+use crate::dedup::{DedupKeys, DedupRoot, IdKey};
 use crate::error::{FileFault, KeysError, Result};
 use crate::index_key::IndexKey;
 use crate::kem::{RecipientPrivate, RecipientPublic};
 use crate::key_file::{self, FILE_BYTES_MAX, Title};
-use crate::secret::SecretBytes;
+use crate::secret::{SecretBytes, SecretText};
 use crate::seed::{Generation, Seed};
 use crate::signature::{SigningKey, VerifyingKey};
 
@@ -99,6 +100,9 @@ pub struct ReadGeneration {
     /// Opens the janitor's parts.
     #[n(2)]
     pub janitor: RecipientPrivate,
+    /// Checks chunk ids, of any scope.
+    #[n(3)]
+    pub dedup: DedupRoot,
 }
 
 impl ReadKey {
@@ -106,7 +110,14 @@ impl ReadKey {
     pub fn from_seed(seed: &Seed, generation: Generation, vault: VaultId) -> Self {
         let (reader, janitor) = (seed.reader_key(generation), seed.janitor_key(generation));
         let root = seed.root_key(generation).verifying_key().clone();
-        Self { vault, root, generations: vec![ReadGeneration { generation, reader, janitor }] }
+        let dedup = seed.dedup_root(generation);
+        Self { vault, root, generations: vec![ReadGeneration { generation, reader, janitor, dedup }] }
+    }
+
+    /// Keys that a scope's chunk ids may have been made with, newest generation
+    /// first.
+    pub fn id_keys(&self, scope: ScopeId) -> Vec<IdKey> {
+        self.generations.iter().rev().map(|keys| keys.dedup.keys(scope).id_key).collect()
     }
 
     /// The reader's key of that id.
@@ -309,7 +320,16 @@ pub fn create<T: KeyFile>(path: &Path, key: &T) -> Result<()> {
     key.check().map_err(|reason| fault(FileFault::Content(reason)))?;
     let title = Title { role: T::ROLE, vault: key.vault(), note: T::NOTE };
     let text = key_file::write(&title, &encode_body(key));
-    let mode = if T::SECRET { 0o600 } else { 0o644 };
+    create_file(path, &text, if T::SECRET { 0o600 } else { 0o644 })
+}
+
+/// Writes a card to a new file and syncs it with its folder.
+pub fn create_card(path: &Path, card: &Card) -> Result<()> {
+    create_file(path, &card.to_text(), 0o600)
+}
+
+fn create_file(path: &Path, text: &SecretText, mode: u32) -> Result<()> {
+    let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| {
         fault(if error.kind() == ErrorKind::AlreadyExists { FileFault::Exists } else { FileFault::Io(error) })
     })?;

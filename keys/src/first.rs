@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rand_core::{CryptoRng, Rng};
+use rand_core::CryptoRng;
 use vault_format::certificate::Role;
 use vault_format::{Blob, ScopeId, VaultId, WriterId};
 

@@ -16,6 +16,7 @@ use crate::signature::KeyCheck;
 use crate::slip39::{self, Share, scheme};
 
 /// What the vault record says of the set that is gathered.
+#[derive(Clone, Debug)]
 pub struct Handout {
     /// The vault.
     pub vault: VaultId,
@@ -54,6 +55,22 @@ pub struct Recovered {
     pub vault: Option<VaultId>,
     /// Numbers of spare cards that do not belong to this seed: forged or damaged.
     pub unfit: Vec<u8>,
+    /// What says that it is the right seed.
+    pub confirmed: Confirmation,
+}
+
+/// What a recovered seed was compared with. Below `Root` the caller must still
+/// compare the root it derives with one it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confirmation {
+    /// The checksum of a single bare share: anyone can write one that fits.
+    Checksum,
+    /// The digest inside the shares, 32 bits: they belong together.
+    Digest,
+    /// The root printed on the cards, 24 bits, besides.
+    Card,
+    /// The root in the vault record, 256 bits.
+    Root,
 }
 
 impl Hand {
@@ -83,9 +100,9 @@ impl Hand {
     pub fn add(&mut self, card: Card) -> Result<Progress, CardError> {
         let number = card.number();
         let (head, share) = card.into_parts();
-        if let Some(handout) = &self.handout {
-            let wanted = Head { vault: handout.vault, generation: handout.generation, set: handout.set.number, ..head };
-            check_head(number, &head, &wanted)?;
+        if let Some(Handout { vault, generation, root, set }) = &self.handout {
+            let (total, check) = (set.cards.len() as u8, KeyCheck::of(root));
+            check_head(number, &head, &Head { vault: *vault, generation: *generation, set: set.number, total, check })?;
         }
         if let Some(first) = &self.head {
             check_head(number, &head, first)?;
@@ -137,10 +154,16 @@ impl Hand {
                 Err(CardError::Digest { .. }) => {}
                 Err(error) => return Err(error),
                 Ok(_) => {
-                    let seed = self.open(&chosen)?;
+                    let (seed, confirmed) = self.open(&chosen)?;
                     let unfit = spare.into_iter().filter(|(_, share)| !scheme::fits(&chosen, share));
                     let unfit = unfit.map(|(_, share)| share.member_index + 1).collect();
-                    return Ok(Recovered { seed, generation: self.generation(), vault: self.vault(), unfit });
+                    return Ok(Recovered {
+                        seed,
+                        generation: self.generation(),
+                        vault: self.vault(),
+                        unfit,
+                        confirmed,
+                    });
                 }
             }
         }
@@ -148,22 +171,23 @@ impl Hand {
     }
 
     /// Decrypts shares that fit together and compares the root.
-    fn open(&self, chosen: &[&Share]) -> Result<Seed, CardError> {
+    fn open(&self, chosen: &[&Share]) -> Result<(Seed, Confirmation), CardError> {
         let secret = slip39::combine(chosen, b"")?;
         let secret = Secret::from_slice(secret.expose_secret());
         let seed = Seed::from_secret(secret.ok_or(CardError::Malformed { reason: "it holds no seed of 32 bytes" })?);
-        let Some(generation) = self.generation() else { return Ok(seed) };
+        let Some(generation) = self.generation() else {
+            let digest = chosen.len() > 1;
+            return Ok((seed, if digest { Confirmation::Digest } else { Confirmation::Checksum }));
+        };
         let root = seed.root_key(generation).fingerprint();
         let found = KeyCheck::of(&root);
-        let printed = self.head.map(|head| head.check);
-        let recorded = self.handout.as_ref().map(|handout| handout.root);
-        let wanted = printed.or_else(|| recorded.as_ref().map(KeyCheck::of));
-        match wanted {
-            Some(wanted) if wanted != found || recorded.is_some_and(|recorded| recorded != root) => {
-                Err(CardError::WrongKey { wanted, found })
-            }
-            _ => Ok(seed),
-        }
+        let wanted = match (&self.handout, &self.head) {
+            (Some(handout), _) if handout.root == root => return Ok((seed, Confirmation::Root)),
+            (None, Some(head)) if head.check == found => return Ok((seed, Confirmation::Card)),
+            (Some(handout), _) => KeyCheck::of(&handout.root),
+            (None, head) => head.map_or(found, |head| head.check),
+        };
+        Err(CardError::WrongKey { wanted, found })
     }
 
     fn generation(&self) -> Option<Generation> {

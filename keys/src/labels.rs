@@ -13,6 +13,10 @@ pub const JANITOR_KEM: &str = "janitor kem";
 pub const ROOT_ED25519: &str = "root ed25519";
 /// Purpose: ML-DSA-65 seed of the root.
 pub const ROOT_ML_DSA: &str = "root ml-dsa-65";
+/// Purpose: what the keys of all dedup scopes derive from; part of a read key.
+pub const DEDUP_ROOT: &str = "dedup root";
+/// Salt under which a dedup root is extracted.
+pub const DEDUP: &str = "holdfast dedup root 1";
 /// Purpose: key of chunk ids, per scope.
 pub const CHUNK_ID: &str = "dedup id key";
 /// Purpose: seed of the chunker, per scope.
@@ -67,6 +71,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("JANITOR_KEM", JANITOR_KEM),
     ("ROOT_ED25519", ROOT_ED25519),
     ("ROOT_ML_DSA", ROOT_ML_DSA),
+    ("DEDUP_ROOT", DEDUP_ROOT),
+    ("DEDUP", DEDUP),
     ("CHUNK_ID", CHUNK_ID),
     ("CHUNKER", CHUNKER),
     ("INDEX", INDEX),

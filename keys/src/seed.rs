@@ -8,7 +8,7 @@
 use rand_core::CryptoRng;
 use vault_format::{ScopeId, WriterId};
 
-use crate::dedup::{ChunkerSeed, DedupKeys, IdKey};
+use crate::dedup::{DedupKeys, DedupRoot};
 use crate::derive::Derivation;
 use crate::index_key::IndexKey;
 use crate::kem::RecipientPrivate;
@@ -73,10 +73,12 @@ impl Seed {
 
     /// What the writers of a scope cut and name chunks with.
     pub fn dedup_keys(&self, generation: Generation, scope: ScopeId) -> DedupKeys {
-        DedupKeys {
-            id_key: IdKey::new(self.derive(labels::CHUNK_ID, generation, &scope.0)),
-            chunker_seed: ChunkerSeed::new(self.derive(labels::CHUNKER, generation, &scope.0)),
-        }
+        self.dedup_root(generation).keys(scope)
+    }
+
+    /// What the keys of all scopes derive from: a reader checks chunk ids with it.
+    pub fn dedup_root(&self, generation: Generation) -> DedupRoot {
+        DedupRoot::new(self.derive(labels::DEDUP_ROOT, generation, &[]))
     }
 
     /// What a writer seals its own index with.

@@ -1,1 +1,173 @@
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use vault_format::Hash;
+
+use super::*;
+use crate::first::FirstKeys;
+
+fn keys() -> FirstKeys {
+    FirstKeys::draw(&mut ChaCha20Rng::from_seed([1; 32]), "host", 1_000)
+}
+
+fn text_of<T: KeyFile>(key: &T) -> Vec<u8> {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("key");
+    create(&path, key).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+fn fault<T: KeyFile>(path: &Path) -> FileFault {
+    match load::<T>(path) {
+        Err(KeysError::KeyFile { path: named, fault }) if named == path => fault,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("{} was loaded", path.display()),
+    }
+}
+
+fn scratch_file(keys: &FirstKeys) -> (tempfile::TempDir, PathBuf) {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("it's a key");
+    create(&path, &keys.read).unwrap();
+    (scratch, path)
+}
+
+#[test]
+fn every_role_survives_its_file() {
+    let keys = keys();
+    let master: MasterSeed = decode(&text_of(&keys.master)).unwrap();
+    assert_eq!(master.seed.expose_secret(), keys.master.seed.expose_secret());
+    let read: ReadKey = decode(&text_of(&keys.read)).unwrap();
+    assert_eq!(read.generations[0].reader.id(), keys.read.generations[0].reader.id());
+    assert!(read.janitor(&keys.writer.janitor.id()).is_some() && read.janitor(&keys.writer.reader[0].id()).is_none());
+    let operator: OperatorKey = decode(&text_of(&keys.operator)).unwrap();
+    assert_eq!(operator.certified().unwrap().public(), keys.operator.signing.verifying_key());
+    let writer: WriterKey = decode(&text_of(&keys.writer)).unwrap();
+    assert_eq!(writer.dedup.id_key.chunk_id(b"c"), keys.writer.dedup.id_key.chunk_id(b"c"));
+    let section =
+        |key: &WriterKey| *key.index.section_key(&Hash([1; 32]), &crate::data_key::Commitment([2; 32])).expose_secret();
+    assert_eq!(section(&writer), section(&keys.writer));
+    let public: VaultPublic = decode(&text_of(&keys.public)).unwrap();
+    assert_eq!(public.root, keys.public.root);
+}
+
+#[test]
+fn roles_cannot_be_exchanged() {
+    let keys = keys();
+    let read = text_of(&keys.read);
+    assert!(matches!(decode::<WriterKey>(&read), Err(FileFault::Role { wanted: "writer key", .. })));
+    assert!(matches!(decode::<MasterSeed>(&text_of(&keys.writer)), Err(FileFault::Role { .. })));
+    assert!(matches!(decode::<ReadKey>(&text_of(&keys.public)), Err(FileFault::Role { .. })));
+}
+
+#[test]
+fn a_file_others_can_access_is_refused_with_the_command() {
+    let (_scratch, path) = scratch_file(&keys());
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    for mode in [0o640, 0o604, 0o620, 0o601, 0o660, 0o666] {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        let text = load::<ReadKey>(&path).err().unwrap().to_string();
+        assert!(text.contains(&format!("mode 0{mode:o}")), "{text}");
+        assert!(text.ends_with(r"it'\''s a key'") && text.contains("Run: chmod 600 '"), "{text}");
+    }
+    for mode in [0o600, 0o400] {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        load::<ReadKey>(&path).unwrap();
+    }
+}
+
+#[test]
+fn public_files_may_be_read_by_all() {
+    let keys = keys();
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("vault.pub");
+    create(&path, &keys.public).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    load::<VaultPublic>(&path).unwrap();
+}
+
+#[test]
+fn nothing_is_overwritten_and_nothing_half_written_stays() {
+    let keys = keys();
+    let (scratch, path) = scratch_file(&keys);
+    let before = std::fs::read(&path).unwrap();
+    let refused = create(&path, &keys.master).unwrap_err();
+    assert!(matches!(refused, KeysError::KeyFile { fault: FileFault::Exists, .. }));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let nowhere = scratch.path().join("no folder/key");
+    assert!(matches!(create(&nowhere, &keys.master), Err(KeysError::KeyFile { fault: FileFault::Io(_), .. })));
+}
+
+#[test]
+fn what_is_not_a_key_file_is_named() {
+    let scratch = tempfile::tempdir().unwrap();
+    assert!(matches!(fault::<ReadKey>(&scratch.path().join("none")), FileFault::Missing));
+    assert!(matches!(fault::<ReadKey>(scratch.path()), FileFault::NotAFile));
+    let other = scratch.path().join("other");
+    let write = |bytes: &[u8]| {
+        std::fs::write(&other, bytes).unwrap();
+        std::fs::set_permissions(&other, PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    write(b"-----BEGIN PRIVATE KEY-----\n");
+    assert!(matches!(fault::<ReadKey>(&other), FileFault::NotAKeyFile));
+    write(&vec![b'a'; FILE_BYTES_MAX as usize + 1]);
+    assert!(matches!(fault::<ReadKey>(&other), FileFault::NotAKeyFile));
+    write(b"");
+    assert!(matches!(fault::<ReadKey>(&other), FileFault::Truncated));
+}
+
+#[test]
+fn truncated_or_altered_files_of_every_role_are_refused() {
+    fn every<T: KeyFile>(key: &T) {
+        let text = text_of(key);
+        for length in (0..text.len()).step_by(1 + text.len() / 400).chain(text.len() - 60..text.len()) {
+            assert!(decode::<T>(&text[..length]).is_err(), "{} cut to {length} bytes", T::ROLE);
+        }
+        for at in (0..text.len()).step_by(1 + text.len() / 400) {
+            let mut bad = text.clone();
+            bad[at] ^= 1;
+            assert!(decode::<T>(&bad).is_err(), "{} with byte {at} altered", T::ROLE);
+        }
+    }
+    let keys = keys();
+    every(&keys.master);
+    every(&keys.read);
+    every(&keys.operator);
+    every(&keys.writer);
+    every(&keys.public);
+}
+
+#[test]
+fn keys_that_do_not_belong_together_are_neither_written_nor_read() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("key");
+    let stranger = FirstKeys::draw(&mut ChaCha20Rng::from_seed([2; 32]), "host", 1_000);
+    let refuse = |key: &WriterKey| {
+        let refused = create(&path, key).unwrap_err();
+        assert!(matches!(refused, KeysError::KeyFile { fault: FileFault::Content(_), .. }), "{refused}");
+        assert!(!path.exists());
+        // The same bytes from elsewhere: the check value holds, the content does not.
+        let title = Title { role: WriterKey::ROLE, vault: key.vault, note: WriterKey::NOTE };
+        let text = key_file::write(&title, &encode_body(key));
+        assert!(matches!(decode::<WriterKey>(text.expose_secret().as_bytes()), Err(FileFault::Content(_))));
+    };
+    let altered = |change: fn(&mut WriterKey, FirstKeys)| {
+        let mut key = keys().writer;
+        change(&mut key, FirstKeys::draw(&mut ChaCha20Rng::from_seed([2; 32]), "host", 1_000));
+        key
+    };
+    refuse(&altered(|key, other| key.signing = other.writer.signing));
+    refuse(&altered(|key, other| key.root = other.public.root));
+    refuse(&altered(|key, other| key.certificates = other.writer.certificates));
+    refuse(&altered(|key, _| key.scope = ScopeId([7; 16])));
+    refuse(&altered(|key, _| key.writer = WriterId([7; 16])));
+    refuse(&altered(|key, _| key.reader.clear()));
+    refuse(&altered(|key, _| key.vault = VaultId([7; 16])));
+
+    let title = Title { role: ReadKey::ROLE, vault: stranger.read.vault, note: "" };
+    let text = key_file::write(&title, &encode_body(&keys().read));
+    let fault = decode::<ReadKey>(text.expose_secret().as_bytes()).err().unwrap();
+    assert!(matches!(fault, FileFault::Content("its vault line does not agree with its body")));
+}

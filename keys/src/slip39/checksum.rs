@@ -21,16 +21,18 @@ pub(crate) fn customization(extendable: bool) -> &'static [u8] {
     if extendable { b"shamir_extendable" } else { b"shamir" }
 }
 
-fn polymod(customization: &[u8], words: impl Iterator<Item = u16>) -> u32 {
-    let values = customization.iter().map(|&byte| u32::from(byte)).chain(words.map(u32::from));
-    values.fold(1, |state, value| {
-        let top = state >> 20;
-        let shifted = (state & 0xF_FFFF) << 10 ^ value;
-        GENERATOR.iter().enumerate().fold(shifted, |state, (bit, generator)| {
-            // Branch-free: the words are secret.
-            state ^ (generator & 0_u32.wrapping_sub(top >> bit & 1))
-        })
+/// Appends one value to the polynomial and reduces it.
+fn step(state: u32, value: u16) -> u32 {
+    let top = state >> 20;
+    let shifted = ((state & 0xF_FFFF) << 10) ^ u32::from(value);
+    GENERATOR.iter().enumerate().fold(shifted, |state, (bit, generator)| {
+        // Branch-free: the words are secret.
+        state ^ (generator & 0_u32.wrapping_sub((top >> bit) & 1))
     })
+}
+
+fn polymod(customization: &[u8], words: impl Iterator<Item = u16>) -> u32 {
+    customization.iter().map(|&byte| u16::from(byte)).chain(words).fold(1, step)
 }
 
 /// The three words that make a share's checksum hold.
@@ -48,13 +50,16 @@ pub(crate) fn holds(customization: &[u8], words: &[u16]) -> bool {
 /// hold: that position, from 1. A hint for the eye; nothing is corrected, because
 /// a share with two wrong words may be one word away from a wrong share.
 pub(crate) fn likely_position(customization: &[u8], words: &[u16]) -> Option<usize> {
-    let mends = |at: usize| {
-        (0..1024).any(|word| {
-            let mended = words.iter().enumerate().map(move |(i, &old)| if i == at { word } else { old });
-            polymod(customization, mended) == 1
-        })
+    let syndrome = polymod(customization, words.iter().copied()) ^ 1;
+    // The code is linear: an error's effect is the sum of its bits' effects.
+    let mends = |at: &usize| {
+        let zeros = || std::iter::repeat_n(0, words.len() - 1 - at);
+        let bits: [u32; 10] = std::array::from_fn(|bit| zeros().fold(step(0, 1 << bit), step));
+        let effect =
+            |error: u32| (0..10).fold(0, |sum, bit| sum ^ (bits[bit] & 0_u32.wrapping_sub((error >> bit) & 1)));
+        (1..1024).any(|error| effect(error) == syndrome)
     };
-    let mut positions = (0..words.len()).filter(|&at| mends(at));
+    let mut positions = (0..words.len()).filter(mends);
     match (positions.next(), positions.next()) {
         (Some(at), None) => Some(at + 1),
         _ => None,
