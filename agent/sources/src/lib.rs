@@ -6,13 +6,17 @@
 //! it was given, and its report names whatever is not exactly as it was.
 //! Errors are those of `vault_ops`, so that a caller maps them once.
 
+mod checked;
 mod descent;
 mod file_bytes;
 mod file_writer;
+mod kernel_files;
 mod listing;
 mod metadata;
 mod path_text;
+mod target;
 mod top;
 
 pub mod directory;
+pub mod kernel;
 pub mod tree;

@@ -24,11 +24,12 @@ use vault_format::tree::{Content, ENTRY_CHANGED_DURING_READ, Entry, EntryKind, L
 use vault_ops::source::{PointReader, tree_root};
 use vault_ops::{OpsError, Result};
 
-use crate::descent::{DEPTH_MAX, Descent, list_names, open_beneath, open_directory};
+use crate::descent::{DEPTH_MAX, Descent, open_beneath, open_directory};
 use crate::file_writer::FileWriter;
 use crate::listing::{read_listing, stored_bytes};
 use crate::metadata::{set_on, set_on_special, set_on_symlink};
 use crate::path_text::path_text;
+use crate::target::{io_error, open_target};
 
 /// How a tree is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,31 +114,6 @@ pub async fn restore_tree(
         synced.map_err(|error| io_error(format!("syncing {}", to.display()), error))?;
     }
     Ok(writer.report)
-}
-
-/// Opens the target, new or empty.
-fn open_target(to: &Path) -> Result<OwnedFd> {
-    std::fs::create_dir_all(to).map_err(|error| io_error(format!("creating {}", to.display()), error))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(to, flags, Mode::empty());
-    let target = opened.map_err(|error| io_error(format!("opening {}", to.display()), error))?;
-    let (names, broken) = list_names(target.as_fd());
-    if let Some(error) = broken {
-        return Err(io_error(format!("reading {}", to.display()), error));
-    }
-    if !names.is_empty() {
-        return Err(OpsError::Refused {
-            what: format!(
-                "{} is not empty, and a restore never touches what is there. Nothing was written. Give a new directory",
-                to.display()
-            ),
-        });
-    }
-    Ok(target)
-}
-
-fn io_error(what: String, error: impl Into<io::Error>) -> OpsError {
-    OpsError::Io { what, error: error.into() }
 }
 
 /// One restore under way.

@@ -1,0 +1,35 @@
+//! The directory a restore writes into: new, or empty.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use vault_ops::{OpsError, Result};
+
+use crate::descent::list_names;
+
+/// Creates the directory if there is none and refuses one with anything in it.
+pub(crate) fn open_target(to: &Path) -> Result<OwnedFd> {
+    std::fs::create_dir_all(to).map_err(|error| io_error(format!("creating {}", to.display()), error))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(to, flags, Mode::empty());
+    let target = opened.map_err(|error| io_error(format!("opening {}", to.display()), error))?;
+    let (names, broken) = list_names(target.as_fd());
+    if let Some(error) = broken {
+        return Err(io_error(format!("reading {}", to.display()), error));
+    }
+    if !names.is_empty() {
+        return Err(OpsError::Refused {
+            what: format!(
+                "{} is not empty, and a restore never touches what is there. Nothing was written. Give a new directory",
+                to.display()
+            ),
+        });
+    }
+    Ok(target)
+}
+
+pub(crate) fn io_error(what: String, error: impl Into<io::Error>) -> OpsError {
+    OpsError::Io { what, error: error.into() }
+}
