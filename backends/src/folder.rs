@@ -10,7 +10,8 @@
 //!   never synced. So each directory on the way is synced once per process, and the
 //!   object's own directory again when it already existed.
 //! - **Never visible half.** What a killed process leaves is `name#N`, which no listing
-//!   shows and no read reaches; the next write of that name steps around it.
+//!   shows and no read reaches; the next write of that name steps around it, and
+//!   [`crate::Location::sweep_leftovers`] gives the space back.
 //! - **The same folder.** Device and inode of the root are remembered. When the disk is
 //!   unplugged the mount point below is an empty folder: without the check a write would
 //!   fill the root disk and an empty listing would read as "everything lost". Writes check
@@ -22,12 +23,14 @@
 //! Deletes are not synced: one that a power cut undoes leaves an orphan, which is found.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -95,6 +98,13 @@ impl Folder {
 
     pub(crate) fn device(&self) -> u64 {
         self.root.identity.0
+    }
+
+    /// Removes what killed writers left half written before `before`; how many files.
+    pub(crate) async fn sweep_leftovers(&self, before: SystemTime) -> Result<u64> {
+        self.check().await?;
+        let root = self.path().to_owned();
+        blocking(move || sweep(&root, before).map_err(generic)).await
     }
 
     /// Fails when the folder is no longer the one that was opened.
@@ -287,6 +297,28 @@ fn create_durably(path: &FilePath) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+/// Half-written files are called `name#N`, which no object can be.
+fn sweep(directory: &FilePath, before: SystemTime) -> io::Result<u64> {
+    let mut swept = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // A link is never one of ours, and is not followed out of the folder.
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            swept += sweep(&entry.path(), before)?;
+        } else if kind.is_file() && is_leftover(&entry.file_name()) && entry.metadata()?.modified()? < before {
+            fs::remove_file(entry.path())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+fn is_leftover(name: &OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.rsplit_once('#'));
+    number.is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn sync_directory(directory: &FilePath) -> Result<()> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(generic)
 }
@@ -376,6 +408,14 @@ mod tests {
         assert_eq!(names(&folder).await, ["packs/p1"]);
         let again = folder.put_opts(&name, "other".into(), create()).await;
         assert_eq!(classify(&again.unwrap_err()), Kind::Exists);
+
+        // A writer may still be at it: only what is old enough is swept.
+        let now = SystemTime::now();
+        let day = std::time::Duration::from_hours(24);
+        assert_eq!(folder.sweep_leftovers(now - day).await.unwrap(), 0);
+        assert_eq!(folder.sweep_leftovers(now + day).await.unwrap(), 1);
+        assert_eq!(names(&folder).await, ["packs/p1"]);
+        assert!(!folder.path().join("packs/p1#1").exists());
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
@@ -158,6 +158,18 @@ impl Location {
         match self.store.list_with_offset(None, &after).next().await {
             None | Some(Ok(_)) => Ok(()),
             Some(Err(error)) => Err(BackendError::from_store(&self.url, &error)),
+        }
+    }
+
+    /// Gives back the space of what killed writers left half written in a local folder
+    /// before `before` (a day ago is safe); how many files. Other locations have none.
+    pub async fn sweep_leftovers(&self, before: SystemTime) -> Result<u64, BackendError> {
+        match &self.folder {
+            None => Ok(0),
+            Some(folder) => {
+                let swept = folder.sweep_leftovers(before).await;
+                swept.map_err(|error| BackendError::from_store(&self.url, &error))
+            }
         }
     }
 

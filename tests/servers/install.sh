@@ -35,7 +35,7 @@ install_python() {
         fail "python3 with venv is missing" \
             "as root: apt-get update && apt-get install -y --no-install-recommends python3 python3-venv"
     # An archive folder of our own: parallel apt runs delete each other's downloads.
-    archives=/var/tmp/apt-arch
+    archives=$cache/apt-archives
     mkdir -p "$archives/partial"
     apt-get -o DPkg::Lock::Timeout=300 update >&2
     apt-get -o "Dir::Cache::archives=$archives" -o DPkg::Lock::Timeout=300 \
