@@ -1,0 +1,117 @@
+//! What should stand where, and what the locations show: the common ground of
+//! audit, repair and status.
+//!
+//! What always holds: what should exist is known from signed manifests alone, so
+//! no key is needed; each location's part follows from the layout and the pack id.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vault_format::manifest::PackRef;
+use vault_format::shard::ShardLayout;
+use vault_format::suite::Class;
+use vault_format::{Hash, LocationId, PackId, WriterId};
+
+use crate::error::Result;
+use crate::fetch::{Holdings, list_shards};
+use crate::heads::{Chain, Depth, chain};
+use crate::placement::{Copy, home};
+use crate::vault::Vault;
+
+/// All committed packs, and everything shown by the locations.
+pub struct Census {
+    /// Header hash and writer of each committed pack.
+    pub packs: BTreeMap<PackId, (Hash, WriterId)>,
+    /// Where shards are.
+    pub holdings: Holdings,
+    /// Each writer's chain.
+    pub chains: BTreeMap<WriterId, Chain>,
+}
+
+/// A shard that is not at home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Which pack.
+    pub pack: PackId,
+    /// The copy that should be there.
+    pub copy: Copy,
+    /// Distinct indices of the pack that other copies show.
+    pub others: usize,
+}
+
+/// Reads all manifests and lists all shards.
+pub async fn take(vault: &Vault) -> Result<Census> {
+    let writers = vault.writer_ids();
+    let mut chains = BTreeMap::new();
+    let mut packs = BTreeMap::new();
+    for &writer in &writers {
+        let chain = chain(vault, writer, Depth::Whole).await?;
+        for manifest in chain.manifests.values() {
+            for PackRef { pack, header } in &manifest.body.packs {
+                packs.insert(*pack, (*header, writer));
+            }
+        }
+        chains.insert(writer, chain);
+    }
+    let holdings = list_shards(vault, &writers).await;
+    Ok(Census { packs, holdings, chains })
+}
+
+impl Census {
+    /// A pack's class by the sizes the locations show; `None` if nobody shows it.
+    pub fn class(&self, pack: PackId) -> Option<Class> {
+        let held = self.holdings.packs.get(&pack)?;
+        let count = |class: &Class| {
+            let bytes = ShardLayout::new(*class).object_bytes();
+            held.iter().filter(|holding| holding.bytes == bytes).count()
+        };
+        Class::ALL.into_iter().max_by_key(count).filter(|class| count(class) > 0)
+    }
+
+    /// What a location should hold: packs and indices.
+    pub fn expected_at(&self, vault: &Vault, location: LocationId) -> Vec<(PackId, u8)> {
+        let spots = vault.spots();
+        self.packs
+            .keys()
+            .flat_map(|&pack| {
+                home(&spots, vault.coding, vault.survive(), pack)
+                    .into_iter()
+                    .filter(|copy| copy.spot.location == location)
+                    .map(move |copy| (pack, copy.index))
+            })
+            .collect()
+    }
+
+    /// Whether a location shows an index of a pack in its right size.
+    pub fn shows(&self, location: LocationId, pack: PackId, index: u8) -> bool {
+        self.holdings.copies(pack).iter().any(|copy| copy.spot.location == location && copy.index == index)
+    }
+
+    /// Copies that should be at home on a reachable location and are not.
+    pub fn missing(&self, vault: &Vault) -> Vec<Missing> {
+        let reachable: BTreeSet<_> = vault.reachable().into_iter().collect();
+        let spots = vault.spots();
+        let mut missing = Vec::new();
+        for &pack in self.packs.keys() {
+            let shown = self.holdings.copies(pack);
+            let others: BTreeSet<u8> = shown.iter().map(|copy| copy.index).collect();
+            for copy in home(&spots, vault.coding, vault.survive(), pack) {
+                if reachable.contains(&copy.spot) && !shown.contains(&copy) {
+                    missing.push(Missing { pack, copy, others: others.len() });
+                }
+            }
+        }
+        missing
+    }
+
+    /// Packs with fewer than k distinct indices shown or believed.
+    pub fn short(&self, vault: &Vault) -> Vec<(PackId, usize)> {
+        self.packs
+            .keys()
+            .filter_map(|&pack| {
+                let copies = self.holdings.copies_believed(vault, pack);
+                let indices: BTreeSet<u8> = copies.iter().map(|copy| copy.index).collect();
+                (indices.len() < usize::from(vault.coding.data_shards())).then_some((pack, indices.len()))
+            })
+            .collect()
+    }
+}

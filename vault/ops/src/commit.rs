@@ -1,0 +1,129 @@
+//! Writing a manifest: the moment a point comes to be.
+//!
+//! What always holds: a manifest is written under its place in the chain with
+//! create; it counts once it stands, read back, on a majority of the domains and
+//! in at least d + 1 of them.
+
+use std::collections::BTreeSet;
+
+use keys::files::WriterKey;
+use vault_format::envelope::RecordKind;
+use vault_format::manifest::{JanitorPart, Manifest, ManifestKind, PackRef, ReaderPart, WriterPart};
+use vault_format::point::PointRecord;
+use vault_format::sealed::SealedField;
+use vault_format::{Hash, PackId, names};
+
+use crate::backup::absent_names;
+use crate::create::write_record;
+use crate::error::{OpsError, Result};
+use crate::placement::write_quorum;
+use crate::vault::Vault;
+
+/// What a manifest is made from.
+pub(crate) struct Commit<'a> {
+    pub(crate) vault: &'a Vault,
+    pub(crate) keys: &'a WriterKey,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) previous: Hash,
+    pub(crate) record: &'a PointRecord,
+    pub(crate) record_hash: Hash,
+    pub(crate) point_pack: PackId,
+    pub(crate) part: &'a WriterPart,
+    pub(crate) packs: &'a [PackRef],
+}
+
+/// A manifest on its locations.
+pub(crate) struct Written {
+    /// Hash of its envelope.
+    pub(crate) hash: Hash,
+    /// Locations that did not take it, and why.
+    pub(crate) owed: Vec<(String, String)>,
+}
+
+/// Domains a manifest needs.
+pub(crate) fn domains_needed(vault: &Vault) -> usize {
+    let domains = vault.domains().len();
+    write_quorum(domains).max(usize::from(vault.survive()) + 1).min(domains)
+}
+
+/// Signs the manifest and writes it to every location.
+pub(crate) async fn write(commit: &Commit<'_>) -> Result<Written> {
+    let body = vault_format::encode(&manifest(commit)?);
+    let bytes = keys::record::sign(RecordKind::Manifest, commit.vault.id, &body, &commit.keys.signing);
+    let name = names::manifest(commit.keys.writer, commit.epoch, commit.sequence);
+    let writes = commit.vault.locations.iter().map(|location| write_record(location, &name, &bytes));
+    let outcomes = futures::future::join_all(writes).await;
+    let (mut domains, mut owed) = (BTreeSet::new(), Vec::new());
+    for (location, outcome) in commit.vault.locations.iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => {
+                domains.insert(location.domain);
+            }
+            Err(error) => owed.push((location.name.clone(), error.to_string())),
+        }
+    }
+    let need = domains_needed(commit.vault);
+    if domains.len() < need {
+        let whys: Vec<String> = owed.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        return Err(OpsError::Unreachable {
+            what: format!(
+                "not durable: the manifest stands in {} of the {need} domains it needs ({}). Its packs are stored. \
+                 Bring back {} and run the same command again",
+                domains.len(),
+                whys.join("; "),
+                absent_names(commit.vault)
+            ),
+        });
+    }
+    owed.extend(commit.vault.absent.iter().map(|gone| (gone.name.clone(), gone.why.clone())));
+    Ok(Written { hash: keys::record::hash(&bytes), owed })
+}
+
+fn manifest(commit: &Commit<'_>) -> Result<Manifest> {
+    let (record, part, vault) = (commit.record, commit.part, commit.vault);
+    let mut rng = vault.world.rng();
+    let janitor = JanitorPart {
+        point: part.point,
+        references: part.references.clone(),
+        source_kind: part.source_kind,
+        source: record.source.clone(),
+        started_ms: record.started_ms,
+        finished_ms: record.finished_ms,
+        tags: record.tags.clone(),
+        pinned: false,
+    };
+    let reader = ReaderPart {
+        point: part.point,
+        source_kind: part.source_kind,
+        source: record.source.clone(),
+        host: record.host.clone(),
+        started_ms: record.started_ms,
+        finished_ms: record.finished_ms,
+        tags: record.tags.clone(),
+        root_hash: part.root_hash,
+        position: part.position,
+        statistics: record.statistics.clone(),
+    };
+    let newest_reader = commit.keys.reader.last().ok_or_else(|| OpsError::Key {
+        what: "the writer key file names no reader to seal to; issue a new writer key".to_owned(),
+    })?;
+    let mut seal = |field, key, plain: &[u8]| keys::wrap::seal_field(field, vault.id, key, plain, &mut rng);
+    Ok(Manifest {
+        epoch: commit.epoch,
+        sequence: commit.sequence,
+        previous: commit.previous,
+        kind: ManifestKind::Point,
+        vault_record: vault.record_hash,
+        layout: vault.layout_hash,
+        packs: commit.packs.to_vec(),
+        point_record: Some(commit.record_hash),
+        point_pack: Some(commit.point_pack),
+        janitor: Some(seal(SealedField::ManifestJanitor, &commit.keys.janitor, &vault_format::encode(&janitor))),
+        reader: Some(seal(SealedField::ManifestReader, newest_reader, &vault_format::encode(&reader))),
+        own: Some(commit.keys.index.seal_own(vault.id, &vault_format::encode(part))),
+        gc_epoch_seen: 0,
+        pending: Vec::new(),
+        journal: Vec::new(),
+    })
+}

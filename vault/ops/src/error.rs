@@ -1,0 +1,93 @@
+//! Why an operation did not do what was asked, by what the caller can do. Each
+//! message says what happened, what it means for the user's data, and the next
+//! step.
+
+use backends::BackendError;
+use thiserror::Error;
+use vault_format::FormatError;
+
+/// What went wrong.
+#[derive(Debug, Error)]
+pub enum OpsError {
+    /// There is no vault where one was expected.
+    #[error("no vault found: {what}")]
+    NoVault {
+        /// Where was looked, and what to do.
+        what: String,
+    },
+    /// Another process owns this writer's state.
+    #[error("{what}")]
+    Owned {
+        /// Who, and what to do.
+        what: String,
+    },
+    /// A key is missing, wrong, or not enough.
+    #[error("{what}")]
+    Key {
+        /// Which key, and how to get it.
+        what: String,
+    },
+    /// Not enough locations answer now. Nothing is known to be lost.
+    #[error("{what}")]
+    Unreachable {
+        /// What was needed, who did not answer, what to do.
+        what: String,
+    },
+    /// Every location answered and the data are not there.
+    #[error("{what}")]
+    Lost {
+        /// What is lost, and what can still be restored.
+        what: String,
+    },
+    /// Stored bytes contradict their signatures or digests.
+    #[error("{what} is damaged: {why}")]
+    Corrupt {
+        /// Which object, where.
+        what: String,
+        /// What does not hold.
+        why: String,
+    },
+    /// The request itself cannot be carried out.
+    #[error("{what}")]
+    Refused {
+        /// Why, and what to do instead.
+        what: String,
+    },
+    /// Reading the source failed.
+    #[error("source {name}: {why}")]
+    Source {
+        /// The source.
+        name: String,
+        /// What happened.
+        why: String,
+    },
+    /// The local catalog failed. It is a cache: deleting it loses nothing stored.
+    #[error("the local catalog failed: {0}. It is only a cache: delete it and run again; it is rebuilt from the vault")]
+    Catalog(#[from] rusqlite::Error),
+    /// A location failed in a way that concerns this operation.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// Local file IO.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was done to which file.
+        what: String,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+}
+
+impl OpsError {
+    /// Damage of a named object, as a decoder saw it.
+    pub fn format(what: impl Into<String>, error: &FormatError) -> Self {
+        Self::Corrupt { what: what.into(), why: error.to_string() }
+    }
+
+    /// Damage of a named object.
+    pub fn corrupt(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into(), why: why.into() }
+    }
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, OpsError>;

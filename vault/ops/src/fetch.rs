@@ -1,0 +1,384 @@
+//! Finding and reading shards: from a vault's locations or from any folders.
+//!
+//! What always holds: a byte is used only after it was checked up to a signed
+//! root; a shard that is missing, short or wrong is an erasure and is named; k
+//! good ones are enough, whoever holds them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use keys::certificate::CertifiedKey;
+use vault_codec::{Buffers, Candidate, ParsedHeader, VerifiedHeader};
+use vault_format::shard::{HEADER_BYTES, ShardLayout};
+use vault_format::suite::{Class, LEAF_BYTES};
+use vault_format::{Hash, PackId, WriterId, names};
+
+use crate::error::{OpsError, Result};
+use crate::location::Location;
+use crate::placement::{Copy, home};
+use crate::vault::Vault;
+use crate::world::World;
+
+/// One copy of a shard that somebody shows.
+#[derive(Clone)]
+pub struct Holding {
+    /// The index its name or header says.
+    pub index: u8,
+    /// Where.
+    pub location: Arc<Location>,
+    /// Its name there.
+    pub name: String,
+    /// Its size as listed.
+    pub bytes: u64,
+}
+
+/// A shard that turned out not to be what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadShard {
+    /// Which pack.
+    pub pack: PackId,
+    /// Which index.
+    pub index: u8,
+    /// Name of the location.
+    pub location: String,
+    /// Id of the location.
+    pub location_id: vault_format::LocationId,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// Everything known about where shards are.
+#[derive(Clone, Default)]
+pub struct Holdings {
+    /// Copies of each pack's shards.
+    pub packs: BTreeMap<PackId, Vec<Holding>>,
+    /// Locations that could not be listed, and why.
+    pub silent: Vec<(String, String)>,
+    /// Objects in shard folders whose names are not ours.
+    pub foreign: Vec<(String, String)>,
+}
+
+/// Lists every reachable location's shards of some writers.
+pub async fn list_shards(vault: &Vault, writers: &BTreeSet<WriterId>) -> Holdings {
+    let mut holdings = Holdings::default();
+    for gone in vault.absent.iter().filter(|gone| gone.unreachable) {
+        holdings.silent.push((gone.name.clone(), gone.why.clone()));
+    }
+    for &writer in writers {
+        let folder = names::shards_of(writer);
+        let lists = vault.locations.iter().map(|location| location.list(&folder));
+        for (listed, location) in futures::future::join_all(lists).await.into_iter().zip(&vault.locations) {
+            let location = Arc::new(location.clone());
+            match listed {
+                Ok(listed) => {
+                    for object in listed {
+                        holdings.add(&location, object.name, object.bytes);
+                    }
+                }
+                Err(error) => holdings.silent.push((location.name.clone(), error.to_string())),
+            }
+        }
+    }
+    holdings
+}
+
+impl Holdings {
+    fn add(&mut self, location: &Arc<Location>, name: String, bytes: u64) {
+        match names::parse_shard(&name) {
+            Some((_, pack, index)) => {
+                let holding = Holding { index, location: Arc::clone(location), name, bytes };
+                self.packs.entry(pack).or_default().push(holding);
+            }
+            None => self.foreign.push((location.name.clone(), name)),
+        }
+    }
+
+    /// Copies of a pack as placement sees them. Sizes no class has do not count.
+    pub fn copies(&self, pack: PackId) -> Vec<Copy> {
+        let sizes: BTreeSet<u64> = Class::ALL.iter().map(|&class| ShardLayout::new(class).object_bytes()).collect();
+        let held = self.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
+        let mut copies: Vec<Copy> = held
+            .iter()
+            .filter(|holding| sizes.contains(&holding.bytes))
+            .map(|holding| Copy { index: holding.index, spot: holding.location.spot() })
+            .collect();
+        copies.sort_unstable();
+        copies.dedup();
+        copies
+    }
+
+    /// Copies of a pack, counting as present what stands at home on a location
+    /// that does not answer now: unreachable is not lost.
+    pub fn copies_believed(&self, vault: &Vault, pack: PackId) -> Vec<Copy> {
+        let mut copies = self.copies(pack);
+        let reachable: BTreeSet<_> = vault.reachable().into_iter().collect();
+        copies.extend(
+            home(&vault.spots(), vault.coding, vault.survive(), pack)
+                .into_iter()
+                .filter(|copy| !reachable.contains(&copy.spot)),
+        );
+        copies.sort_unstable();
+        copies.dedup();
+        copies
+    }
+}
+
+/// Which headers a fetcher accepts.
+#[derive(Clone)]
+pub enum Trust {
+    /// Only headers signed under one of these certificates.
+    Signed(BTreeMap<Hash, Arc<CertifiedKey>>),
+    /// Any header: for finding the certificates themselves among bare shards.
+    /// Nothing read this way is accepted before it was read again as `Signed`.
+    NotYet,
+}
+
+/// Reads packs through their holdings.
+pub struct Fetcher {
+    /// Where the shards are.
+    pub holdings: Holdings,
+    trust: Trust,
+    world: World,
+    buffers: Buffers,
+    headers: Mutex<BTreeMap<PackId, ParsedHeader>>,
+    bad: Mutex<Vec<BadShard>>,
+}
+
+impl Fetcher {
+    /// A fetcher over these holdings.
+    pub fn new(world: World, holdings: Holdings, trust: Trust) -> Self {
+        Self { holdings, trust, world, buffers: Buffers::new(4), headers: Mutex::default(), bad: Mutex::default() }
+    }
+
+    /// The certificate a header was signed under.
+    pub fn writer_of(&self, header: &ParsedHeader) -> Option<&Arc<CertifiedKey>> {
+        match &self.trust {
+            Trust::Signed(writers) => writers.get(&header.header().certificate),
+            Trust::NotYet => None,
+        }
+    }
+
+    /// Bad shards met so far, for read-repair and reports.
+    pub fn bad(&self) -> Vec<BadShard> {
+        lock(&self.bad).clone()
+    }
+
+    /// A pack's header, from the first copy that shows an acceptable one.
+    pub async fn header(&self, pack: PackId) -> Result<ParsedHeader> {
+        if let Some(header) = lock(&self.headers).get(&pack) {
+            return Ok(header.clone());
+        }
+        let held = self.holdings.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
+        for holding in held {
+            let read = holding.location.read_range(&holding.name, 0..HEADER_BYTES as u64).await;
+            match self.check_header(pack, holding, read) {
+                Ok(header) => {
+                    lock(&self.headers).insert(pack, header.clone());
+                    return Ok(header);
+                }
+                Err(why) => self.blame(pack, holding, why),
+            }
+        }
+        Err(self.not_enough(pack, 0, 1))
+    }
+
+    fn check_header(
+        &self,
+        pack: PackId,
+        holding: &Holding,
+        read: std::result::Result<Option<Bytes>, backends::BackendError>,
+    ) -> std::result::Result<ParsedHeader, String> {
+        let bytes = read.map_err(|error| error.to_string())?.ok_or("the object is missing or too short")?;
+        let parsed = ParsedHeader::parse(&bytes).map_err(|error| error.to_string())?;
+        if parsed.pack() != pack || parsed.index() != holding.index {
+            return Err("another shard's bytes stand under this name".to_owned());
+        }
+        match &self.trust {
+            Trust::NotYet => Ok(parsed),
+            Trust::Signed(writers) => {
+                let verified = parsed.verify(|hash| writers.get(hash).map(AsRef::as_ref));
+                verified.map(|header| (*header).clone()).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// A pack's header as repair needs it: signed, whoever the fetcher trusts.
+    pub async fn signed_header(&self, pack: PackId) -> Result<VerifiedHeader> {
+        let header = self.header(pack).await?;
+        let key = self.writer_of(&header).cloned();
+        header
+            .verify(|_| key.as_deref())
+            .map_err(|error| OpsError::corrupt(format!("the header of pack {pack}"), error.to_string()))
+    }
+
+    fn blame(&self, pack: PackId, holding: &Holding, why: String) {
+        lock(&self.bad).push(BadShard {
+            pack,
+            index: holding.index,
+            location: holding.location.name.clone(),
+            location_id: holding.location.id,
+            why,
+        });
+    }
+
+    /// A pack's body from any k good shards: data shards first.
+    pub async fn body(&self, pack: PackId) -> Result<(ParsedHeader, Bytes)> {
+        let header = self.header(pack).await?;
+        let good = self.good_shards(&header).await?;
+        let body = self.decoded(&header, good).await?;
+        Ok((header, body))
+    }
+
+    /// k payloads of a pack, each checked to its signed root.
+    pub async fn good_shards(&self, header: &ParsedHeader) -> Result<BTreeMap<u8, Bytes>> {
+        let pack = header.pack();
+        let mut waiting = self.in_order(pack);
+        let need = usize::from(header.coding().data_shards());
+        let mut good: BTreeMap<u8, Bytes> = BTreeMap::new();
+        while good.len() < need {
+            let mut round = Vec::new();
+            waiting.retain(|holding| {
+                let taken = round.len() + good.len() < need
+                    && !good.contains_key(&holding.index)
+                    && !round.iter().any(|other: &Holding| other.index == holding.index);
+                if taken {
+                    round.push(holding.clone());
+                }
+                !taken
+            });
+            if round.is_empty() {
+                return Err(self.not_enough(pack, good.len(), need));
+            }
+            let payload = header.layout().payload();
+            let reads = round.iter().map(|holding| holding.location.read_range(&holding.name, payload.clone()));
+            for (holding, read) in round.iter().zip(futures::future::join_all(reads).await) {
+                match read {
+                    Ok(Some(bytes)) => match self.checked(header, holding.index, bytes).await {
+                        Ok(bytes) => {
+                            good.insert(holding.index, bytes);
+                        }
+                        Err(why) => self.blame(pack, holding, why),
+                    },
+                    Ok(None) => self.blame(pack, holding, "the object is missing or too short".to_owned()),
+                    Err(error) => self.blame(pack, holding, error.to_string()),
+                }
+            }
+        }
+        Ok(good)
+    }
+
+    async fn checked(&self, header: &ParsedHeader, index: u8, bytes: Bytes) -> std::result::Result<Bytes, String> {
+        let header = header.clone();
+        self.world
+            .compute
+            .run(move || header.check_payload(index, &bytes).map(|()| bytes).map_err(|error| error.to_string()))
+            .await
+    }
+
+    async fn decoded(&self, header: &ParsedHeader, good: BTreeMap<u8, Bytes>) -> Result<Bytes> {
+        let (header, buffers) = (header.clone(), self.buffers.clone());
+        let pack = header.pack();
+        let decoded = self
+            .world
+            .compute
+            .run(move || {
+                let candidates: Vec<_> =
+                    good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
+                vault_codec::decode(&header, &candidates, &buffers)
+            })
+            .await;
+        Ok(decoded.map_err(|error| OpsError::corrupt(format!("pack {pack}"), error.to_string()))?.body)
+    }
+
+    /// Some bytes of a pack's body. Reads only the leaves they lie in; where one
+    /// of them is missing or wrong, the pack is rebuilt from other shards.
+    pub async fn body_range(&self, pack: PackId, range: Range<u64>) -> Result<Bytes> {
+        let header = self.header(pack).await?;
+        match self.leaves(&header, range.clone()).await {
+            Some(bytes) => Ok(bytes),
+            None => {
+                let (_, body) = self.body(pack).await?;
+                Ok(body.slice(range.start as usize..range.end as usize))
+            }
+        }
+    }
+
+    async fn leaves(&self, header: &ParsedHeader, range: Range<u64>) -> Option<Bytes> {
+        let shard_bytes = header.h0().class.shard_bytes() as u64;
+        let mut out = Vec::with_capacity((range.end - range.start) as usize);
+        let mut at = range.start;
+        while at < range.end {
+            let index = (at / shard_bytes) as u8;
+            let until = range.end.min((u64::from(index) + 1) * shard_bytes);
+            let first = at % shard_bytes / LEAF_BYTES as u64;
+            let last = (until - 1) % shard_bytes / LEAF_BYTES as u64;
+            let bytes = self.shard_leaves(header, index, first as usize..last as usize + 1).await?;
+            let skip = (at % shard_bytes - first * LEAF_BYTES as u64) as usize;
+            out.extend_from_slice(&bytes[skip..skip + (until - at) as usize]);
+            at = until;
+        }
+        Some(Bytes::from(out))
+    }
+
+    async fn shard_leaves(&self, header: &ParsedHeader, index: u8, leaves: Range<usize>) -> Option<Bytes> {
+        let layout = header.layout();
+        let range = layout.leaf(leaves.start).start..layout.leaf(leaves.end - 1).end;
+        let held = self.holdings.packs.get(&header.pack())?;
+        for holding in held.iter().filter(|holding| holding.index == index) {
+            let read = futures::future::join(
+                holding.location.read_range(&holding.name, range.clone()),
+                holding.location.read_range(&holding.name, layout.nodes()),
+            );
+            let (Ok(Some(bytes)), Ok(Some(nodes))) = read.await else { continue };
+            let wrong = bytes
+                .chunks_exact(LEAF_BYTES)
+                .zip(leaves.clone())
+                .find_map(|(leaf, at)| header.check_leaf(index, at, leaf, &nodes).err());
+            match wrong {
+                None => return Some(bytes),
+                Some(error) => self.blame(header.pack(), holding, error.to_string()),
+            }
+        }
+        None
+    }
+
+    fn in_order(&self, pack: PackId) -> Vec<Holding> {
+        let mut held = self.holdings.packs.get(&pack).cloned().unwrap_or_default();
+        held.sort_by_key(|holding| holding.index);
+        held
+    }
+
+    /// Too few shards: lost if everybody answered, else only out of reach.
+    fn not_enough(&self, pack: PackId, have: usize, need: usize) -> OpsError {
+        let bad: Vec<String> = lock(&self.bad)
+            .iter()
+            .filter(|bad| bad.pack == pack)
+            .map(|bad| format!("shard {} at {}: {}", bad.index, bad.location, bad.why))
+            .collect();
+        let bad = if bad.is_empty() { String::new() } else { format!(" ({})", bad.join("; ")) };
+        if self.holdings.silent.is_empty() {
+            return OpsError::Lost {
+                what: format!(
+                    "pack {} has {have} good shards of the {need} it needs, and every location answered{bad}: what \
+                     stands in it alone is lost. If other copies of its shards exist in any folder, add it with: --from DIR",
+                    pack.short()
+                ),
+            };
+        }
+        let silent: Vec<&str> = self.holdings.silent.iter().map(|(name, _)| name.as_str()).collect();
+        OpsError::Unreachable {
+            what: format!(
+                "pack {} has {have} good shards of the {need} it needs on the locations that answer{bad}. Nothing is \
+                 known to be lost: bring back {} and run the same command again",
+                pack.short(),
+                silent.join(", ")
+            ),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

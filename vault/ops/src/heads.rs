@@ -1,0 +1,171 @@
+//! Manifests as the locations show them: heads and chains, verified.
+//!
+//! What always holds: a manifest counts only with its writer's signatures; the
+//! newest is the highest (epoch, sequence) any location shows; a head is
+//! confirmed when enough domains answered that one liar cannot hide a newer one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vault_format::envelope::RecordKind;
+use vault_format::manifest::Manifest;
+use vault_format::{Hash, WriterId, names};
+
+use crate::error::Result;
+use crate::placement::read_quorum;
+use crate::vault::Vault;
+
+/// A verified manifest.
+#[derive(Clone, Debug)]
+pub struct SignedManifest {
+    /// Who wrote it.
+    pub writer: WriterId,
+    /// Hash of its envelope.
+    pub hash: Hash,
+    /// Its envelope.
+    pub bytes: Vec<u8>,
+    /// Its body.
+    pub body: Manifest,
+}
+
+/// A place in a writer's chain.
+pub type Position = (u64, u64);
+
+/// What the locations say of one writer.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Verified manifests by (epoch, sequence).
+    pub manifests: BTreeMap<Position, SignedManifest>,
+    /// Names seen whose object could not be read or verified anywhere.
+    pub unreadable: Vec<(Position, String)>,
+    /// Positions whose predecessor is missing or has another hash.
+    pub gaps: Vec<Position>,
+    /// Whether enough domains answered.
+    pub confirmed: bool,
+    /// Domains that answered.
+    pub answered: BTreeSet<u16>,
+    /// Locations that did not answer, and why.
+    pub silent: Vec<(String, String)>,
+    /// Domains each position was seen in.
+    pub seen: BTreeMap<Position, BTreeSet<u16>>,
+}
+
+impl Chain {
+    /// The newest manifest.
+    pub fn head(&self) -> Option<&SignedManifest> {
+        self.manifests.last_key_value().map(|(_, manifest)| manifest)
+    }
+}
+
+/// How much of a chain to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The newest only.
+    Head,
+    /// All of it.
+    Whole,
+}
+
+/// Reads a writer's manifests from every reachable location.
+pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chain> {
+    let mut chain = Chain::default();
+    let mut holders: BTreeMap<Position, Vec<usize>> = BTreeMap::new();
+    let folder = names::manifests_of(writer);
+    let lists = futures::future::join_all(vault.locations.iter().map(|location| location.list(&folder))).await;
+    for (at, listed) in lists.into_iter().enumerate() {
+        let location = &vault.locations[at];
+        match listed {
+            Ok(listed) => {
+                chain.answered.insert(location.domain);
+                for object in listed {
+                    if let Some((_, epoch, sequence)) = names::parse_manifest(&object.name) {
+                        holders.entry((epoch, sequence)).or_default().push(at);
+                        chain.seen.entry((epoch, sequence)).or_default().insert(location.domain);
+                    }
+                }
+            }
+            Err(error) => chain.silent.push((location.name.clone(), error.to_string())),
+        }
+    }
+    for gone in vault.absent.iter().filter(|gone| gone.unreachable) {
+        chain.silent.push((gone.name.clone(), gone.why.clone()));
+    }
+    chain.confirmed = chain.answered.len() >= read_quorum(vault.domains().len());
+    for (&position, at) in holders.iter().rev() {
+        match read_manifest(vault, writer, position, at).await {
+            Ok(manifest) => {
+                chain.manifests.insert(position, manifest);
+                if depth == Depth::Head {
+                    break;
+                }
+            }
+            Err(why) => chain.unreadable.push((position, why)),
+        }
+    }
+    if depth == Depth::Whole {
+        chain.gaps = gaps(&chain.manifests);
+    }
+    Ok(chain)
+}
+
+async fn read_manifest(
+    vault: &Vault,
+    writer: WriterId,
+    (epoch, sequence): Position,
+    holders: &[usize],
+) -> std::result::Result<SignedManifest, String> {
+    let name = names::manifest(writer, epoch, sequence);
+    let mut why = Vec::new();
+    for &at in holders {
+        let location = &vault.locations[at];
+        match location.read(&name).await {
+            Ok(Some(bytes)) => match verify(vault, writer, (epoch, sequence), bytes.to_vec()) {
+                Ok(manifest) => return Ok(manifest),
+                Err(reason) => why.push(format!("{}: {reason}", location.name)),
+            },
+            Ok(None) => why.push(format!("{}: listed but not there", location.name)),
+            Err(error) => why.push(error.to_string()),
+        }
+    }
+    Err(why.join("; "))
+}
+
+/// Verifies a manifest's signatures, kind, place and certificate.
+pub fn verify(
+    vault: &Vault,
+    writer: WriterId,
+    position: Position,
+    bytes: Vec<u8>,
+) -> std::result::Result<SignedManifest, String> {
+    let mut why = "no certificate of this writer is known".to_owned();
+    for key in vault.writers.values().filter(|key| key.subject() == writer) {
+        let verified = match key.verify(&bytes, RecordKind::Manifest) {
+            Ok(verified) => verified,
+            Err(error) => {
+                why = error.to_string();
+                continue;
+            }
+        };
+        let body: Manifest = verified.decode("manifest").map_err(|error| error.to_string())?;
+        if (body.epoch, body.sequence) != position {
+            return Err("it was signed for another place in the chain".to_owned());
+        }
+        let at = keys::revocation::Position { epoch: body.epoch, sequence: body.sequence };
+        if !vault.revocations.permits(&key.certificate_hash(), at) {
+            return Err("its certificate was revoked before this place in the chain".to_owned());
+        }
+        return Ok(SignedManifest { writer, hash: verified.hash(), bytes, body });
+    }
+    Err(why)
+}
+
+fn gaps(manifests: &BTreeMap<Position, SignedManifest>) -> Vec<Position> {
+    let mut previous = Hash::default();
+    let mut gaps = Vec::new();
+    for (&position, manifest) in manifests {
+        if manifest.body.previous != previous {
+            gaps.push(position);
+        }
+        previous = manifest.hash;
+    }
+    gaps
+}

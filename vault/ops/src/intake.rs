@@ -1,0 +1,260 @@
+//! The source's side of a backup: bytes in, packs out, on the source's thread.
+//!
+//! What always holds: a chunk is looked up before it is compressed; a lookup
+//! counts only if the pack it leads to is durable(d) by today's listing; at most
+//! a few packs wait in memory, then the source waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::{Arc, Condvar, Mutex};
+
+use keys::files::WriterKey;
+use rand_chacha::ChaCha20Rng;
+use tokio::sync::mpsc;
+use vault_codec::{Chunk, ChunkSizes, Chunker, Compression, Frame, FrameEncoder, Pack, Packer};
+use vault_format::body::ChunkKind;
+use vault_format::suite::{Class, Coding};
+use vault_format::tree::{ChunkList, ChunkRef, Content, FANOUT};
+use vault_format::{ChunkId, PackId};
+
+use crate::catalog::Catalog;
+use crate::error::{OpsError, Result};
+use crate::source::Sink;
+use crate::world::{Clock, Compute};
+
+/// Packs that may wait between the source and the locations.
+const PACKS_WAITING_MAX: usize = 2;
+
+/// Lets the source run ahead of the locations by a few packs, no more.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    state: Arc<(Mutex<GateState>, Condvar)>,
+    most: usize,
+}
+
+#[derive(Default)]
+struct GateState {
+    inside: usize,
+    closed: bool,
+}
+
+impl Gate {
+    /// A gate that blocks threads; on the caller's own thread it must not.
+    pub(crate) fn new(compute: Compute) -> Self {
+        let most = match compute {
+            Compute::Inline => usize::MAX,
+            Compute::Threads => PACKS_WAITING_MAX,
+        };
+        Self { state: Arc::default(), most }
+    }
+
+    fn enter(&self) -> bool {
+        let (mutex, wake) = &*self.state;
+        let mut state = mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while state.inside >= self.most && !state.closed {
+            state = wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        state.inside += 1;
+        !state.closed
+    }
+
+    /// A pack went through.
+    pub(crate) fn leave(&self) {
+        let (mutex, wake) = &*self.state;
+        mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner).inside -= 1;
+        wake.notify_all();
+    }
+
+    /// The run failed: whoever waits gets an error instead.
+    pub(crate) fn close(&self) {
+        let (mutex, wake) = &*self.state;
+        mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner).closed = true;
+        wake.notify_all();
+    }
+}
+
+/// What the intake needs of the vault.
+pub(crate) struct IntakeSetup {
+    pub(crate) keys: Arc<WriterKey>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) catalog: Catalog,
+    pub(crate) usable: BTreeSet<PackId>,
+    pub(crate) sizes: ChunkSizes,
+    pub(crate) coding: Coding,
+    pub(crate) class_max: Class,
+    pub(crate) compression: Compression,
+    pub(crate) rng: ChaCha20Rng,
+}
+
+/// Cuts, deduplicates, compresses and packs.
+pub(crate) struct Intake {
+    keys: Arc<WriterKey>,
+    clock: Arc<dyn Clock>,
+    catalog: Catalog,
+    usable: BTreeSet<PackId>,
+    sizes: ChunkSizes,
+    chunker: Option<Chunker>,
+    encoder: FrameEncoder,
+    packer: Packer,
+    rng: ChaCha20Rng,
+    gate: Gate,
+    out: mpsc::UnboundedSender<Pack>,
+    fresh: BTreeSet<ChunkId>,
+    known: BTreeMap<ChunkId, PackId>,
+    totals: IntakeTotals,
+}
+
+/// What an intake counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IntakeTotals {
+    /// Packs of earlier runs that this point needs.
+    pub(crate) reused: BTreeSet<PackId>,
+    /// Plain bytes of data offered.
+    pub(crate) plain_bytes: u64,
+    /// Plain bytes of chunks that were not stored yet.
+    pub(crate) new_bytes: u64,
+}
+
+impl Intake {
+    pub(crate) fn new(setup: IntakeSetup, gate: Gate, out: mpsc::UnboundedSender<Pack>) -> Result<Self> {
+        let codec = |error: vault_codec::CodecError| OpsError::Refused { what: error.to_string() };
+        Ok(Self {
+            sizes: setup.sizes,
+            chunker: Some(Chunker::new(setup.sizes, &setup.keys.dedup.chunker_seed)),
+            encoder: FrameEncoder::new(setup.compression).map_err(codec)?,
+            packer: Packer::new(setup.coding, setup.class_max),
+            keys: setup.keys,
+            clock: setup.clock,
+            catalog: setup.catalog,
+            usable: setup.usable,
+            rng: setup.rng,
+            gate,
+            out,
+            fresh: BTreeSet::new(),
+            known: BTreeMap::new(),
+            totals: IntakeTotals::default(),
+        })
+    }
+
+    /// Ends the intake; what the packer still holds goes into the tail.
+    pub(crate) fn into_parts(self) -> (Packer, FrameEncoder, IntakeTotals) {
+        (self.packer, self.encoder, self.totals)
+    }
+
+    fn resolve(&mut self, id: ChunkId) -> Result<bool> {
+        if self.fresh.contains(&id) {
+            return Ok(true);
+        }
+        let pack = match self.known.get(&id) {
+            Some(pack) => Some(*pack),
+            None => self.catalog.chunk(id)?.filter(|pack| self.usable.contains(pack)),
+        };
+        if let Some(pack) = pack {
+            self.known.insert(id, pack);
+            self.totals.reused.insert(pack);
+        }
+        Ok(pack.is_some())
+    }
+
+    fn take(&mut self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkRef> {
+        let keys = Arc::clone(&self.keys);
+        let chunk = Chunk::new(&keys.dedup.id_key, kind, plain);
+        let reference = ChunkRef { id: chunk.id, bytes: plain.len() as u32 };
+        self.totals.plain_bytes += plain.len() as u64;
+        if self.resolve(chunk.id)? {
+            return Ok(reference);
+        }
+        let frame = self.encoder.encode(&chunk).map_err(damaged)?;
+        self.fresh.insert(reference.id);
+        self.totals.new_bytes += plain.len() as u64;
+        self.pack(frame)?;
+        Ok(reference)
+    }
+
+    fn pack(&mut self, frame: Frame) -> Result<()> {
+        match self.packer.add(frame, &mut self.rng).map_err(damaged)? {
+            Some(pack) => self.send(pack),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&self, pack: Pack) -> Result<()> {
+        let open = self.gate.enter();
+        if open && self.out.send(pack).is_ok() {
+            return Ok(());
+        }
+        Err(OpsError::Refused { what: "the backup was stopped because placing its packs failed".to_owned() })
+    }
+
+    /// Folds a long list of chunks into lists of lists.
+    fn fold(&mut self, bytes: u64, mut chunks: Vec<ChunkRef>) -> Result<Content> {
+        let mut depth = 0;
+        while chunks.len() > FANOUT {
+            let mut above = Vec::with_capacity(chunks.len().div_ceil(FANOUT));
+            for part in chunks.chunks(FANOUT) {
+                let list = vault_format::encode(&ChunkList { chunks: part.to_vec() });
+                above.push(self.take(ChunkKind::List, &list)?);
+            }
+            chunks = above;
+            depth += 1;
+        }
+        Ok(Content { bytes, depth, chunks })
+    }
+}
+
+fn damaged(error: vault_codec::CodecError) -> OpsError {
+    OpsError::corrupt("a chunk just encoded", error.to_string())
+}
+
+/// Tells a reader's error from the intake's own.
+enum Stop {
+    Read(std::io::Error),
+    Intake(OpsError),
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl Sink for Intake {
+    fn write(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Content> {
+        let mut chunker = self.chunker.take().ok_or_else(|| OpsError::Refused {
+            what: "a source wrote two contents at once".to_owned(),
+        })?;
+        let mut chunks = Vec::new();
+        let read = chunker.read(from, &mut |plain: &[u8]| {
+            chunks.push(self.take(kind, plain).map_err(Stop::Intake)?);
+            Ok(())
+        });
+        match read {
+            Ok(bytes) => {
+                self.chunker = Some(chunker);
+                self.fold(bytes, chunks)
+            }
+            Err(stop) => {
+                // What was cut before the error is stored and harmless; the chunker starts anew.
+                self.chunker = Some(Chunker::new(self.sizes, &self.keys.dedup.chunker_seed));
+                Err(match stop {
+                    Stop::Read(error) => OpsError::Io { what: "reading the source".to_owned(), error },
+                    Stop::Intake(error) => error,
+                })
+            }
+        }
+    }
+
+    fn holds(&mut self, content: &Content) -> Result<bool> {
+        for chunk in &content.chunks {
+            if !self.resolve(chunk.id)? {
+                return Ok(false);
+            }
+        }
+        // A folded content names lists; what they name in turn is known only by reading it again.
+        Ok(content.depth == 0)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}

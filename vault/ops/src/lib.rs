@@ -1,0 +1,34 @@
+//! What is done with a vault: backup, commit, restore, audit, repair, import.
+//! Each plans first, then acts.
+//!
+//! What always holds: nothing is reported durable before it is; a restore checks
+//! every byte from the Merkle root to the whole; audit and repair need no key.
+
+mod commit;
+mod error;
+mod intake;
+
+pub mod amend;
+pub mod audit;
+pub mod backup;
+pub mod catalog;
+pub mod census;
+pub mod create;
+pub mod fetch;
+pub mod heads;
+pub mod import;
+pub mod lease;
+pub mod location;
+pub mod place;
+pub mod placement;
+pub mod points;
+pub mod rebuild;
+pub mod repair;
+pub mod restore;
+pub mod scan;
+pub mod source;
+pub mod status;
+pub mod vault;
+pub mod world;
+
+pub use error::{OpsError, Result};

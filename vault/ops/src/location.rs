@@ -1,0 +1,130 @@
+//! A location as the operations use it: an object store with an id and a domain.
+//!
+//! What always holds: a first write is a create; "already exists" is never taken
+//! as success by itself; what is written is durable when the store acknowledged
+//! it (local folders sync file and directory).
+
+use std::sync::Arc;
+
+use backends::{BackendError, Kind};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use vault_format::LocationId;
+
+use crate::placement::Spot;
+
+/// One bucket or folder.
+#[derive(Clone)]
+pub struct Location {
+    /// Its id in the layout.
+    pub id: LocationId,
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its failure domain's number.
+    pub domain: u16,
+    /// Objects, named relative to the location.
+    pub store: Arc<dyn ObjectStore>,
+}
+
+/// What a first write found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object was written.
+    New,
+    /// There was one already; the caller compares it.
+    Exists,
+}
+
+/// A name and size from a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Name relative to the location.
+    pub name: String,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Location {
+    /// This location for placement.
+    pub fn spot(&self) -> Spot {
+        Spot { location: self.id, domain: self.domain }
+    }
+
+    fn fail(&self, did: &str, name: &str, error: &object_store::Error) -> BackendError {
+        BackendError::from_store(format!("{did} {name} at {}", self.name), error)
+    }
+
+    /// Writes an object that is not there yet.
+    pub async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Created, BackendError> {
+        let payload: PutPayload = parts.into_iter().collect();
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.store.put_opts(&Path::from(name), payload, options).await {
+            Ok(_) => Ok(Created::New),
+            Err(error) if backends::classify(&error) == Kind::Exists => Ok(Created::Exists),
+            Err(error) => Err(self.fail("writing", name, &error)),
+        }
+    }
+
+    /// Replaces an object. Only repair does this, after a logged failed
+    /// verification, and writes the bytes the header's roots demand.
+    pub async fn overwrite(&self, name: &str, parts: Vec<Bytes>) -> Result<(), BackendError> {
+        let payload: PutPayload = parts.into_iter().collect();
+        self.store.put(&Path::from(name), payload).await.map_err(|error| self.fail("writing", name, &error))?;
+        Ok(())
+    }
+
+    /// Reads a whole object; `None` if the store says it is not there.
+    pub async fn read(&self, name: &str) -> Result<Option<Bytes>, BackendError> {
+        let got = match self.store.get(&Path::from(name)).await {
+            Ok(got) => got.bytes().await,
+            Err(error) => Err(error),
+        };
+        self.found(name, got)
+    }
+
+    /// Reads a range; `None` if the object is not there or ends before it.
+    pub async fn read_range(&self, name: &str, range: std::ops::Range<u64>) -> Result<Option<Bytes>, BackendError> {
+        let want = range.end - range.start;
+        if want == 0 {
+            return Ok(Some(Bytes::new()));
+        }
+        let got = match self.store.get_range(&Path::from(name), range).await {
+            // A range that starts behind the end: the object is cut short.
+            Err(error) if backends::classify(&error) == Kind::Corrupt => return Ok(None),
+            got => got,
+        };
+        Ok(self.found(name, got)?.filter(|bytes| bytes.len() as u64 == want))
+    }
+
+    fn found(&self, name: &str, got: object_store::Result<Bytes>) -> Result<Option<Bytes>, BackendError> {
+        match got {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if backends::classify(&error) == Kind::NotFound => Ok(None),
+            Err(error) => Err(self.fail("reading", name, &error)),
+        }
+    }
+
+    /// Lists a folder in byte order of the names.
+    pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, BackendError> {
+        let path = Path::from(folder);
+        let prefix = (!folder.is_empty()).then_some(&path);
+        let mut listed: Vec<Listed> = self
+            .store
+            .list(prefix)
+            .map_ok(|meta| Listed { name: meta.location.to_string(), bytes: meta.size })
+            .try_collect()
+            .await
+            .map_err(|error| self.fail("listing", folder, &error))?;
+        listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    /// The first `most` names of a folder, in byte order.
+    pub async fn list_first(&self, folder: &str, most: usize) -> Result<Vec<Listed>, BackendError> {
+        let mut all = self.list(folder).await?;
+        all.truncate(most);
+        Ok(all)
+    }
+}

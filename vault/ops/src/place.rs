@@ -1,0 +1,146 @@
+//! Placing the shards of a pack: home first, handed over where home fails.
+//!
+//! What always holds: a shard counts only after a random leaf of it was read
+//! back and checked to the signed root; "already exists" counts only if the whole
+//! object is right; nothing is overwritten here.
+
+use std::collections::BTreeSet;
+
+use rand_core::Rng;
+use vault_codec::ShardSet;
+use vault_format::{LocationId, PackId, names};
+
+use crate::location::{Created, Location};
+use crate::placement::{Copy, Spot, handoff, home};
+use crate::vault::Vault;
+
+/// A shard that is not at home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debt {
+    /// Which pack.
+    pub pack: PackId,
+    /// Which index.
+    pub index: u8,
+    /// Where it belongs.
+    pub location: LocationId,
+    /// Why it is not there.
+    pub why: String,
+    /// Who keeps it meanwhile, if anybody does.
+    pub kept_by: Option<LocationId>,
+}
+
+/// Where a pack's shards went.
+#[derive(Clone, Debug, Default)]
+pub struct Placed {
+    /// Copies read back.
+    pub copies: Vec<Copy>,
+    /// Shards still owed to their homes.
+    pub debts: Vec<Debt>,
+}
+
+/// Writes all shards of a pack.
+pub async fn place(vault: &Vault, set: &ShardSet) -> Placed {
+    let pack = set.pack();
+    let homes = home(&vault.spots(), vault.coding, vault.survive(), pack);
+    let writes = homes.iter().map(|copy| write_copy(vault, set, *copy));
+    let outcomes = futures::future::join_all(writes).await;
+    let mut placed = Placed::default();
+    let mut failed_at: BTreeSet<Spot> = BTreeSet::new();
+    for (copy, outcome) in homes.iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => placed.copies.push(*copy),
+            Err(why) => {
+                failed_at.insert(copy.spot);
+                placed.debts.push(Debt { pack, index: copy.index, location: copy.spot.location, why, kept_by: None });
+            }
+        }
+    }
+    for at in 0..placed.debts.len() {
+        hand_over(vault, set, &mut placed, at, &mut failed_at).await;
+    }
+    placed
+}
+
+async fn hand_over(vault: &Vault, set: &ShardSet, placed: &mut Placed, debt: usize, failed_at: &mut BTreeSet<Spot>) {
+    let index = placed.debts[debt].index;
+    if placed.copies.iter().any(|copy| copy.index == index) {
+        return;
+    }
+    loop {
+        let able: Vec<Spot> = vault.reachable().into_iter().filter(|spot| !failed_at.contains(spot)).collect();
+        let Some(spot) = handoff(&able, &placed.copies, vault.coding, index) else { return };
+        let copy = Copy { index, spot };
+        match write_copy(vault, set, copy).await {
+            Ok(()) => {
+                placed.copies.push(copy);
+                placed.debts[debt].kept_by = Some(spot.location);
+                return;
+            }
+            Err(_) => failed_at.insert(spot),
+        };
+    }
+}
+
+async fn write_copy(vault: &Vault, set: &ShardSet, copy: Copy) -> Result<(), String> {
+    let Some(location) = vault.location(copy.spot.location) else {
+        return Err("it does not answer".to_owned());
+    };
+    write_shard(vault, location, set, copy.index, Overwrite::Never).await
+}
+
+/// Whether an object that stands there may be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    /// A first write.
+    Never,
+    /// A repair: a failed verification of this object is on record.
+    FailedVerification,
+}
+
+/// Writes one shard and reads a random leaf of it back.
+pub async fn write_shard(
+    vault: &Vault,
+    location: &Location,
+    set: &ShardSet,
+    index: u8,
+    overwrite: Overwrite,
+) -> Result<(), String> {
+    let object = set.object(index);
+    let name = object.name();
+    let parts = object.parts().to_vec();
+    let created = match overwrite {
+        Overwrite::Never => location.create(&name, parts).await,
+        Overwrite::FailedVerification => location.overwrite(&name, parts).await.map(|()| Created::New),
+    };
+    match created.map_err(|error| error.to_string())? {
+        Created::New => read_back(vault, location, set, index).await,
+        Created::Exists => compare_existing(location, set, index).await,
+    }
+}
+
+async fn read_back(vault: &Vault, location: &Location, set: &ShardSet, index: u8) -> Result<(), String> {
+    let header = set.verified_header();
+    let layout = header.layout();
+    let leaf = (vault.world.rng().next_u64() % header.h0().class.leaves() as u64) as usize;
+    let name = names::shard(set.writer(), set.pack(), index);
+    let read = futures::future::join(
+        location.read_range(&name, layout.leaf(leaf)),
+        location.read_range(&name, layout.nodes().start..layout.trailer().end),
+    );
+    let (bytes, end) = read.await;
+    let bytes = bytes.map_err(|error| error.to_string())?.ok_or("it was acknowledged and is not there")?;
+    let end = end.map_err(|error| error.to_string())?.ok_or("it was acknowledged and is too short")?;
+    let nodes = &end[..(layout.nodes().end - layout.nodes().start) as usize];
+    header.check_leaf(index, leaf, &bytes, nodes).map_err(|error| format!("what was written reads back wrong: {error}"))
+}
+
+async fn compare_existing(location: &Location, set: &ShardSet, index: u8) -> Result<(), String> {
+    let name = names::shard(set.writer(), set.pack(), index);
+    let stored = location.read(&name).await.map_err(|error| error.to_string())?;
+    let stored = stored.ok_or("the location says it exists and does not show it")?;
+    match set.verified_header().check_object(&stored) {
+        Ok(found) if found == index => Ok(()),
+        Ok(_) => Err("another shard stands under this name; nothing was overwritten".to_owned()),
+        Err(error) => Err(format!("a wrong object stands under this name and was not overwritten: {error}")),
+    }
+}

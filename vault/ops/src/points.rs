@@ -1,0 +1,142 @@
+//! Points as a list: what can be restored, by whom it was made, when.
+//!
+//! What always holds: an unreadable or unverified manifest is shown as such, not
+//! left out; the order is by time, then by place in the chain.
+
+use keys::files::ReadKey;
+use vault_format::manifest::{ManifestKind, ReaderPart};
+use vault_format::sealed::SealedField;
+use vault_format::{Hash, PackId, PointId, WriterId};
+
+use crate::error::{OpsError, Result};
+use crate::heads::{Chain, Depth, chain};
+use crate::vault::Vault;
+
+/// One point, as its manifest shows it.
+#[derive(Clone, Debug)]
+pub struct PointSummary {
+    /// Who made it.
+    pub writer: WriterId,
+    /// Place in its chain.
+    pub position: (u64, u64),
+    /// The pack with its record.
+    pub pack: PackId,
+    /// Hash of its record, as the manifest signed it.
+    pub record: Hash,
+    /// Names, times, counts.
+    pub part: ReaderPart,
+}
+
+/// Points and what is odd about the chains.
+#[derive(Debug, Default)]
+pub struct PointList {
+    /// Oldest first.
+    pub points: Vec<PointSummary>,
+    /// What a person should know: unconfirmed heads, gaps, unreadable manifests.
+    pub remarks: Vec<String>,
+}
+
+/// Lists all points of all writers with the read key.
+pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
+    let mut list = PointList::default();
+    for writer in vault.writer_ids() {
+        let chain = chain(vault, writer, Depth::Whole).await?;
+        list.remarks.extend(remarks(&chain, writer));
+        for (&position, manifest) in &chain.manifests {
+            let body = &manifest.body;
+            let (ManifestKind::Point | ManifestKind::Successor, Some(record), Some(pack), Some(sealed)) =
+                (body.kind, body.point_record, body.point_pack, &body.reader)
+            else {
+                continue;
+            };
+            let part = open_part(vault, keys, sealed)
+                .map_err(|why| OpsError::Key { what: format!("manifest {}.{}: {why}", position.0, position.1) })?;
+            list.points.push(PointSummary { writer, position, pack, record, part });
+        }
+    }
+    list.points.sort_by_key(|point| (point.part.finished_ms, point.position));
+    Ok(list)
+}
+
+fn open_part(
+    vault: &Vault,
+    keys: &ReadKey,
+    sealed: &vault_format::sealed::SealedBlob,
+) -> std::result::Result<ReaderPart, String> {
+    let key = keys.reader(&sealed.recipient).ok_or("it is sealed to a key generation this read key does not hold")?;
+    let plain = keys::wrap::open_field(SealedField::ManifestReader, vault.id, key, sealed)
+        .map_err(|error| error.to_string())?;
+    vault_format::decode("reader's part", plain.expose_secret()).map_err(|error| error.to_string())
+}
+
+/// What is odd about a chain, in words.
+pub fn remarks(chain: &Chain, writer: WriterId) -> Vec<String> {
+    let writer = writer.short();
+    let mut out = Vec::new();
+    if !chain.confirmed {
+        let silent: Vec<&str> = chain.silent.iter().map(|(name, _)| name.as_str()).collect();
+        out.push(format!(
+            "writer {writer}: newest seen, not confirmed: too few domains answer to rule out a newer point ({} silent)",
+            if silent.is_empty() { "none".to_owned() } else { silent.join(", ") }
+        ));
+    }
+    for (position, why) in &chain.unreadable {
+        out.push(format!("writer {writer}: manifest {}.{} is unreadable: {why}", position.0, position.1));
+    }
+    for position in &chain.gaps {
+        out.push(format!("writer {writer}: the manifest before {}.{} is missing", position.0, position.1));
+    }
+    out
+}
+
+/// How a user names a point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PointName {
+    /// The newest, or so many before it.
+    Latest(usize),
+    /// A prefix of the id, with or without `p-`.
+    Prefix(String),
+}
+
+impl PointName {
+    /// Reads `latest`, `latest~2`, `p-7f3a91` or `7f3a91`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let refused = || OpsError::Refused {
+            what: format!("\"{text}\" names no point. Say latest, latest~2, or the id that `vault snapshots` prints"),
+        };
+        if text == "latest" {
+            return Ok(Self::Latest(0));
+        }
+        if let Some(back) = text.strip_prefix("latest~") {
+            return back.parse().map(Self::Latest).map_err(|_| refused());
+        }
+        let digits = text.strip_prefix("p-").unwrap_or(text).to_ascii_lowercase();
+        let hex = !digits.is_empty() && digits.len() <= 32 && digits.chars().all(|digit| digit.is_ascii_hexdigit());
+        if hex { Ok(Self::Prefix(digits)) } else { Err(refused()) }
+    }
+
+    /// Picks one of `ids`, oldest first.
+    pub fn pick(&self, ids: &[PointId]) -> Result<usize> {
+        let (found, wanted) = match self {
+            Self::Latest(back) => (ids.len().checked_sub(back + 1), format!("latest~{back}")),
+            Self::Prefix(prefix) => {
+                let hits: Vec<usize> =
+                    (0..ids.len()).filter(|&at| ids[at].to_string().starts_with(prefix)).collect();
+                if hits.len() > 1 {
+                    return Err(OpsError::Refused {
+                        what: format!("{} points begin with p-{prefix}; give more digits", hits.len()),
+                    });
+                }
+                (hits.first().copied(), format!("p-{prefix}"))
+            }
+        };
+        found.ok_or_else(|| OpsError::NoVault {
+            what: format!("there is no point {wanted}; there are {} points here: holdfast vault snapshots", ids.len()),
+        })
+    }
+}
+
+/// An id as people see it.
+pub fn point_text(id: PointId) -> String {
+    format!("p-{}", &id.to_string()[..6])
+}

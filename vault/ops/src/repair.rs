@@ -1,0 +1,261 @@
+//! Repair: rebuild what is missing or wrong from any k good shards, without a key.
+//!
+//! What always holds: a plan comes first and can be printed; all n shards are
+//! rebuilt and every root must equal the signed header's before one byte is
+//! written; an object is overwritten only if a failed verification of it is on
+//! record, and only with the bytes the signature demands; the result is read back
+//! whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vault_codec::{Buffers, Candidate, ShardSet};
+use vault_format::marker::Marker;
+use vault_format::{LocationId, PackId, names};
+
+use crate::catalog::Catalog;
+use crate::census::{self, Census};
+use crate::create::write_record;
+use crate::error::Result;
+use crate::fetch::{Fetcher, Trust};
+use crate::location::Location;
+use crate::place::{Overwrite, write_shard};
+use crate::vault::Vault;
+
+/// Why a shard is to be written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// It is not at home.
+    Missing,
+    /// It failed a verification.
+    Wrong(String),
+}
+
+/// A shard to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardTask {
+    /// Which pack.
+    pub pack: PackId,
+    /// Which index.
+    pub index: u8,
+    /// Where.
+    pub location: LocationId,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// A signed record or marker to be copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordTask {
+    /// Where.
+    pub location: LocationId,
+    /// Its name.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What a repair would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepairPlan {
+    /// Shards to write, by pack.
+    pub shards: Vec<ShardTask>,
+    /// Records to copy.
+    pub records: Vec<RecordTask>,
+    /// Locations that do not answer: nothing is planned for them.
+    pub silent: Vec<(String, String)>,
+}
+
+impl RepairPlan {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.shards.is_empty() && self.records.is_empty()
+    }
+}
+
+/// What a repair did.
+#[derive(Debug, Default)]
+pub struct RepairReport {
+    /// Shards written and read back.
+    pub shards: Vec<ShardTask>,
+    /// Records copied.
+    pub records: usize,
+    /// What could not be done, and why.
+    pub failed: Vec<String>,
+    /// Packs that fewer than k good shards are left of.
+    pub lost: Vec<String>,
+}
+
+/// Plans a repair from the manifests, the listings and the failures on record.
+pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
+    let census = census::take(vault).await?;
+    let mut shards: Vec<ShardTask> = census
+        .missing(vault)
+        .into_iter()
+        .map(|missing| ShardTask {
+            pack: missing.pack,
+            index: missing.copy.index,
+            location: missing.copy.spot.location,
+            cause: Cause::Missing,
+        })
+        .collect();
+    for failure in catalog.failures()? {
+        let known = census.packs.contains_key(&failure.pack) && vault.location(failure.location).is_some();
+        // What is gone is planned as missing already.
+        if known && census.shows(failure.location, failure.pack, failure.index) {
+            shards.push(ShardTask {
+                pack: failure.pack,
+                index: failure.index,
+                location: failure.location,
+                cause: Cause::Wrong(failure.what),
+            });
+        }
+    }
+    shards.sort_by_key(|task| (task.pack, task.index, task.location));
+    let records = record_tasks(vault, &census).await?;
+    Ok(RepairPlan { shards, records, silent: census.holdings.silent.clone() })
+}
+
+/// Every signed record belongs on every location.
+async fn record_tasks(vault: &Vault, census: &Census) -> Result<Vec<RecordTask>> {
+    let mut wanted: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    wanted.insert(names::vault(vault.record.epoch), vault.record_bytes.clone());
+    for (hash, bytes) in &vault.certificates {
+        wanted.insert(names::certificate(*hash), bytes.clone());
+    }
+    for (writer, chain) in &census.chains {
+        for (&(epoch, sequence), manifest) in &chain.manifests {
+            wanted.insert(names::manifest(*writer, epoch, sequence), manifest.bytes.clone());
+        }
+    }
+    if let Some(bytes) = layout_bytes(vault).await {
+        wanted.insert(names::layout(vault.layout.epoch), bytes);
+    }
+    let mut tasks = Vec::new();
+    for location in &vault.locations {
+        let shown = shown_records(location).await?;
+        let marker = Marker { vault: vault.id, location: location.id }.encode();
+        let with_marker = wanted.iter().map(|(name, bytes)| (name.clone(), bytes.clone()));
+        for (name, bytes) in with_marker.chain([(names::MARKER.to_owned(), marker)]) {
+            if !shown.contains(&name) {
+                tasks.push(RecordTask { location: location.id, name, bytes });
+            }
+        }
+    }
+    Ok(tasks)
+}
+
+async fn layout_bytes(vault: &Vault) -> Option<Vec<u8>> {
+    for location in &vault.locations {
+        if let Ok(Some(bytes)) = location.read(&names::layout(vault.layout.epoch)).await
+            && keys::record::hash(&bytes) == vault.layout_hash
+        {
+            return Some(bytes.to_vec());
+        }
+    }
+    None
+}
+
+async fn shown_records(location: &Location) -> Result<BTreeSet<String>> {
+    let mut shown = BTreeSet::new();
+    for folder in [names::VAULT, names::LAYOUT, names::CERTIFICATES, names::MANIFESTS] {
+        shown.extend(location.list(folder).await?.into_iter().map(|object| object.name));
+    }
+    if location.read(names::MARKER).await?.is_some() {
+        shown.insert(names::MARKER.to_owned());
+    }
+    Ok(shown)
+}
+
+/// Carries out a plan. Keyless.
+pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Result<RepairReport> {
+    let mut report = RepairReport::default();
+    for task in &plan.records {
+        let Some(location) = vault.location(task.location) else { continue };
+        match write_record(location, &task.name, &task.bytes).await {
+            Ok(()) => report.records += 1,
+            Err(error) => report.failed.push(format!("{} at {}: {error}", task.name, location.name)),
+        }
+    }
+    let mut by_pack: BTreeMap<PackId, Vec<&ShardTask>> = BTreeMap::new();
+    for task in &plan.shards {
+        by_pack.entry(task.pack).or_default().push(task);
+    }
+    let census = census::take(vault).await?;
+    for (pack, tasks) in by_pack {
+        match rebuild_pack(vault, &census, pack, &tasks).await {
+            Ok(set) => write_tasks(vault, catalog, &set, &tasks, &mut report).await?,
+            Err(crate::OpsError::Lost { what }) => report.lost.push(what),
+            Err(error) => report.failed.push(error.to_string()),
+        }
+    }
+    Ok(report)
+}
+
+/// All n shards of a pack, from k good ones that are not themselves to be written.
+async fn rebuild_pack(vault: &Vault, census: &Census, pack: PackId, tasks: &[&ShardTask]) -> Result<ShardSet> {
+    let mut holdings = census.holdings.clone();
+    if let Some(held) = holdings.packs.get_mut(&pack) {
+        held.retain(|holding| {
+            !tasks.iter().any(|task| (task.location, task.index) == (holding.location.id, holding.index))
+        });
+    }
+    let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
+    let header = fetcher.signed_header(pack).await?;
+    if census.packs.get(&pack).is_none_or(|(hash, _)| *hash != header.hash()) {
+        return Err(crate::OpsError::corrupt(
+            format!("pack {}", pack.short()),
+            "the header shown is not the one the manifest signed",
+        ));
+    }
+    let good = fetcher.good_shards(&header).await?;
+    let rebuilt = vault
+        .world
+        .compute
+        .run(move || {
+            let candidates: Vec<_> = good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
+            vault_codec::repair(&header, &candidates, &Buffers::new(2))
+        })
+        .await;
+    Ok(rebuilt.map_err(|error| crate::OpsError::corrupt(format!("pack {}", pack.short()), error.to_string()))?.shards)
+}
+
+async fn write_tasks(
+    vault: &Vault,
+    catalog: &Catalog,
+    set: &ShardSet,
+    tasks: &[&ShardTask],
+    report: &mut RepairReport,
+) -> Result<()> {
+    for task in tasks {
+        let Some(location) = vault.location(task.location) else { continue };
+        let overwrite = match task.cause {
+            Cause::Missing => Overwrite::Never,
+            Cause::Wrong(_) => Overwrite::FailedVerification,
+        };
+        let written = match write_shard(vault, location, set, task.index, overwrite).await {
+            Ok(()) => read_whole(location, set, task.index).await,
+            Err(why) => Err(why),
+        };
+        match written {
+            Ok(()) => {
+                catalog.clear_failure(task.location, task.pack, task.index)?;
+                report.shards.push((*task).clone());
+            }
+            Err(why) => report.failed.push(format!(
+                "shard {} of pack {} at {}: {why}",
+                task.index,
+                task.pack.short(),
+                location.name
+            )),
+        }
+    }
+    Ok(())
+}
+
+async fn read_whole(location: &Location, set: &ShardSet, index: u8) -> std::result::Result<(), String> {
+    let name = names::shard(set.writer(), set.pack(), index);
+    let bytes = location.read(&name).await.map_err(|error| error.to_string())?;
+    let bytes = bytes.ok_or("it was acknowledged and is not there")?;
+    let found = set.verified_header().check_object(&bytes).map_err(|error| error.to_string())?;
+    if found == index { Ok(()) } else { Err(format!("it reads back as shard {found}")) }
+}

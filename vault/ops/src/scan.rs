@@ -1,0 +1,172 @@
+//! Finding shards and records among any files, under any names.
+//!
+//! What always holds: a file is what its bytes say, not its name; what carries
+//! our magic and does not decode is quarantined by name with its reason, never
+//! skipped silently; nothing found counts before its signatures lead to the root.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keys::certificate::{Authority, CertifiedKey};
+use keys::files::ReadKey;
+use vault_codec::ParsedHeader;
+use vault_format::envelope::{ENVELOPE_MAGIC, Envelope, RecordKind};
+use vault_format::shard::{HEADER_BYTES, SHARD_MAGIC};
+use vault_format::{Hash, PackId, VaultId};
+
+use crate::error::Result;
+use crate::fetch::{Fetcher, Holding, Holdings, Trust};
+use crate::location::{Listed, Location};
+use crate::restore::{FoundRecord, find_record};
+use crate::world::World;
+
+/// Something with our magic that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Folder it lies in.
+    pub folder: String,
+    /// Its name there.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What a scan found.
+#[derive(Default)]
+pub struct Scan {
+    /// Shards by vault, then by pack.
+    pub vaults: BTreeMap<VaultId, Holdings>,
+    /// Signed records by vault: kind, envelope.
+    pub records: BTreeMap<VaultId, Vec<(RecordKind, Vec<u8>)>>,
+    /// Broken or truncated objects of ours.
+    pub quarantined: Vec<Quarantined>,
+    /// Files that are not ours.
+    pub foreign: usize,
+    /// Files looked at.
+    pub files: usize,
+}
+
+/// Looks at every object of every folder.
+pub async fn scan(folders: &[Arc<Location>]) -> Result<Scan> {
+    let mut scan = Scan::default();
+    for folder in folders {
+        for listed in folder.list("").await? {
+            scan.files += 1;
+            let want = listed.bytes.min(HEADER_BYTES as u64);
+            let start = match folder.read_range(&listed.name, 0..want).await {
+                Ok(Some(start)) => start,
+                Ok(None) => Bytes::new(),
+                Err(error) => {
+                    scan.quarantine(folder, &listed, error.to_string());
+                    continue;
+                }
+            };
+            if start.starts_with(&SHARD_MAGIC) {
+                scan.add_shard(folder, &listed, &start);
+            } else if start.starts_with(&ENVELOPE_MAGIC) {
+                scan.add_record(folder, &listed).await?;
+            } else {
+                scan.foreign += 1;
+            }
+        }
+    }
+    Ok(scan)
+}
+
+impl Scan {
+    fn quarantine(&mut self, folder: &Location, listed: &Listed, why: impl Into<String>) {
+        let (folder, name) = (folder.name.clone(), listed.name.clone());
+        self.quarantined.push(Quarantined { folder, name, why: why.into() });
+    }
+
+    fn add_shard(&mut self, folder: &Arc<Location>, listed: &Listed, start: &[u8]) {
+        let header = match ParsedHeader::parse(start) {
+            Ok(header) => header,
+            Err(error) => return self.quarantine(folder, listed, error.to_string()),
+        };
+        let wanted = header.layout().object_bytes();
+        if listed.bytes != wanted {
+            return self.quarantine(folder, listed, format!("{} bytes where its header says {wanted}", listed.bytes));
+        }
+        let holding = Holding {
+            index: header.index(),
+            location: Arc::clone(folder),
+            name: listed.name.clone(),
+            bytes: listed.bytes,
+        };
+        let holdings = self.vaults.entry(header.h0().vault).or_default();
+        holdings.packs.entry(header.pack()).or_default().push(holding);
+    }
+
+    async fn add_record(&mut self, folder: &Arc<Location>, listed: &Listed) -> Result<()> {
+        let Some(bytes) = folder.read(&listed.name).await? else { return Ok(()) };
+        match Envelope::decode(&bytes) {
+            Ok(envelope) => {
+                self.records.entry(envelope.vault).or_default().push((envelope.kind, bytes.to_vec()));
+            }
+            Err(error) => self.quarantine(folder, listed, error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Writers certified under `root` by the certificates that were found as files.
+    pub fn certified(&self, vault: VaultId, keys: &ReadKey) -> BTreeMap<Hash, Arc<CertifiedKey>> {
+        let authority = Authority::new(vault, keys.root.clone());
+        let of_kind = |wanted| {
+            let records = self.records.get(&vault).map(Vec::as_slice).unwrap_or_default();
+            records.iter().filter(move |(kind, _)| *kind == wanted).map(|(_, bytes)| bytes)
+        };
+        let operators: Vec<CertifiedKey> =
+            of_kind(RecordKind::Certificate).filter_map(|bytes| authority.operator(bytes).ok()).collect();
+        of_kind(RecordKind::Certificate)
+            .filter_map(|bytes| operators.iter().find_map(|operator| authority.holder(operator, bytes).ok()))
+            .map(|key| (key.certificate_hash(), Arc::new(key)))
+            .collect()
+    }
+}
+
+/// A point found in a pack among bare shards.
+pub struct BarePoint {
+    /// The pack with its record.
+    pub pack: PackId,
+    /// The record.
+    pub found: FoundRecord,
+}
+
+/// What bare shards of one vault amount to.
+pub struct BareVault {
+    /// Where the shards are.
+    pub holdings: Holdings,
+    /// Writers whose certificates were found, in files or in point records.
+    pub writers: BTreeMap<Hash, Arc<CertifiedKey>>,
+    /// Points, oldest first.
+    pub points: Vec<BarePoint>,
+    /// Packs that could not be opened, and why.
+    pub unusable: Vec<(PackId, String)>,
+}
+
+/// Finds the points of a vault among bare shards: no index, no catalog, no
+/// manifest, no configuration.
+pub async fn find_points(world: &World, scan: &Scan, vault: VaultId, keys: &ReadKey) -> BareVault {
+    let holdings = scan.vaults.get(&vault).cloned().unwrap_or_default();
+    let mut writers = scan.certified(vault, keys);
+    let fetcher = Fetcher::new(world.clone(), holdings.clone(), Trust::NotYet);
+    let (mut points, mut unusable) = (Vec::new(), Vec::new());
+    for &pack in holdings.packs.keys() {
+        match find_record(&fetcher, keys, pack).await {
+            Ok(Some(found)) => points.push(BarePoint { pack, found }),
+            Ok(None) => {}
+            Err(error) => unusable.push((pack, error.to_string())),
+        }
+    }
+    points.sort_by_key(|point| (point.found.record.finished_ms, point.found.record.epoch, point.found.record.sequence));
+    for point in &points {
+        // The chain was verified under the root when the record was found.
+        let chain = Authority::new(vault, keys.root.clone()).chain(&point.found.record.certificates);
+        if let Ok(key) = chain {
+            writers.insert(key.certificate_hash(), Arc::new(key));
+        }
+    }
+    BareVault { holdings, writers, points, unusable }
+}

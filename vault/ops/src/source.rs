@@ -1,0 +1,99 @@
+//! What is backed up, and what a restore reads from: the two seams between the
+//! vault and the agent's sources.
+//!
+//! What always holds: a source runs on a thread of its own and may block; it
+//! sees neither keys nor locations; a [`Content`] it gets back is stored or will
+//! be before the point commits.
+
+use std::io::{Read, Write};
+
+use async_trait::async_trait;
+use vault_format::body::ChunkKind;
+use vault_format::point::{PointRecord, PointRoot, SourceKind};
+use vault_format::tree::Content;
+use vault_format::Hash;
+
+use crate::error::Result;
+
+/// Something that can be backed up.
+pub trait Source: Send {
+    /// What it is.
+    fn kind(&self) -> SourceKind;
+
+    /// Its name in the configuration.
+    fn name(&self) -> &str;
+
+    /// Reads the present state into `sink`. May block; a failure makes no point.
+    fn read(&mut self, sink: &mut dyn Sink) -> Result<Reading>;
+
+    /// Called once the point is durable, with its root: a kernel node may then
+    /// release its log up to there.
+    fn committed(&mut self, root: &PointRoot) -> Result<()> {
+        let _ = root;
+        Ok(())
+    }
+}
+
+/// Where a source puts what it reads.
+pub trait Sink {
+    /// Cuts, deduplicates and stores everything `from` yields.
+    fn write(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Content>;
+
+    /// Whether every chunk of a content is stored and counts, so that a file
+    /// cache may skip reading it.
+    fn holds(&mut self, content: &Content) -> Result<bool>;
+
+    /// Milliseconds since 1970, from the world's clock.
+    fn now_ms(&self) -> i64;
+}
+
+/// What a source read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The state.
+    pub root: PointRoot,
+    /// Files, or records.
+    pub items: u64,
+    /// Of them new or changed since the last point, as far as known.
+    pub changed: u64,
+    /// What could not be read, by name.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Something that could not be read; the point is usable without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Which file.
+    pub path: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A point opened for restoring.
+#[async_trait]
+pub trait PointReader: Send + Sync {
+    /// What the point is.
+    fn record(&self) -> &PointRecord;
+
+    /// Writes the bytes of a content to `to`, each chunk checked against its id
+    /// before the first of its bytes is written.
+    async fn read(&self, content: &Content, to: &mut (dyn Write + Send)) -> Result<()>;
+}
+
+/// Reads a content of at most `most` bytes into memory.
+pub async fn read_to_vec(point: &dyn PointReader, content: &Content, most: u64) -> Result<Vec<u8>> {
+    if content.bytes > most {
+        return Err(crate::OpsError::corrupt(
+            "a content of the point",
+            format!("it claims {} bytes where at most {most} make sense", content.bytes),
+        ));
+    }
+    let mut out = Vec::with_capacity(content.bytes as usize);
+    point.read(content, &mut out).await?;
+    Ok(out)
+}
+
+/// The tree root: the hash that names a whole directory tree.
+pub fn tree_root(top: &Content) -> Hash {
+    keys::hash::labelled(vault_format::labels::TREE_ROOT, &vault_format::encode(top))
+}

@@ -1,0 +1,157 @@
+//! The state of a vault in one look: what can be lost, what is missing, whether
+//! the newest points are safe.
+//!
+//! What always holds: the verdict is the worst of its reasons; "stored",
+//! "audited" and "restored" are never mixed; what could not be looked at is a
+//! reason, not an omission.
+
+use crate::catalog::Catalog;
+use crate::census;
+use crate::error::Result;
+use crate::placement::{Tolerance, tolerance};
+use crate::points::remarks;
+use crate::vault::Vault;
+
+/// One location's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocationLine {
+    /// Its name.
+    pub name: String,
+    /// Its domain's number.
+    pub domain: u16,
+    /// Shards it should hold.
+    pub shards: usize,
+    /// Of them shown in the right size.
+    pub shown: usize,
+    /// Known to be wrong.
+    pub bad: usize,
+    /// When it last answered an audit rightly.
+    pub audited_ms: Option<i64>,
+    /// Why it cannot be used now, if so.
+    pub absent: Option<String>,
+}
+
+/// One source's newest point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLine {
+    /// Its name.
+    pub source: String,
+    /// End of the newest backup.
+    pub last_point_ms: i64,
+    /// Points known.
+    pub points: usize,
+}
+
+/// A look at the whole vault.
+#[derive(Debug)]
+pub struct Status {
+    /// What the worst-placed pack survives by what is shown and believed.
+    pub tolerance: Tolerance,
+    /// d, as declared.
+    pub declared: u8,
+    /// Committed packs.
+    pub packs: usize,
+    /// Each location.
+    pub locations: Vec<LocationLine>,
+    /// Each source known to the catalog.
+    pub sources: Vec<SourceLine>,
+    /// Why the verdict is not good; empty means it is.
+    pub risks: Vec<String>,
+    /// Packs of which fewer than k shards are shown or believed.
+    pub lost: Vec<(vault_format::PackId, usize)>,
+}
+
+/// Looks. Keyless.
+pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
+    let census = census::take(vault).await?;
+    let spots = vault.spots();
+    let failures = catalog.failures()?;
+    let mut worst = vault.promise();
+    for &pack in census.packs.keys() {
+        let here = tolerance(&spots, &census.holdings.copies_believed(vault, pack), vault.coding);
+        if (here.any_domains, here.larger_survived) < (worst.any_domains, worst.larger_survived) {
+            worst = here;
+        }
+    }
+    let mut locations: Vec<LocationLine> = Vec::new();
+    for location in &vault.locations {
+        let expected = census.expected_at(vault, location.id);
+        locations.push(LocationLine {
+            name: location.name.clone(),
+            domain: location.domain,
+            shown: expected.iter().filter(|(pack, index)| census.shows(location.id, *pack, *index)).count(),
+            shards: expected.len(),
+            bad: failures.iter().filter(|failure| failure.location == location.id).count(),
+            audited_ms: catalog.last_audit(location.id)?,
+            absent: None,
+        });
+    }
+    for gone in &vault.absent {
+        locations.push(LocationLine {
+            name: gone.name.clone(),
+            domain: gone.spot.map_or(u16::MAX, |spot| spot.domain),
+            shards: gone.spot.map_or(0, |spot| census.expected_at(vault, spot.location).len()),
+            shown: 0,
+            bad: 0,
+            audited_ms: None,
+            absent: Some(gone.why.clone()),
+        });
+    }
+    let mut risks = risks(vault, &locations, worst);
+    for (writer, chain) in &census.chains {
+        risks.extend(remarks(chain, *writer));
+    }
+    let lost = census.short(vault);
+    Ok(Status {
+        tolerance: worst,
+        declared: vault.survive(),
+        packs: census.packs.len(),
+        locations,
+        sources: sources(catalog)?,
+        risks,
+        lost,
+    })
+}
+
+fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<String> {
+    let mut risks = Vec::new();
+    let domains = vault.domains().len();
+    if worst.any_domains == 0 {
+        risks.push(if domains == 1 {
+            "1 failure domain: one disk failure loses everything. Add locations in other domains".to_owned()
+        } else {
+            "the loss of one domain may lose data".to_owned()
+        });
+    } else if worst.any_domains < vault.survive() {
+        risks.push(format!("you can lose any {} domain(s); want {}", worst.any_domains, vault.survive()));
+    }
+    for line in locations {
+        if let Some(why) = &line.absent {
+            risks.push(format!("{} does not take part: {why}", line.name));
+        } else if line.shown < line.shards {
+            risks.push(format!("{} lacks {} shards: holdfast vault repair --plan", line.name, line.shards - line.shown));
+        }
+        if line.bad > 0 {
+            risks.push(format!("{} holds {} wrong shards: holdfast vault repair --plan", line.name, line.bad));
+        }
+    }
+    risks
+}
+
+fn sources(catalog: &Catalog) -> Result<Vec<SourceLine>> {
+    let mut lines: Vec<SourceLine> = Vec::new();
+    for point in catalog.points()? {
+        match lines.iter_mut().find(|line| line.source == point.part.source) {
+            Some(line) => {
+                line.last_point_ms = point.part.finished_ms;
+                line.points += 1;
+            }
+            None => lines.push(SourceLine {
+                source: point.part.source.clone(),
+                last_point_ms: point.part.finished_ms,
+                points: 1,
+            }),
+        }
+    }
+    Ok(lines)
+}

@@ -1,0 +1,433 @@
+//! An opened vault: its locations, and what its signed records say.
+//!
+//! What always holds: the root's public key comes from outside (a pinned file,
+//! or the cards) and everything else is verified under it; the highest verified
+//! epoch wins, so one lying location can withhold, not forge; a location that
+//! does not answer is remembered with its reason and never silently left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backends::BackendError;
+use keys::certificate::{Authority, CertifiedKey};
+use keys::revocation::Revocations;
+use keys::signature::VerifyingKey;
+use object_store::ObjectStore;
+use vault_format::certificate::Role;
+use vault_format::envelope::RecordKind;
+use vault_format::layout::{LayoutRecord, LocationState};
+use vault_format::marker::Marker;
+use vault_format::suite::{Class, Coding};
+use vault_format::vault::VaultRecord;
+use vault_format::{Blob, Hash, LocationId, VaultId, WriterId, labels, names};
+
+use crate::error::{OpsError, Result};
+use crate::location::Location;
+use crate::placement::{Spot, Tolerance, home, tolerance};
+use crate::world::World;
+
+/// A location as the configuration names it, opened or not.
+pub struct Candidate {
+    /// Its name, for messages.
+    pub name: String,
+    /// The store, or why it could not be opened.
+    pub store: std::result::Result<Arc<dyn ObjectStore>, BackendError>,
+}
+
+/// A location that cannot be used now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Its name in the configuration; the id's first digits if it has none here.
+    pub name: String,
+    /// Its place in the layout, if known.
+    pub spot: Option<Spot>,
+    /// Why, in the words of whoever refused.
+    pub why: String,
+    /// True if it did not answer (it may come back); false if it answered and
+    /// does not belong here.
+    pub unreachable: bool,
+}
+
+/// What is expected of a vault before it is opened.
+pub struct Expected {
+    /// The vault, if known.
+    pub vault: Option<VaultId>,
+    /// The root's public keys, pinned or derived from the cards.
+    pub root: VerifyingKey,
+}
+
+/// A location's id: it follows from the vault and the name in the configuration,
+/// so a wiped disk under its old name is still known.
+pub fn location_id(vault: VaultId, name: &str) -> LocationId {
+    let hash = keys::hash::labelled(labels::LOCATION, &[&vault.0, name.as_bytes()].concat());
+    let mut id = LocationId::default();
+    id.0.copy_from_slice(&hash.0[..LocationId::BYTES]);
+    id
+}
+
+/// An opened vault.
+#[derive(Clone)]
+pub struct Vault {
+    /// Its id.
+    pub id: VaultId,
+    /// Time, randomness, threads.
+    pub world: World,
+    /// The root's word.
+    pub record: VaultRecord,
+    /// Its envelope.
+    pub record_bytes: Vec<u8>,
+    /// Its envelope's hash.
+    pub record_hash: Hash,
+    /// The operator's word.
+    pub layout: LayoutRecord,
+    /// Its envelope's hash.
+    pub layout_hash: Hash,
+    /// k of n.
+    pub coding: Coding,
+    /// Locations that answer.
+    pub locations: Vec<Location>,
+    /// Locations that do not, or do not belong.
+    pub absent: Vec<Absent>,
+    /// Certified writers, by the hash of their certificate.
+    pub writers: BTreeMap<Hash, Arc<CertifiedKey>>,
+    /// Certificate envelopes seen, by hash.
+    pub certificates: BTreeMap<Hash, Vec<u8>>,
+    /// Signatures that no longer count.
+    pub revocations: Arc<Revocations>,
+}
+
+/// What one location holds of the small signed records.
+struct Found {
+    name: String,
+    marker: Option<Marker>,
+    store: Arc<dyn ObjectStore>,
+    vault_records: Vec<Vec<u8>>,
+    layouts: Vec<Vec<u8>>,
+    certificates: Vec<Vec<u8>>,
+    revocations: Vec<Vec<u8>>,
+}
+
+impl Vault {
+    /// Reads the signed records from every candidate and opens the vault.
+    pub async fn open(world: World, expected: &Expected, candidates: Vec<Candidate>) -> Result<Self> {
+        let (found, mut absent) = look(candidates).await;
+        if found.is_empty() {
+            let reasons: Vec<_> = absent.iter().map(|gone| format!("{}: {}", gone.name, gone.why)).collect();
+            return Err(OpsError::Unreachable {
+                what: format!(
+                    "no location answers ({}). Nothing is known to be lost; check the disks, network and credentials",
+                    reasons.join("; ")
+                ),
+            });
+        }
+        let id = vault_id(expected, &found)?;
+        let authority = Authority::new(id, expected.root.clone());
+        let (record, record_hash, record_bytes) = newest_vault_record(&authority, &found)?;
+        record.check().map_err(|error| OpsError::format("the vault record", &error))?;
+        let coding = record.coding().map_err(|error| OpsError::format("the vault record", &error))?;
+        let operators = operators(&authority, &record)?;
+        let (layout, layout_hash) = newest_layout(&operators, &found)?;
+        let (writers, certificates) = certified_writers(&authority, &operators, &record, &found);
+        let revocations = Arc::new(revocations(&authority, &operators, &writers, &found));
+        let locations = place_locations(id, &layout, found, &mut absent);
+        name_the_missing(id, &layout, &locations, &mut absent);
+        Ok(Self {
+            id, world, record, record_bytes, record_hash, layout, layout_hash, coding, locations, absent, writers,
+            certificates, revocations,
+        })
+    }
+
+    /// d: how many domains the vault promises to survive.
+    pub fn survive(&self) -> u8 {
+        self.layout.survive_domains
+    }
+
+    /// Every location of the layout that takes shards, reachable or not.
+    pub fn spots(&self) -> Vec<Spot> {
+        self.layout
+            .locations
+            .iter()
+            .filter(|location| location.state == LocationState::Active)
+            .map(|location| Spot { location: location.location, domain: location.domain })
+            .collect()
+    }
+
+    /// Domains of the layout.
+    pub fn domains(&self) -> BTreeSet<u16> {
+        self.spots().iter().map(|spot| spot.domain).collect()
+    }
+
+    /// Reachable locations for placement.
+    pub fn reachable(&self) -> Vec<Spot> {
+        self.locations.iter().map(Location::spot).collect()
+    }
+
+    /// A reachable location.
+    pub fn location(&self, id: LocationId) -> Option<&Location> {
+        self.locations.iter().find(|location| location.id == id)
+    }
+
+    /// A name for a location, reachable or not.
+    pub fn location_name(&self, id: LocationId) -> String {
+        let absent = || self.absent.iter().find(|gone| gone.spot.is_some_and(|spot| spot.location == id));
+        self.location(id)
+            .map(|location| location.name.clone())
+            .or_else(|| absent().map(|gone| gone.name.clone()))
+            .unwrap_or_else(|| id.short())
+    }
+
+    /// What the declared layout survives when every shard is at home.
+    pub fn promise(&self) -> Tolerance {
+        let spots = self.spots();
+        let copies = home(&spots, self.coding, self.survive(), vault_format::PackId::default());
+        tolerance(&spots, &copies, self.coding)
+    }
+
+    /// Largest class the packer may use.
+    pub fn class_max(&self) -> Class {
+        Class::from_number(self.record.class_max).unwrap_or(Class::Leaves64)
+    }
+
+    /// The certificate of a writer by its id.
+    pub fn writer(&self, writer: WriterId) -> Option<&Arc<CertifiedKey>> {
+        self.writers.values().find(|key| key.subject() == writer)
+    }
+
+    /// Writers known by certificate.
+    pub fn writer_ids(&self) -> BTreeSet<WriterId> {
+        self.writers.values().map(|key| key.subject()).collect()
+    }
+}
+
+async fn look(candidates: Vec<Candidate>) -> (Vec<Found>, Vec<Absent>) {
+    let looks = candidates.into_iter().map(|candidate| async move {
+        let name = candidate.name.clone();
+        let found = match candidate.store {
+            Ok(store) => look_at(&candidate.name, store).await,
+            Err(error) => Err(error),
+        };
+        found.map_err(|error| Absent { name, spot: None, why: error.to_string(), unreachable: true })
+    });
+    let (mut found, mut absent) = (Vec::new(), Vec::new());
+    for outcome in futures::future::join_all(looks).await {
+        match outcome {
+            Ok(here) => found.push(here),
+            Err(gone) => absent.push(gone),
+        }
+    }
+    (found, absent)
+}
+
+async fn look_at(name: &str, store: Arc<dyn ObjectStore>) -> std::result::Result<Found, BackendError> {
+    let location =
+        Location { id: LocationId::default(), name: name.to_owned(), domain: 0, store: Arc::clone(&store) };
+    let marker = location.read(names::MARKER).await?.and_then(|bytes| Marker::decode(&bytes).ok());
+    Ok(Found {
+        name: name.to_owned(),
+        marker,
+        store,
+        vault_records: read_folder(&location, names::VAULT).await?,
+        layouts: read_folder(&location, names::LAYOUT).await?,
+        certificates: read_folder(&location, names::CERTIFICATES).await?,
+        revocations: read_folder(&location, names::REVOCATIONS).await?,
+    })
+}
+
+async fn read_folder(location: &Location, folder: &str) -> std::result::Result<Vec<Vec<u8>>, BackendError> {
+    let mut out = Vec::new();
+    for listed in location.list(folder).await? {
+        if let Some(bytes) = location.read(&listed.name).await? {
+            out.push(bytes.to_vec());
+        }
+    }
+    Ok(out)
+}
+
+fn vault_id(expected: &Expected, found: &[Found]) -> Result<VaultId> {
+    if let Some(id) = expected.vault {
+        return Ok(id);
+    }
+    let ids: BTreeSet<VaultId> = found
+        .iter()
+        .flat_map(|here| here.vault_records.iter())
+        .filter_map(|bytes| vault_format::envelope::Envelope::decode(bytes).ok())
+        .filter(|envelope| envelope.signer == expected.root.fingerprint())
+        .map(|envelope| envelope.vault)
+        .collect();
+    let mut ids = ids.into_iter();
+    match (ids.next(), ids.next()) {
+        (Some(id), None) => Ok(id),
+        (None, _) => Err(OpsError::NoVault {
+            what: "the locations that answer hold no vault record of this key. If they hold bare shards, restore \
+                   with --from DIR.. and the cards, or import them with: holdfast vault import-orphans"
+                .to_owned(),
+        }),
+        (Some(_), Some(_)) => Err(OpsError::Refused {
+            what: "these locations hold several vaults of this key; name one vault's locations only".to_owned(),
+        }),
+    }
+}
+
+fn newest_vault_record(authority: &Authority, found: &[Found]) -> Result<(VaultRecord, Hash, Vec<u8>)> {
+    let mut newest: Option<(VaultRecord, Hash, Vec<u8>)> = None;
+    for bytes in found.iter().flat_map(|here| here.vault_records.iter()) {
+        let Ok(verified) = authority.vault_record(bytes) else { continue };
+        let Ok(record) = verified.decode::<VaultRecord>("vault record") else { continue };
+        if newest.as_ref().is_none_or(|(best, ..)| best.epoch < record.epoch) {
+            newest = Some((record, verified.hash(), bytes.clone()));
+        }
+    }
+    newest.ok_or_else(|| OpsError::NoVault {
+        what: "no location that answers holds a vault record signed by this root key. Check that the locations and \
+               the key belong to the same vault"
+            .to_owned(),
+    })
+}
+
+fn operators(authority: &Authority, record: &VaultRecord) -> Result<Vec<CertifiedKey>> {
+    record
+        .operators
+        .iter()
+        .map(|bytes| {
+            authority
+                .operator(&bytes.0)
+                .map_err(|error| OpsError::corrupt("an operator certificate in the vault record", error.to_string()))
+        })
+        .collect()
+}
+
+fn newest_layout(operators: &[CertifiedKey], found: &[Found]) -> Result<(LayoutRecord, Hash)> {
+    let mut newest: Option<(LayoutRecord, Hash)> = None;
+    for bytes in found.iter().flat_map(|here| here.layouts.iter()) {
+        let verified = operators.iter().find_map(|operator| operator.verify(bytes, RecordKind::Layout).ok());
+        let Some(verified) = verified else { continue };
+        let Ok(layout) = verified.decode::<LayoutRecord>("layout record") else { continue };
+        if newest.as_ref().is_none_or(|(best, _)| best.epoch < layout.epoch) {
+            newest = Some((layout, verified.hash()));
+        }
+    }
+    newest.ok_or_else(|| OpsError::corrupt("the layout record", "no location holds one signed by an operator"))
+}
+
+type Certified = (BTreeMap<Hash, Arc<CertifiedKey>>, BTreeMap<Hash, Vec<u8>>);
+
+fn certified_writers(
+    authority: &Authority,
+    operators: &[CertifiedKey],
+    record: &VaultRecord,
+    found: &[Found],
+) -> Certified {
+    let (mut writers, mut certificates) = (BTreeMap::new(), BTreeMap::new());
+    for Blob(bytes) in &record.operators {
+        certificates.insert(keys::record::hash(bytes), bytes.clone());
+    }
+    for bytes in found.iter().flat_map(|here| here.certificates.iter()) {
+        for operator in operators {
+            let Ok(key) = authority.holder(operator, bytes) else { continue };
+            certificates.insert(key.certificate_hash(), bytes.clone());
+            if matches!(key.role(), Role::Writer | Role::Migrator) {
+                writers.insert(key.certificate_hash(), Arc::new(key));
+            }
+            break;
+        }
+    }
+    (writers, certificates)
+}
+
+/// Revocations by the root (of operators) and by operators (of writers). Bytes
+/// that verify as neither revoke nothing and stay on their location to be looked at.
+fn revocations(
+    authority: &Authority,
+    operators: &[CertifiedKey],
+    writers: &BTreeMap<Hash, Arc<CertifiedKey>>,
+    found: &[Found],
+) -> Revocations {
+    let mut revocations = Revocations::new();
+    for bytes in found.iter().flat_map(|here| here.revocations.iter()) {
+        let by_root = operators.iter().any(|subject| revocations.add(authority, None, subject, bytes).is_ok());
+        if by_root {
+            continue;
+        }
+        for operator in operators {
+            for subject in writers.values() {
+                let _ = revocations.add(authority, Some(operator), subject, bytes);
+            }
+        }
+    }
+    revocations
+}
+
+/// Gives each location that answered its place in the layout.
+fn place_locations(
+    vault: VaultId,
+    layout: &LayoutRecord,
+    found: Vec<Found>,
+    absent: &mut Vec<Absent>,
+) -> Vec<Location> {
+    let mut locations: Vec<Location> = Vec::new();
+    for here in found {
+        let id = match here.marker {
+            Some(marker) if marker.vault == vault => Some(marker.location),
+            Some(_) => None,
+            None => Some(location_id(vault, &here.name)),
+        };
+        let placed = id.and_then(|id| layout.locations.iter().find(|location| location.location == id));
+        let why = match placed {
+            Some(placed) if !locations.iter().any(|location| location.id == placed.location) => {
+                locations.push(Location {
+                    id: placed.location,
+                    name: here.name,
+                    domain: placed.domain,
+                    store: here.store,
+                });
+                continue;
+            }
+            Some(_) => "another location carries the same marker: one of the two is a copy of the other",
+            None if here.marker.is_some() => "it belongs to another vault or layout",
+            None => "the vault's layout does not name it",
+        };
+        absent.push(Absent { name: here.name, spot: None, why: why.to_owned(), unreachable: false });
+    }
+    locations.sort_by_key(|location| layout.locations.iter().position(|placed| placed.location == location.id));
+    locations
+}
+
+/// Completes the list of absent locations from the layout: each location of the
+/// layout is either there or named as missing.
+fn name_the_missing(vault: VaultId, layout: &LayoutRecord, locations: &[Location], absent: &mut Vec<Absent>) {
+    for placed in layout.locations.iter().filter(|placed| placed.state != LocationState::Retired) {
+        if locations.iter().any(|location| location.id == placed.location) {
+            continue;
+        }
+        let spot = Some(Spot { location: placed.location, domain: placed.domain });
+        match absent.iter_mut().find(|gone| location_id(vault, &gone.name) == placed.location) {
+            Some(gone) => gone.spot = spot,
+            None => absent.push(Absent {
+                name: format!("location {}", placed.location.short()),
+                spot,
+                why: "it was not given".to_owned(),
+                unreachable: true,
+            }),
+        }
+    }
+}
+
+/// Where a vault's local state lies.
+#[derive(Clone, Debug)]
+pub struct StatePaths {
+    /// The folder; created when missing.
+    pub folder: PathBuf,
+}
+
+impl StatePaths {
+    /// The catalog file.
+    pub fn catalog(&self) -> PathBuf {
+        self.folder.join("catalog.sqlite")
+    }
+
+    /// The lease: one process at a time writes for a writer.
+    pub fn lease(&self) -> PathBuf {
+        self.folder.join("lease")
+    }
+}

@@ -1,0 +1,78 @@
+//! What the operations take from outside: time, randomness, threads. They enter
+//! here and nowhere else, so that a simulated world runs the same code.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// Wall time.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> i64;
+    /// Waits.
+    async fn sleep(&self, time: Duration);
+}
+
+/// Where processor-bound work runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compute {
+    /// On the caller's thread: deterministic.
+    Inline,
+    /// On tokio's blocking threads.
+    Threads,
+}
+
+impl Compute {
+    /// Runs `work`, returning its value.
+    ///
+    /// # Panics
+    /// Passes on a panic of `work`.
+    pub async fn run<T, F>(self, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match self {
+            Self::Inline => work(),
+            Self::Threads => match tokio::task::spawn_blocking(work).await {
+                Ok(value) => value,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+        }
+    }
+}
+
+/// The operations' surroundings.
+#[derive(Clone)]
+pub struct World {
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Where processor-bound work runs.
+    pub compute: Compute,
+    entropy: Arc<Mutex<ChaCha20Rng>>,
+}
+
+impl World {
+    /// A world whose randomness all comes from `seed` (32 bytes from the
+    /// operating system, or a test's seed).
+    pub fn new(clock: Arc<dyn Clock>, compute: Compute, seed: [u8; 32]) -> Self {
+        Self { clock, compute, entropy: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed))) }
+    }
+
+    /// An independent generator, seeded from the world's.
+    pub fn rng(&self) -> ChaCha20Rng {
+        let mut seed = [0; 32];
+        let mut entropy = self.entropy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        entropy.fill_bytes(&mut seed);
+        ChaCha20Rng::from_seed(seed)
+    }
+
+    /// Milliseconds since 1970.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}
