@@ -47,7 +47,9 @@ impl ErasureCode {
     /// If counts or lengths differ; they come from one layout.
     pub fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
         let Some(engine) = &self.engine else {
-            parity.iter_mut().for_each(|copy| copy.copy_from_slice(data[0]));
+            for copy in parity.iter_mut() {
+                copy.copy_from_slice(data[0]);
+            }
             return;
         };
         let bytes = data[0].len();
@@ -73,7 +75,9 @@ impl ErasureCode {
         }
         let Some(engine) = &self.engine else {
             let whole = shards.iter().flatten().next().ok_or_else(too_few)?;
-            out.iter_mut().for_each(|copy| copy.copy_from_slice(whole));
+            for copy in out.iter_mut() {
+                copy.copy_from_slice(whole);
+            }
             return Ok(());
         };
         let present: Vec<bool> = shards.iter().map(Option::is_some).collect();

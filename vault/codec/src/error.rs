@@ -60,6 +60,7 @@ pub enum CodecError {
 pub type Result<T> = std::result::Result<T, CodecError>;
 
 impl CodecError {
+    #[allow(clippy::needless_pass_by_value, reason = "callers hand over what they just formatted")]
     pub(crate) fn corrupt(what: &'static str, at: impl ToString, why: impl ToString) -> Self {
         Self::Corrupt { what, at: at.to_string(), why: why.to_string() }
     }

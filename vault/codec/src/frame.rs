@@ -97,18 +97,18 @@ impl FrameEncoder {
             let what = format!("a chunk of {} bytes is larger than the format's {CHUNK_BYTES_MAX}", plain.len());
             return Err(CodecError::refused(what));
         }
-        let (codec, coded) = match self.compress(plain) {
+        let (codec, bytes) = match self.compress(plain) {
             Some(coded) => (Codec::Zstd, coded.to_vec()),
             None => (Codec::Raw, plain.to_vec()),
         };
         let entry = TocEntry {
             id: chunk.id,
-            coded_bytes: coded.len() as u32,
+            coded_bytes: bytes.len() as u32,
             plain_bytes: plain.len() as u32,
             kind: chunk.kind,
             codec,
         };
-        Ok(Frame { entry, coded })
+        Ok(Frame { entry, coded: bytes })
     }
 
     /// How many chunks zstd coded wrongly, so that they were stored raw. Anything

@@ -14,7 +14,7 @@ use vault_format::envelope::JOURNAL_LABEL;
 use vault_format::journal::{JournalBody, JournalClass, JournalHeader};
 use vault_format::shard::{HEADER_BYTES, Signatures};
 use vault_format::suite::{ED25519_BYTES, ML_DSA_BYTES, RECIPIENTS_MAX, Suite, TAG_BYTES};
-use vault_format::{Hash, LineageId, StreamId, VaultId, WriterId, labels};
+use vault_format::{Hash, LineageId, RecipientId, StreamId, VaultId, WriterId, labels};
 
 use crate::error::{CodecError, Result};
 
@@ -66,9 +66,9 @@ where
     let mut padded = (plain.len() as u64).to_le_bytes().to_vec();
     padded.extend_from_slice(&plain);
     padded.resize(class.body_bytes() - TAG_BYTES, 0);
-    let mut content = context.local.content_hasher();
-    content.update(&padded);
-    let data_key = DataKey::derive(&Secret::random(rng), context.local, content);
+    let mut hasher = context.local.content_hasher();
+    hasher.update(&padded);
+    let data_key = DataKey::derive(&Secret::random(rng), context.local, hasher);
     let mut header = JournalHeader {
         suite: Suite::One,
         flags: 0,
@@ -153,7 +153,7 @@ impl VerifiedJournal {
         let at = || format!("stream {}, ordinal {}", self.header.stream, self.header.ordinal);
         let id = key.id();
         let Some(slot) = self.header.recipients.iter().position(|recipient| *recipient == id) else {
-            let recipients: Vec<String> = self.header.recipients.iter().map(|id| id.short()).collect();
+            let recipients: Vec<String> = self.header.recipients.iter().map(RecipientId::short).collect();
             return Err(CodecError::WrongKey { at: at(), recipients: recipients.join(", ") });
         };
         let h0 = self.header.h0_bytes();

@@ -63,7 +63,7 @@ pub use chunk::{Chunk, ChunkSizes, Chunker};
 pub use erasure::{ErasureCode, reconstruct};
 pub use error::{CodecError, Result};
 pub use frame::{Compression, Frame, FrameDecoder, FrameEncoder};
-pub use open::{BodyPart, OpenPack, OpenToc, PackKey, open_index, unlock, unlock_with};
+pub use open::{BodyPart, OpenPack, OpenToc, PackKey, index_range, open_index, unlock, unlock_with};
 pub use pack::{LastPack, PACK_REF_BYTES, Pack, Packer, PlannedPack, Tail, plan_tail};
 pub use seal::{SealContext, Sealed};
 pub use shards::{ShardObject, ShardSet};

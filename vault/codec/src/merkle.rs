@@ -118,13 +118,11 @@ mod tests {
 
     /// MTH as RFC 9162 defines it: split at the largest power of two below n.
     fn defined<H: TreeHash>(leaves: &[Hash]) -> Hash {
-        match leaves {
-            [one] => *one,
-            _ => {
-                let half = leaves.len().next_power_of_two() / 2;
-                H::node(&defined::<H>(&leaves[..half]), &defined::<H>(&leaves[half..]))
-            }
+        if let [one] = leaves {
+            return *one;
         }
+        let half = leaves.len().next_power_of_two() / 2;
+        H::node(&defined::<H>(&leaves[..half]), &defined::<H>(&leaves[half..]))
     }
 
     /// The test data of the certificate-transparency project: eight leaves and

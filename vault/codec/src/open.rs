@@ -3,7 +3,8 @@
 //! What always holds: the key commitment is compared before anything is
 //! decrypted (AES-GCM would accept a ciphertext made to open under two keys); a
 //! chunk is handed out only after its id was computed again from its plain
-//! bytes; no length is believed before its tag was checked. Everything works on
+//! bytes (the point record excepted, which names the scope that needs: who reads
+//! it compares then); no length is believed before its tag was checked. Everything works on
 //! parts of a body, so that a reader can fetch ranges.
 //!
 //! A pack may be opened under a header whose signature is not verified yet: from
@@ -127,9 +128,40 @@ impl PackKey {
         decoder: &mut FrameDecoder,
         id_key: &IdKey,
     ) -> Result<Vec<u8>> {
-        let (range, entry) = match (toc.frame_range(frame), toc.toc.entries.get(frame as usize)) {
-            (Some(range), Some(entry)) => (range, entry),
-            _ => return Err(CodecError::refused(format!("pack {} has no frame {frame}", self.pack))),
+        let (id, plain) = self.unnamed(toc, frame, part, decoder)?;
+        if id_key.chunk_id(&plain) != id {
+            let why = format!("its content is not that of chunk {id}");
+            return Err(CodecError::corrupt("a chunk", format!("frame {frame} of pack {}", self.pack), why));
+        }
+        Ok(plain)
+    }
+
+    /// The point record and the id it should have, not yet compared: the record
+    /// itself names the scope whose key that needs. Refused for other frames.
+    /// `part` must hold the frame.
+    pub fn chunk_unnamed(
+        &self,
+        toc: &OpenToc,
+        frame: u32,
+        part: BodyPart<'_>,
+        decoder: &mut FrameDecoder,
+    ) -> Result<(ChunkId, Vec<u8>)> {
+        if toc.point_record_frame() != Some(frame) {
+            return Err(CodecError::refused(format!("frame {frame} of pack {} is no point record", self.pack)));
+        }
+        self.unnamed(toc, frame, part, decoder)
+    }
+
+    /// One chunk and the id it should have.
+    fn unnamed(
+        &self,
+        toc: &OpenToc,
+        frame: u32,
+        part: BodyPart<'_>,
+        decoder: &mut FrameDecoder,
+    ) -> Result<(ChunkId, Vec<u8>)> {
+        let (Some(range), Some(entry)) = (toc.frame_range(frame), toc.toc.entries.get(frame as usize)) else {
+            return Err(CodecError::refused(format!("pack {} has no frame {frame}", self.pack)));
         };
         let mut coded = part.get(&range).ok_or_else(|| missing(self.pack, &range))?.to_vec();
         let place = format!("frame {frame} of pack {}", self.pack);
@@ -139,12 +171,7 @@ impl PackKey {
             &mut coded,
         );
         coded.truncate(opened.map_err(|error| CodecError::corrupt("a sealed chunk", &place, error))?);
-        let plain = decoder.decode(&place, entry, coded)?;
-        if id_key.chunk_id(&plain) != entry.id {
-            let why = format!("its content is not that of chunk {}", entry.id);
-            return Err(CodecError::corrupt("a chunk", place, why));
-        }
-        Ok(plain)
+        Ok((entry.id, decoder.decode(&place, entry, coded)?))
     }
 
     /// Opens a whole body.
@@ -230,12 +257,16 @@ impl OpenPack {
 }
 
 /// Reads the index section with the writer's own key; no read key is needed.
-/// `part` must hold the index section and the locators.
+/// `part` must hold [`index_range`].
 pub fn open_index(header: &ParsedHeader, key: &IndexKey, part: BodyPart<'_>) -> Result<Vec<IndexEntry>> {
-    let h0 = header.h0();
-    let h0_hash = labelled(labels::H0, &h0.encode());
-    let key = key.section_key(&h0_hash, &Commitment(header.header().commitment));
-    IndexReader::new(key, h0).entries(part)
+    IndexReader::of(header, key).entries(part)
+}
+
+/// What [`open_index`] needs of a body: from the index section to the end.
+/// `part` must hold the locators.
+pub fn index_range(header: &ParsedHeader, key: &IndexKey, part: BodyPart<'_>) -> Result<Range<u64>> {
+    let reader = IndexReader::of(header, key);
+    Ok(reader.locator(part)?.offset..reader.body_bytes as u64)
 }
 
 /// The index section of one pack with its key.
@@ -250,10 +281,20 @@ impl IndexReader {
         Self { key, pack: h0.pack, body_bytes: body_bytes(h0) }
     }
 
+    fn of(header: &ParsedHeader, key: &IndexKey) -> Self {
+        let h0 = header.h0();
+        let h0_hash = labelled(labels::H0, &h0.encode());
+        Self::new(key.section_key(&h0_hash, &Commitment(header.header().commitment)), h0)
+    }
+
+    fn locator(&self, part: BodyPart<'_>) -> Result<Locator> {
+        let place = SectionPlace { key: &self.key, pack: self.pack, body_bytes: self.body_bytes };
+        place.locator(SectionPart::IndexLocator, 0, part)
+    }
+
     pub(crate) fn entries(&self, part: BodyPart<'_>) -> Result<Vec<IndexEntry>> {
         let what = "the index section";
-        let place = SectionPlace { key: &self.key, pack: self.pack, body_bytes: self.body_bytes };
-        let found = place.locator(SectionPart::IndexLocator, 0, part)?;
+        let found = self.locator(part)?;
         let range = found.offset..found.offset + found.bytes;
         let plain = open_section(&self.key, self.pack, SectionPart::Index, what, part, &range)?;
         let entries = decode_index(&plain).map_err(|error| CodecError::format(what, at(self.pack), error))?;

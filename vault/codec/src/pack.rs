@@ -140,7 +140,7 @@ impl Packer {
         let first = if two { (rng.next_u32() & 1) as usize } else { 0 };
         let order = [first, 1 - first];
         let fits = |open: &Open| open.bytes + bytes <= room;
-        if let Some(&at) = order[..1 + usize::from(two)].iter().find(|&&at| fits(&self.open[at])) {
+        if let Some(&at) = order[..=usize::from(two)].iter().find(|&&at| fits(&self.open[at])) {
             self.open[at].add(frame);
             return Ok(None);
         }
@@ -334,7 +334,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
     use rand_chacha::ChaCha20Rng;
     use rand_chacha::rand_core::SeedableRng;
-    use vault_format::ScopeId;
+    use vault_format::{Hash, PackId, ScopeId};
 
     use super::*;
     use crate::chunk::Chunk;
@@ -514,7 +514,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_pack_ref_costs_what_we_say() {
-        let one = vault_format::manifest::PackRef { pack: Default::default(), header: Default::default() };
+        let one = vault_format::manifest::PackRef { pack: PackId([0; 16]), header: Hash([0; 32]) };
         assert_eq!(vault_format::encode(&one).len(), PACK_REF_BYTES);
     }
 }

@@ -359,28 +359,20 @@ impl<'a> Good<'a> {
         let mut body = buffers.take(k * shard_bytes);
         let (mut lost, mut out) = (Vec::new(), Vec::new());
         for (index, place) in body.chunks_exact_mut(shard_bytes).enumerate() {
-            match self.payloads[index] {
-                Some(payload) => place.copy_from_slice(payload),
-                None => {
-                    lost.push(index);
-                    out.push(place);
-                }
+            if let Some(payload) = self.payloads[index] {
+                place.copy_from_slice(payload);
+            } else {
+                lost.push(index);
+                out.push(place);
             }
         }
         if !lost.is_empty() {
             ErasureCode::new(coding).rebuild(&self.payloads, &lost, &mut out)?;
         }
-        drop(out);
-        self.check_rebuilt(header, &lost, &body)?;
-        Ok(body.freeze())
-    }
-
-    /// A shard that was computed must have the root that was signed for it.
-    fn check_rebuilt(&self, header: &ParsedHeader, lost: &[usize], body: &[u8]) -> Result<()> {
-        let shard_bytes = header.h0().class.shard_bytes();
-        for &index in lost {
+        // What was computed must have the root that was signed for it.
+        for index in lost {
             header.check_payload(index as u8, &body[index * shard_bytes..(index + 1) * shard_bytes])?;
         }
-        Ok(())
+        Ok(body.freeze())
     }
 }

@@ -1,6 +1,8 @@
 //! From bytes to shard objects and back, at the sizes a vault really has, with as
 //! many shards lost as the coding allows.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod world;
 
 use proptest::prelude::*;
@@ -69,12 +71,12 @@ fn survivors_give_everything(world: &World, set: &ShardSet, losses: u64) -> Vec<
     let index = open_index(&header, &world.index, BodyPart { offset: 0, bytes: &decoded.body }).unwrap();
     let open = unlock(&header, &world.reader).unwrap().open(decoded.body).unwrap();
     assert_eq!(index.len(), open.toc().entries.len());
-    let mut decoder = FrameDecoder::new().unwrap();
+    let mut frames = FrameDecoder::new().unwrap();
     index
         .iter()
         .map(|entry| {
             let frame = open.find(&entry.id).unwrap();
-            (entry.id, open.chunk(&mut decoder, frame, &world.dedup.id_key).unwrap())
+            (entry.id, open.chunk(&mut frames, frame, &world.dedup.id_key).unwrap())
         })
         .collect()
 }
@@ -84,7 +86,7 @@ fn content(number: u64, bytes: usize) -> Vec<u8> {
     let mut out = noise(number, bytes / 2);
     let words = noise(number + 1, 64);
     while out.len() < bytes {
-        out.extend_from_slice(&words[..(out.len() * 7) % 61 + 1]);
+        out.extend_from_slice(&words[..=(out.len() * 7) % 61]);
     }
     out.truncate(bytes);
     out

@@ -8,13 +8,16 @@ use keys::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use vault_codec::merkle::{Blake3, Tree, TreeHash};
 use vault_codec::{
-    Buffers, Candidate, Chunk, Compression, FrameEncoder, Pack, Packer, ParsedHeader, SealContext, ShardSet,
+    Buffers, Candidate, Chunk, Compression, ErasureCode, FrameEncoder, Pack, Packer, ParsedHeader, SealContext,
+    ShardSet,
 };
 use vault_format::body::ChunkKind;
 use vault_format::certificate::Role;
-use vault_format::shard::ShardLayout;
-use vault_format::suite::{Class, Coding};
+use vault_format::envelope::SHARD_LABEL;
+use vault_format::shard::{Header, ShardLayout};
+use vault_format::suite::{Class, Coding, LEAF_BYTES};
 use vault_format::{Hash, ScopeId, VaultId, WriterId};
 
 /// A generator whose stream is the same for ever.
@@ -36,6 +39,7 @@ pub fn coding(k: u8, n: u8) -> Coding {
 }
 
 pub struct World {
+    pub seed: Seed,
     pub vault: VaultId,
     pub writer: WriterId,
     pub reader: RecipientPrivate,
@@ -91,6 +95,7 @@ impl World {
             stranger,
             dedup: seed.dedup_keys(Generation::FIRST, scope),
             index: seed.index_key(Generation::FIRST, writer),
+            seed,
             local: LocalSecret::random(&mut rng),
             buffers: Buffers::new(4),
         }
@@ -149,4 +154,25 @@ pub fn candidates<'a>(objects: &'a [Vec<u8>]) -> Vec<Candidate<'a>> {
 /// How much longer the long form of a test is: `HOLDFAST_TEST_SCALE`, else 1.
 pub fn scale() -> usize {
     std::env::var("HOLDFAST_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Signs a header as a writer with bad intentions would.
+pub fn sign(world: &World, mut header: Header) -> ParsedHeader {
+    header.signatures = world.signer.sign(SHARD_LABEL, &header.signed_bytes());
+    ParsedHeader::parse(&header.encode()).unwrap()
+}
+
+/// Codes and signs another body under a header: everything a reader without a
+/// key can check holds.
+pub fn remake(world: &World, header: &ParsedHeader, body: &[u8]) -> (ParsedHeader, Vec<Vec<u8>>) {
+    let shard_bytes = header.h0().class.shard_bytes();
+    let data: Vec<&[u8]> = body.chunks_exact(shard_bytes).collect();
+    let mut shards: Vec<Vec<u8>> = data.iter().map(|shard| shard.to_vec()).collect();
+    shards.resize(header.coding().total_shards().into(), vec![0; shard_bytes]);
+    let mut parity: Vec<&mut [u8]> = shards[data.len()..].iter_mut().map(Vec::as_mut_slice).collect();
+    ErasureCode::new(header.coding()).encode(&data, &mut parity);
+    let root =
+        |shard: &Vec<u8>| Tree::over::<Blake3>(shard.chunks_exact(LEAF_BYTES).map(Blake3::leaf).collect()).root();
+    let roots = shards.iter().map(root).collect();
+    (sign(world, Header { roots, ..header.header().clone() }), shards)
 }
