@@ -76,7 +76,8 @@ fn differences(text: &str, program: &Program) -> Vec<String> {
     pairs("Hash labels", hash_labels());
     pairs("Signature labels", signature_labels());
     pairs("Labels of sealed fields", sealed_labels());
-    pairs("Suites", vec![(Suite::One.number().to_string(), "One".into())]);
+    let suites = (0..=u16::MAX).filter_map(|number| Suite::from_number(number).ok());
+    pairs("Suites", suites.map(|suite| (suite.number().to_string(), format!("{suite:?}"))).collect());
     let matrices = [(CodeMatrix::Replicate, "Replicate"), (CodeMatrix::Vandermonde, "Vandermonde")];
     pairs("Code matrices", matrices.map(|(matrix, name)| ((matrix as u8).to_string(), name.into())).to_vec());
     pairs("3 Object names", object_names());
@@ -421,9 +422,12 @@ fn the_document_is_the_program() {
 /// What the crate's sources declare, so that nothing can be added beside the tables of this test.
 #[test]
 fn nothing_declared_in_the_sources_is_left_out() {
-    let mut declared = BTreeSet::new();
+    let (mut declared, document) = (BTreeSet::new(), document());
     for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("sources") {
         let text = fs::read_to_string(file.expect("sources can be listed").path()).expect("sources are text");
+        for label in text.split('"').skip(1).step_by(2).filter(|literal| literal.starts_with("holdfast ")) {
+            assert!(document.contains(&format!("`{label}`")), "FORMAT.md does not know the label {label:?}");
+        }
         let mut in_declaration = false;
         for line in text.lines().map(str::trim) {
             if let Some((name, of)) = line.strip_prefix("pub const ").and_then(|rest| rest.split_once(": ")) {
