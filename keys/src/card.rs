@@ -41,6 +41,8 @@ pub const WORDS: usize = 33;
 /// Bytes of a card that are hashed.
 pub const CANONICAL_BYTES: usize = 24 + 2 * WORDS;
 const COLUMNS: usize = 4;
+/// The longest word and two blanks more: what stands behind a word, less its length.
+const GAP: &str = "          ";
 
 /// How a seed is dealt.
 #[derive(Clone, Copy, Debug)]
@@ -129,9 +131,12 @@ impl Card {
             generation.0,
         )
         .expect("writing into a string does not fail");
+        let mut previous = 0;
         for (at, &index) in self.share.indices().iter().enumerate() {
-            text.push_str(if at % COLUMNS == 0 { "\n" } else { "  " });
-            write!(text, "{:>2} {:<8}", at + 1, words::word(index)).expect("writing into a string does not fail");
+            // Columns without blanks at the end of a line.
+            let gap = if at % COLUMNS == 0 { "\n" } else { &GAP[previous..] };
+            previous = words::word(index).len();
+            write!(text, "{gap}{:>2} {}", at + 1, words::word(index)).expect("writing into a string does not fail");
         }
         text.push_str(match need {
             1 => "\n\n# This card alone is the key: whoever holds it can read every backup of the vault.\n",

@@ -24,8 +24,14 @@ use crate::hash::short;
 use crate::hpke::{SuiteId, schedule};
 use crate::secret::{Secret, SecretBytes};
 
-/// HPKE's numbers for suite 1.
-pub(crate) const HPKE_SUITE: SuiteId = SuiteId { kem: 0x647A, kdf: 0x0001, aead: 0x0002 };
+/// HPKE's number of X-Wing.
+pub const KEM_ID: u16 = 0x647A;
+/// HPKE's number of HKDF-SHA256.
+pub const KDF_ID: u16 = 0x0001;
+/// HPKE's number of AES-256-GCM.
+pub const AEAD_ID: u16 = 0x0002;
+/// All of suite 1.
+const HPKE_SUITE: SuiteId = SuiteId { kem: KEM_ID, kdf: KDF_ID, aead: AEAD_ID };
 /// Bytes of the ML-KEM-768 public key, which stands before X25519's.
 const ML_KEM_PUBLIC_BYTES: usize = KEM_PUBLIC_BYTES - 32;
 

@@ -5,15 +5,15 @@
 //! copy behind. What the ciphers of other crates keep on the stack while they
 //! work is beyond this type's reach.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! let secret = keys::Secret::from_array([7; 32]);
 //! let copy = secret.clone();
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! let secret = keys::Secret::from_array([7; 32]);
 //! println!("{secret:?}");
 //! ```
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! let text = keys::SecretText::new("academic acid".to_owned());
 //! println!("{text}");
 //! ```

@@ -15,8 +15,9 @@ pub(crate) mod scheme;
 pub(crate) mod share;
 pub(crate) mod words;
 
-pub use scheme::{SplitRequest, combine, split};
-pub use share::{Common, Share};
+pub use cipher::{ITERATIONS, ROUNDS};
+pub use scheme::{DIGEST_AT, DIGEST_BYTES, EXPONENT, SECRET_AT, SplitRequest, combine, split};
+pub use share::{COUNT_MAX, Common, Share};
 
 #[cfg(test)]
 mod tests;

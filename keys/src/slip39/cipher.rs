@@ -9,8 +9,10 @@ use zeroize::Zeroizing;
 
 use super::share::Common;
 
-const ROUNDS: u8 = 4;
-const ITERATIONS: u32 = 10_000;
+/// Rounds of the Feistel network.
+pub const ROUNDS: u8 = 4;
+/// PBKDF2 iterations of all rounds at exponent 0.
+pub const ITERATIONS: u32 = 10_000;
 
 /// Master secret to what is shared.
 pub(crate) fn encrypt(secret: &[u8], passphrase: &[u8], common: Common) -> Zeroizing<Vec<u8>> {

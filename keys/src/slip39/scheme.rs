@@ -16,12 +16,15 @@ use super::share::{COUNT_MAX, Common, Share, VALUE_BYTES_MIN};
 use crate::error::{CardError, SetName};
 use crate::secret::SecretBytes;
 
-const SECRET_AT: u8 = 255;
-const DIGEST_AT: u8 = 254;
-const DIGEST_BYTES: usize = 4;
-/// 20,000 rounds of PBKDF2 in all, as other tools choose. The seed is random, so
+/// Where the polynomial takes the secret.
+pub const SECRET_AT: u8 = 255;
+/// Where it takes the digest and its key.
+pub const DIGEST_AT: u8 = 254;
+/// Bytes of the digest.
+pub const DIGEST_BYTES: usize = 4;
+/// Exponent of what is dealt: 20,000 rounds of PBKDF2 in all, as other tools choose. The seed is random, so
 /// the exponent protects nothing of ours; it is there for passphrases.
-const EXPONENT: u8 = 1;
+pub const EXPONENT: u8 = 1;
 
 /// What to deal.
 pub struct SplitRequest<'a> {

@@ -22,7 +22,7 @@ const WORDS_MIN: usize = 20;
 /// Fewest bytes of a shared secret.
 pub(crate) const VALUE_BYTES_MIN: usize = 16;
 /// Most shares of a group, and groups of a scheme.
-pub(crate) const COUNT_MAX: u8 = 16;
+pub const COUNT_MAX: u8 = 16;
 
 /// What all shares of a scheme agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
