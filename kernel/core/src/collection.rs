@@ -179,7 +179,11 @@ impl Head {
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         let name = Name::decode(reader)?;
+        let at = reader.at();
         let dimension = reader.u32()?;
+        if dimension == 0 || dimension > DIMENSION_MAX {
+            return Err(Error::corrupt(Fault::TooLarge, at));
+        }
         let at = reader.at();
         let metric = Metric::from_number(reader.u8()?).ok_or(Error::corrupt(Fault::UnknownNumber, at))?;
         reader.reserved(3)?;

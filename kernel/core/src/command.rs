@@ -366,6 +366,9 @@ impl Deletion {
     }
 }
 
+/// The shortest command: DefineKind, both names of one byte.
+const COMMAND_BYTES_MIN: usize = 4 + (2 + 1) + (1 + 1 + 2 + 2 + 1);
+
 fn decode_bool(reader: &mut Reader<'_>) -> Result<bool, Error> {
     let at = reader.at();
     match reader.u8()? {
@@ -434,8 +437,7 @@ fn encode_batch(into: &mut Vec<u8>, commands: &[Command]) -> Result<(), Error> {
 
 fn decode_batch(reader: &mut Reader<'_>) -> Result<Command, Error> {
     let at = reader.at();
-    // The shortest command is a number, two reserved bytes and an id.
-    let count = reader.count(BATCH_COMMANDS_MAX, 4 + 16)?;
+    let count = reader.count(BATCH_COMMANDS_MAX, COMMAND_BYTES_MIN)?;
     if count == 0 {
         return Err(Error::corrupt(Fault::Truncated, at));
     }

@@ -38,37 +38,30 @@ impl Domain {
     }
 }
 
-pub(crate) const TREE_KEY: Domain = Domain::new("holdfast kernel 1 tree key");
-pub(crate) const TREE_LEAF: Domain = Domain::new("holdfast kernel 1 tree leaf");
-pub(crate) const TREE_INNER: Domain = Domain::new("holdfast kernel 1 tree inner");
-pub(crate) const VALUE: Domain = Domain::new("holdfast kernel 1 value");
-pub(crate) const COLLECTION: Domain = Domain::new("holdfast kernel 1 collection");
-pub(crate) const TRASHED_COLLECTION: Domain = Domain::new("holdfast kernel 1 trashed coll.");
-pub(crate) const STATE: Domain = Domain::new("holdfast kernel 1 state");
-pub(crate) const CHAIN: Domain = Domain::new("holdfast kernel 1 wal chain");
-pub(crate) const LINEAGE: Domain = Domain::new("holdfast kernel 1 lineage");
-pub(crate) const SNAPSHOT: Domain = Domain::new("holdfast kernel 1 snapshot");
-
-#[cfg(test)]
-pub(crate) const DOMAINS: [(&str, Domain); 10] = [
-    ("TREE_KEY", TREE_KEY),
-    ("TREE_LEAF", TREE_LEAF),
-    ("TREE_INNER", TREE_INNER),
-    ("VALUE", VALUE),
-    ("COLLECTION", COLLECTION),
-    ("TRASHED_COLLECTION", TRASHED_COLLECTION),
-    ("STATE", STATE),
-    ("CHAIN", CHAIN),
-    ("LINEAGE", LINEAGE),
-    ("SNAPSHOT", SNAPSHOT),
+/// What hashes are for, and the label that keeps each apart, as FORMAT.md lists them.
+pub const LABELS: [(&str, &str); 10] = [
+    ("tree key", "holdfast kernel 1 tree key"),
+    ("tree leaf", "holdfast kernel 1 tree leaf"),
+    ("tree inner node", "holdfast kernel 1 tree inner"),
+    ("value", "holdfast kernel 1 value"),
+    ("collection", "holdfast kernel 1 collection"),
+    ("trashed collection", "holdfast kernel 1 trashed coll."),
+    ("state", "holdfast kernel 1 state"),
+    ("WAL chain", "holdfast kernel 1 wal chain"),
+    ("lineage", "holdfast kernel 1 lineage"),
+    ("snapshot", "holdfast kernel 1 snapshot"),
 ];
 
-#[cfg(test)]
-impl Domain {
-    pub(crate) fn label(&self) -> &str {
-        core::str::from_utf8(&self.0).unwrap().trim_end_matches('\0')
-    }
-}
+pub(crate) const TREE_KEY: Domain = Domain::new(LABELS[0].1);
+pub(crate) const TREE_LEAF: Domain = Domain::new(LABELS[1].1);
+pub(crate) const TREE_INNER: Domain = Domain::new(LABELS[2].1);
+pub(crate) const VALUE: Domain = Domain::new(LABELS[3].1);
+pub(crate) const COLLECTION: Domain = Domain::new(LABELS[4].1);
+pub(crate) const TRASHED_COLLECTION: Domain = Domain::new(LABELS[5].1);
+pub(crate) const STATE: Domain = Domain::new(LABELS[6].1);
+pub(crate) const CHAIN: Domain = Domain::new(LABELS[7].1);
+pub(crate) const LINEAGE: Domain = Domain::new(LABELS[8].1);
+pub(crate) const SNAPSHOT: Domain = Domain::new(LABELS[9].1);
 
 impl Hash {
     /// The hash of an empty tree, and "none" where a hash is optional.
@@ -137,10 +130,14 @@ mod tests {
 
     #[test]
     fn labels_differ() {
-        for (index, (_, left)) in DOMAINS.iter().enumerate() {
-            for (_, right) in &DOMAINS[index + 1..] {
-                assert_ne!(left.label(), right.label());
-            }
-        }
+        let distinct: std::collections::BTreeSet<_> = LABELS.iter().map(|(_, label)| label).collect();
+        assert_eq!(distinct.len(), LABELS.len());
+    }
+
+    #[test]
+    fn hex_reads_back() {
+        let hash = VALUE.hash(b"x");
+        assert_eq!(Hash::parse(&std::format!("{hash}")), Ok(hash));
+        assert!(Hash::parse("00").is_err());
     }
 }

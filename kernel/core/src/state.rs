@@ -15,7 +15,7 @@ use crate::tree::Tree;
 use crate::wire::Put;
 
 /// Version of the state hash: first in what is hashed.
-pub(crate) const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 1;
 
 /// The kernel's state. A clone costs a few pointers and never changes with the original.
 #[derive(Clone, Default)]

@@ -171,7 +171,6 @@ impl Rebuild {
             Section::Collection => {
                 self.close();
                 let head = Head::decode(reader)?;
-                head.check()?;
                 if self.last_trash_id.is_some() {
                     return Err(Error::corrupt(Fault::Misplaced, 0));
                 }
@@ -183,7 +182,6 @@ impl Rebuild {
                 let trash_id = Id::decode(reader)?;
                 let deleted_at = reader.i64()?;
                 let head = Head::decode(reader)?;
-                head.check()?;
                 rising(&mut self.last_trash_id, trash_id, 0)?;
                 self.open = Some(Open::new(Some((trash_id, deleted_at)), head));
             }
