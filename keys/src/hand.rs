@@ -7,6 +7,7 @@
 
 use vault_format::vault::CardSet;
 use vault_format::{Hash, VaultId};
+use zeroize::Zeroizing;
 
 use crate::card::{self, Card, Head};
 use crate::error::{CardError, SetName};
@@ -139,35 +140,46 @@ impl Hand {
     }
 
     /// Puts the seed together. With more cards than needed every choice of enough
-    /// cards is tried, so that a forged one does not stand in the way.
+    /// cards is tried, so that a forged one does not stand in the way. If several
+    /// seeds come out the root decides; without one to compare with none is given.
     pub fn recover(&self) -> Result<Recovered, CardError> {
         let Progress { have, need } = self.progress();
         if have < need {
             return Err(CardError::NotEnough { have, need });
         }
+        let spare = have > need;
+        let mut error = CardError::Digest { spare };
+        let mut candidate: Option<Recovered> = None;
+        let mut tried: Vec<Zeroizing<Vec<u8>>> = Vec::new();
         // At most 16 cards: 65,536 masks, of which 12,870 at most are tried.
         for mask in (0_u32..1 << have).filter(|mask| mask.count_ones() == u32::from(need)) {
-            let (chosen, spare): (Vec<_>, Vec<_>) =
+            let (chosen, rest): (Vec<_>, Vec<_>) =
                 self.shares.iter().enumerate().partition(|(at, _)| mask >> at & 1 == 1);
             let chosen: Vec<_> = chosen.into_iter().map(|(_, share)| share).collect();
-            match scheme::combine_shared(&chosen) {
-                Err(CardError::Digest { .. }) => {}
+            let shared = match scheme::combine_shared(&chosen) {
+                Ok(shared) if tried.contains(&shared) => continue,
+                Ok(shared) => shared,
+                Err(CardError::Digest { .. }) => continue,
                 Err(error) => return Err(error),
-                Ok(_) => {
-                    let (seed, confirmed) = self.open(&chosen)?;
-                    let unfit = spare.into_iter().filter(|(_, share)| !scheme::fits(&chosen, share));
+            };
+            tried.push(shared);
+            match self.open(&chosen) {
+                Err(wrong) => error = wrong,
+                Ok((seed, confirmed)) => {
+                    let unfit = rest.iter().filter(|(_, share)| !scheme::fits(&chosen, share));
                     let unfit = unfit.map(|(_, share)| share.member_index + 1).collect();
-                    return Ok(Recovered {
-                        seed,
-                        generation: self.generation(),
-                        vault: self.vault(),
-                        unfit,
-                        confirmed,
-                    });
+                    let (generation, vault) = (self.generation(), self.vault());
+                    let recovered = Recovered { seed, generation, vault, unfit, confirmed };
+                    if confirmed >= Confirmation::Card {
+                        return Ok(recovered);
+                    }
+                    if candidate.replace(recovered).is_some() {
+                        return Err(CardError::Digest { spare });
+                    }
                 }
             }
         }
-        Err(CardError::Digest { spare: have > need })
+        candidate.ok_or(error)
     }
 
     /// Decrypts shares that fit together and compares the root.
