@@ -12,7 +12,8 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use kernel_client::core::{ChainVerifier, Lineage, State, Verified};
-use kernel_client::{Client, SnapshotInfo, WalStream};
+pub use kernel_client::{Client, Endpoint};
+use kernel_client::{SnapshotInfo, WalStream};
 use tokio::runtime::Handle;
 use vault_format::body::ChunkKind;
 use vault_format::point::{KernelRoot, PointRoot, SourceKind};

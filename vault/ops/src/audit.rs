@@ -94,7 +94,7 @@ impl LocationAudit {
     /// Probability that a loss of fraction `lost` of this location's leaves was
     /// found: 1 - (1 - f)^c.
     pub fn detection(&self, lost: f64) -> f64 {
-        if self.full && self.offline == 0 {
+        if self.offline == 0 && (self.full || self.samples >= self.leaves) {
             return 1.0;
         }
         1.0 - (1.0 - lost).powf((self.samples - self.offline) as f64)
@@ -403,9 +403,12 @@ mod tests {
 
     #[test]
     fn samples_and_detection_agree_with_the_published_figure() {
-        let audit = LocationAudit { samples: SAMPLES_DEFAULT as u64, ..LocationAudit::default() };
+        let of_many = LocationAudit { leaves: 1 << 20, ..LocationAudit::default() };
+        let audit = LocationAudit { samples: SAMPLES_DEFAULT as u64, ..of_many.clone() };
         assert!((0.99..0.991).contains(&audit.detection(0.01)), "{}", audit.detection(0.01));
-        let fewer = LocationAudit { samples: SAMPLES_DEFAULT as u64 - 1, ..LocationAudit::default() };
+        let fewer = LocationAudit { samples: SAMPLES_DEFAULT as u64 - 1, ..of_many };
         assert!(fewer.detection(0.01) < 0.99);
+        let all = LocationAudit { samples: 10, leaves: 10, ..LocationAudit::default() };
+        assert!((all.detection(0.01) - 1.0).abs() < f64::EPSILON);
     }
 }

@@ -13,8 +13,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use keys::files::WriterKey;
 use tokio::sync::mpsc;
+pub use vault_codec::Compression;
 use vault_codec::{
-    Buffers, Chunk, ChunkSizes, Compression, FrameEncoder, PACK_REF_BYTES, Pack, Packer, SealContext, ShardSet, Tail,
+    Buffers, Chunk, ChunkSizes, FrameEncoder, PACK_REF_BYTES, Pack, Packer, SealContext, ShardSet, Tail,
 };
 use vault_format::body::{ChunkKind, IndexEntry};
 use vault_format::manifest::{PackRef, WriterPart};
@@ -96,17 +97,22 @@ pub async fn run(
         Ok(run) => run,
         Err(error) => return (Err(error), source),
     };
+    let name = source.name().to_owned();
     let (outcome, back) = started.read_and_place(source).await;
     source = back;
     let report = match outcome {
-        Ok((run, reading, packer, encoder, totals)) => run.finish(source.as_ref(), reading, packer, encoder, totals).await,
+        Ok((run, reading, packer, encoder, totals)) => run.finish(&name, reading, packer, encoder, totals).await,
         Err(error) => Err(error),
     };
     match report {
-        Ok((report, root)) => match source.committed(&root) {
-            Ok(()) => (Ok(report), source),
-            Err(error) => (Err(error), source),
-        },
+        Ok((report, root)) => {
+            let told = vault.world.compute.run(move || {
+                let told = source.committed(&root);
+                (source, told)
+            });
+            let (source, told) = told.await;
+            (told.map(|()| report), source)
+        }
         Err(error) => (Err(error), source),
     }
 }
@@ -179,6 +185,7 @@ impl<'a> Run<'a> {
     /// Runs the source on its thread and places what it yields.
     async fn read_and_place(mut self, mut source: Box<dyn Source>) -> (ReadOutcome<'a>, Box<dyn Source>) {
         let gate = Gate::new(self.vault.world.compute);
+        let _closes = gate.close_on_drop();
         let (out, packs) = mpsc::unbounded_channel();
         let intake = match self.intake(gate.clone(), out) {
             Ok(intake) => intake,
@@ -274,7 +281,7 @@ impl<'a> Run<'a> {
     /// Cuts the tail, writes the point record into the last pack, commits.
     async fn finish(
         mut self,
-        source: &dyn Source,
+        source: &str,
         reading: Reading,
         packer: Packer,
         mut encoder: FrameEncoder,
@@ -299,16 +306,16 @@ impl<'a> Run<'a> {
         self.commit(reading, record, record_hash, point_pack, &totals).await
     }
 
-    fn record(&self, source: &dyn Source, reading: &Reading, totals: &IntakeTotals) -> Result<PointRecord> {
+    fn record(&self, source: &str, reading: &Reading, totals: &IntakeTotals) -> Result<PointRecord> {
         let previous = self.catalog.points()?.into_iter().rfind(|point| {
-            point.part.source == source.name() && point.writer == self.sealing.keys.writer
+            point.part.source == source && point.writer == self.sealing.keys.writer
         });
         Ok(PointRecord {
             vault: self.vault.id,
             writer: self.sealing.keys.writer,
             epoch: self.sealing.epoch,
             sequence: self.sealing.sequence,
-            source: source.name().to_owned(),
+            source: source.to_owned(),
             host: self.options.host.clone(),
             started_ms: self.started_ms,
             finished_ms: self.vault.world.now_ms(),

@@ -65,11 +65,26 @@ impl Gate {
         wake.notify_all();
     }
 
+    /// Closes the gate when the run ends, also by being dropped, so that a source
+    /// waiting on its thread never waits for ever.
+    pub(crate) fn close_on_drop(&self) -> CloseOnDrop {
+        CloseOnDrop(self.clone())
+    }
+
     /// The run failed: whoever waits gets an error instead.
     pub(crate) fn close(&self) {
         let (mutex, wake) = &*self.state;
         mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner).closed = true;
         wake.notify_all();
+    }
+}
+
+/// See [`Gate::close_on_drop`].
+pub(crate) struct CloseOnDrop(Gate);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -1,0 +1,200 @@
+//! From the checked configuration to an opened vault and its sources: where the
+//! plan meets real clocks, disks and networks.
+//!
+//! What always holds: a location that cannot be opened becomes a named candidate
+//! with its reason, never a gap; the agent's side loads the writer key and the
+//! public file, never a read key.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use agent_sources::directory::DirectorySource;
+use agent_sources::kernel::{Client, Endpoint, KernelSource};
+use async_trait::async_trait;
+use backends::{BackendError, Credentials, Kind, LocationSpec};
+use config::{Config, KernelAt, Scheme, SecretFrom, SourceKind};
+use keys::files::{VaultPublic, WriterKey};
+use keys::first::KeyFolder;
+use vault_ops::catalog::Catalog;
+use vault_ops::source::Source;
+use vault_ops::vault::{Candidate, Expected, StatePaths, Vault};
+use vault_ops::world::{Clock, Compute, World};
+use vault_ops::{OpsError, Result};
+
+/// The machine's clock.
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// The real world: system clock, threads, and a generator seeded by the caller
+/// from the operating system.
+pub fn system_world(seed: [u8; 32]) -> World {
+    World::new(Arc::new(SystemClock), Compute::Threads, seed)
+}
+
+/// A vault of the configuration, opened.
+pub struct Assembled {
+    /// Its name.
+    pub name: String,
+    /// The vault.
+    pub vault: Vault,
+    /// Its local catalog.
+    pub catalog: Catalog,
+    /// Where its state lies.
+    pub state: StatePaths,
+    /// Where its keys lie.
+    pub keys: KeyFolder,
+}
+
+/// Picks the vault to work with: by name, or the only one.
+pub fn vault_name(config: &Config, wanted: Option<&str>) -> Result<String> {
+    let names: Vec<&str> = config.vaults.keys().map(config::Name::as_str).collect();
+    match (wanted, names.as_slice()) {
+        (Some(wanted), _) if names.contains(&wanted) => Ok(wanted.to_owned()),
+        (Some(wanted), _) => Err(OpsError::NoVault {
+            what: format!("the configuration has no vault \"{wanted}\"; it has: {}", names.join(", ")),
+        }),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, []) => Err(OpsError::NoVault {
+            what: "the configuration names no vault. Make one: holdfast vault init --local DIR".to_owned(),
+        }),
+        (None, _) => Err(OpsError::Refused { what: format!("say which vault: --vault {}", names.join("|")) }),
+    }
+}
+
+/// A vault's key folder.
+pub fn key_folder(config: &Config, vault: &str) -> Result<KeyFolder> {
+    let vault = config.vaults.get(vault).ok_or_else(|| OpsError::NoVault { what: format!("no vault \"{vault}\"") })?;
+    Ok(KeyFolder(vault.keys.clone()))
+}
+
+/// A vault's state folder.
+pub fn state_paths(config: &Config, vault: &str) -> StatePaths {
+    StatePaths { folder: config.state.join(vault) }
+}
+
+/// How a location of the configuration is opened.
+pub fn location_spec(location: &config::Location, create: bool) -> LocationSpec {
+    let mut spec = LocationSpec::new(location.url.as_str());
+    spec.endpoint = location.endpoint.as_ref().map(ToString::to_string);
+    spec.region.clone_from(&location.region);
+    spec.allow_http = location.allow_http;
+    spec.create = create;
+    spec.credentials = match &location.credentials {
+        None => Credentials::None,
+        Some(SecretFrom::File(path)) => Credentials::File(path.clone()),
+        Some(SecretFrom::Command(argv)) => Credentials::Command(argv.clone()),
+        Some(SecretFrom::Credential(name)) => Credentials::Systemd {
+            dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).unwrap_or_default(),
+            name: name.clone(),
+        },
+    };
+    spec
+}
+
+/// Opens all locations of a vault; those that fail stay as named candidates.
+pub async fn candidates(config: &Config, vault: &str) -> Vec<Candidate> {
+    let names = config.vaults.get(vault).map(|vault| vault.locations.clone()).unwrap_or_default();
+    let opened = names.into_iter().map(|name| async move {
+        let store = match config.locations.get(&name) {
+            Some(location) => open(location_spec(location, false)).await,
+            None => Err(BackendError::new(Kind::Config, format!("location {name}"), "it is not in the configuration")),
+        };
+        Candidate { name: name.as_str().to_owned(), store }
+    });
+    futures::future::join_all(opened).await
+}
+
+async fn open(spec: LocationSpec) -> std::result::Result<Arc<dyn object_store::ObjectStore>, BackendError> {
+    Ok(Arc::clone(backends::open(spec).await?.store()))
+}
+
+/// Opens a vault of the configuration with public keys only.
+pub async fn open_vault(config: &Config, name: &str, world: World) -> Result<Assembled> {
+    let keys = key_folder(config, name)?;
+    let public: VaultPublic = load_key(&keys.public())?;
+    let expected = Expected { vault: Some(public.vault), root: public.root };
+    let vault = Vault::open(world, &expected, candidates(config, name).await).await?;
+    let state = state_paths(config, name);
+    let catalog = open_catalog(&state)?;
+    Ok(Assembled { name: name.to_owned(), vault, catalog, state, keys })
+}
+
+/// Opens a vault's catalog, making its folder.
+pub fn open_catalog(state: &StatePaths) -> Result<Catalog> {
+    std::fs::create_dir_all(&state.folder)
+        .map_err(|error| OpsError::Io { what: format!("making {}", state.folder.display()), error })?;
+    Catalog::open(&state.catalog())
+}
+
+/// Loads a key file.
+pub fn load_key<T: keys::files::KeyFile>(path: &std::path::Path) -> Result<T> {
+    keys::files::load(path).map_err(|error| OpsError::Key { what: error.to_string() })
+}
+
+/// Loads the writer key of a vault.
+pub fn writer_key(keys: &KeyFolder) -> Result<Arc<WriterKey>> {
+    Ok(Arc::new(load_key(&keys.writer_key())?))
+}
+
+/// Makes a source of the configuration.
+pub fn source(config: &Config, name: &str) -> Result<Box<dyn Source>> {
+    let source = config.sources.get(name).ok_or_else(|| OpsError::Refused {
+        what: format!(
+            "the configuration has no source \"{name}\"; it has: {}",
+            config.sources.keys().map(config::Name::as_str).collect::<Vec<_>>().join(", ")
+        ),
+    })?;
+    match &source.kind {
+        SourceKind::Directory { paths, exclude } => {
+            let mut excludes: Vec<PathBuf> = exclude.iter().map(PathBuf::from).collect();
+            excludes.extend(own_folders(config));
+            Ok(Box::new(DirectorySource::new(name, paths, excludes)?))
+        }
+        SourceKind::Kernel { at, token } => Ok(Box::new(kernel_source(name, at, token.as_ref())?)),
+        SourceKind::Postgres { .. } | SourceKind::Command { .. } => Err(OpsError::Refused {
+            what: format!(
+                "source {name}: this version backs up kernel and directory sources; postgres and command sources come later"
+            ),
+        }),
+    }
+}
+
+/// Folders of holdfast itself, which no directory source reads.
+pub fn own_folders(config: &Config) -> Vec<PathBuf> {
+    let mut own = vec![config.state.clone()];
+    own.extend(config.vaults.values().map(|vault| vault.keys.clone()));
+    own.extend(config.locations.values().filter_map(|location| match &location.scheme {
+        Scheme::File(path) => Some(path.clone()),
+        Scheme::S3 | Scheme::Google | Scheme::Azure => None,
+    }));
+    own
+}
+
+fn kernel_source(name: &str, at: &KernelAt, token: Option<&SecretFrom>) -> Result<KernelSource> {
+    let endpoint = match at {
+        KernelAt::Url(url) => Endpoint::Tcp(url.to_string()),
+        KernelAt::Socket(path) => Endpoint::Unix(path.clone()),
+    };
+    let failed = |why: String| OpsError::Source { name: name.to_owned(), why };
+    let token = match token {
+        Some(SecretFrom::File(path)) => Client::read_token(path).map_err(|error| failed(error.to_string()))?,
+        Some(SecretFrom::Credential(_) | SecretFrom::Command(_)) => {
+            return Err(failed("give the node's token as a file: token = { file = \"..\" }".to_owned()));
+        }
+        None => return Err(failed("the node needs its token: token = { file = \"..\" }".to_owned())),
+    };
+    let client = Client::new(&endpoint, &token).map_err(|error| failed(error.to_string()))?;
+    Ok(KernelSource::new(name, client, tokio::runtime::Handle::current()))
+}

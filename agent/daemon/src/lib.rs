@@ -1,0 +1,17 @@
+//! The agent: runs policies when they are due, and says how it stands.
+//!
+//! What always holds: one run at a time per writer; a failure is said, shown in
+//! the status file, and tried again; a stop leaves nothing half-done that counts.
+
+pub mod assembly;
+pub mod schedule;
+pub mod service;
+pub mod status;
+
+mod agenda;
+mod daemon;
+mod stop;
+
+pub use agenda::{Made, PolicyPlan};
+pub use daemon::{Daemon, Runner};
+pub use stop::{Stop, signals};

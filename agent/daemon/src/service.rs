@@ -1,0 +1,143 @@
+//! The agent as a service: the configuration's policies, run against their vaults
+//! until the process is asked to stop.
+//!
+//! What always holds: the lease of every vault with a policy is held as long as
+//! the service runs; each run opens the vault anew, so a location that came back
+//! is used and one that went is named; no read key is ever loaded.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use config::Config;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use vault_ops::OpsError;
+use vault_ops::backup::{self, BackupOptions};
+use vault_ops::lease::Lease;
+use vault_ops::points::point_text;
+use vault_ops::world::World;
+
+use crate::assembly;
+use crate::daemon::{Daemon, Runner};
+use crate::schedule::Jitter;
+use crate::stop::{Stop, signals};
+use crate::{Made, PolicyPlan};
+
+/// Why the service did not run.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// A vault, key or lease is not to be had.
+    #[error(transparent)]
+    Ops(#[from] OpsError),
+    /// Nothing to do.
+    #[error("{0}")]
+    Nothing(String),
+}
+
+/// Where the agent says how it stands.
+pub fn status_path(config: &Config) -> std::path::PathBuf {
+    config.state.join("agent.json")
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config: &Config, world: &World, host: &str, say: impl Fn(&str)) -> Result<(), ServiceError> {
+    if config.policies.is_empty() {
+        return Err(ServiceError::Nothing(
+            "the configuration has no [policy.NAME]: the agent would do nothing. Add one with a source and a schedule"
+                .to_owned(),
+        ));
+    }
+    let _leases = take_leases(config)?;
+    let stop = signals().map_err(|error| OpsError::Io { what: "catching signals".to_owned(), error })?;
+    let daemon = Daemon {
+        policies: plans(config)?,
+        runner: Arc::new(Backups { config: config.clone(), world: world.clone(), host: host.to_owned() }),
+        clock: Arc::clone(&world.clock),
+        status: status_path(config),
+    };
+    say(&format!("agent: {} policies; stop with SIGTERM", config.policies.len()));
+    daemon.run(stop, say).await;
+    Ok(())
+}
+
+fn take_leases(config: &Config) -> Result<Vec<Lease>, OpsError> {
+    let vaults: BTreeSet<&str> = config.policies.values().map(|policy| policy.vault.as_str()).collect();
+    vaults
+        .into_iter()
+        .map(|vault| {
+            let state = assembly::state_paths(config, vault);
+            std::fs::create_dir_all(&state.folder)
+                .map_err(|error| OpsError::Io { what: format!("making {}", state.folder.display()), error })?;
+            Lease::take(&state.lease(), &format!("holdfast agent, process {}", std::process::id()))
+        })
+        .collect()
+}
+
+/// The policies. A missing key or an impossible source is said now, not when the
+/// first run is due.
+fn plans(config: &Config) -> Result<Vec<PolicyPlan>, OpsError> {
+    let plan = |(name, policy): (&config::Name, &config::Policy)| {
+        let writer = assembly::writer_key(&assembly::key_folder(config, policy.vault.as_str())?)?.writer;
+        assembly::source(config, policy.source.as_str())?;
+        Ok(PolicyPlan {
+            name: name.as_str().to_owned(),
+            vault: policy.vault.as_str().to_owned(),
+            source: policy.source.as_str().to_owned(),
+            interval: policy.schedule.interval(),
+            // Writer ids are random: they spread hosts that do not know of each other.
+            jitter: Jitter(u16::from_le_bytes([writer.0[0], writer.0[1]])),
+        })
+    };
+    config.policies.iter().map(plan).collect()
+}
+
+/// The real runner: one backup of the policy's source.
+#[derive(Clone)]
+struct Backups {
+    config: Config,
+    world: World,
+    host: String,
+}
+
+#[async_trait]
+impl Runner for Backups {
+    async fn run(&self, policy: &PolicyPlan, stop: Stop) -> Result<Made, OpsError> {
+        let (backups, policy, handle) = (self.clone(), policy.clone(), Handle::current());
+        let name = policy.source.clone();
+        // On a thread of its own: the loop never waits for what a run computes, and a
+        // panic is a failed run and not the end of the agent.
+        let run = move || {
+            handle.block_on(async {
+                tokio::select! {
+                    made = backups.back_up(&policy) => made,
+                    // Dropping the run is safe at any point: what was stored is found again.
+                    () = stop.asked() => {
+                        Err(OpsError::Refused { what: "the agent was asked to stop; no point was made".to_owned() })
+                    }
+                }
+            })
+        };
+        let crashed = |error| OpsError::Source { name, why: format!("its run crashed, which is a bug: {error}") };
+        tokio::task::spawn_blocking(run).await.map_err(crashed)?
+    }
+}
+
+impl Backups {
+    async fn back_up(&self, policy: &PolicyPlan) -> Result<Made, OpsError> {
+        let mut opened = assembly::open_vault(&self.config, &policy.vault, self.world.clone()).await?;
+        let keys = assembly::writer_key(&opened.keys)?;
+        let source = assembly::source(&self.config, &policy.source)?;
+        let options =
+            BackupOptions { host: self.host.clone(), tags: Vec::new(), compression: backup::Compression::default() };
+        let run = backup::run(&opened.vault, keys, &mut opened.catalog, source, &options);
+        let (report, _) = Box::pin(run).await;
+        let report = report?;
+        Ok(Made {
+            point: point_text(report.point),
+            position: report.position,
+            full: report.is_full(),
+            unreadable: report.unreadable.len() as u64,
+        })
+    }
+}

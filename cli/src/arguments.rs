@@ -1,0 +1,235 @@
+//! The arguments as they are typed. Checking them against the world is the
+//! commands' business.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::kernel::KernelCommand;
+
+/// Backups that prove they can be restored.
+#[derive(Parser, Debug)]
+#[command(name = "holdfast", version, about, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Accepted by every command.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Global {
+    /// Configuration file [default: $HOLDFAST_CONFIG, else ~/.config/holdfast/config.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Which vault of the configuration, if it names several.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) vault: Option<String>,
+    /// Print JSON lines instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print problems only.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Log what happens inside; twice for more.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Make and use a vault.
+    Vault {
+        #[command(subcommand)]
+        command: VaultCommand,
+    },
+    /// Make, split and recover keys.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Run a kernel node and talk to it.
+    Kernel {
+        #[command(subcommand)]
+        command: KernelCommand,
+    },
+    /// Run the agent: backups on the schedules of the configuration, until stopped.
+    Agent,
+    /// The whole story on this machine: node, backup, disaster, cards, restore, proof.
+    Demo {
+        /// Where to play it; a new or empty folder [default: a temporary one, removed afterwards].
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// `holdfast vault ..`
+#[derive(Subcommand, Debug)]
+pub(crate) enum VaultCommand {
+    /// Make a new vault on the locations of the configuration, or in local folders.
+    Init {
+        /// Make nine folders, keys and a configuration under DIR.
+        #[arg(long, value_name = "DIR")]
+        local: Option<PathBuf>,
+        /// The vault's name with --local.
+        #[arg(long, default_value = "demo")]
+        name: String,
+        /// Shards that are enough, with --local.
+        #[arg(long, default_value_t = 5)]
+        data: u8,
+        /// Shards in all, with --local.
+        #[arg(long, default_value_t = 9)]
+        total: u8,
+    },
+    /// Back up a source of the configuration, or files and folders.
+    Run {
+        /// Names of sources, or paths; all sources of the configuration if none is given.
+        what: Vec<String>,
+        /// Add a tag to the point.
+        #[arg(long, value_name = "TAG")]
+        tag: Vec<String>,
+    },
+    /// Say what can be lost, what is missing, and what to do.
+    Status,
+    /// List the points.
+    Snapshots {
+        #[command(flatten)]
+        key: ReadKeyFrom,
+    },
+    /// Restore a point into a new or empty folder and prove it.
+    Restore(RestoreArguments),
+    /// Challenge the locations for random pieces of what they should hold.
+    Audit {
+        /// Leaves of 64 KiB to challenge per location.
+        #[arg(long, default_value_t = vault_ops::audit::SAMPLES_DEFAULT)]
+        samples: usize,
+        /// One location only.
+        #[arg(long, value_name = "NAME")]
+        location: Option<String>,
+        /// Read everything.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Rebuild missing and wrong shards from the others. Needs no key.
+    Repair {
+        /// Only say what would be done (the default).
+        #[arg(long, conflicts_with = "apply")]
+        plan: bool,
+        /// Do it.
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Bring home shards and records found in any folders, under any names.
+    ImportOrphans {
+        /// Folders or URLs to look through.
+        #[arg(required = true)]
+        from: Vec<String>,
+        /// Only say what would be done (the default).
+        #[arg(long, conflicts_with = "apply")]
+        plan: bool,
+        /// Do it.
+        #[arg(long)]
+        apply: bool,
+        #[command(flatten)]
+        key: ReadKeyFrom,
+    },
+}
+
+/// Where the read key comes from.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct ReadKeyFrom {
+    /// A read-key file [default: the vault's own, if it is on this host].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) read_key: Option<PathBuf>,
+    /// A card file; give as many as the cards say are needed.
+    #[arg(long = "card", value_name = "FILE", conflicts_with = "read_key")]
+    pub(crate) cards: Vec<PathBuf>,
+}
+
+/// `holdfast vault restore ..`
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArguments {
+    /// The point: latest, latest~N, or an id that `snapshots` prints.
+    #[arg(default_value = "latest")]
+    pub(crate) point: String,
+    /// Only points of this source.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// A new or empty folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Locations (URLs or folders) to read from, without any configuration. Bare shards under any names do, too.
+    #[arg(long, value_name = "URL|DIR", num_args = 1..)]
+    pub(crate) from: Vec<String>,
+    /// Treat --from as bare shards even if a vault is found there.
+    #[arg(long, requires = "from")]
+    pub(crate) scan: bool,
+    /// Credentials file for the URLs in --from.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Endpoint for the S3 URLs in --from.
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) key: ReadKeyFrom,
+}
+
+/// `holdfast keys ..`
+#[derive(Subcommand, Debug)]
+pub(crate) enum KeysCommand {
+    /// Draw a new seed and write each role's key to its own file.
+    Init {
+        /// Folder for the key files [default: the vault's, from the configuration].
+        #[arg(long, value_name = "DIR")]
+        keys_dir: Option<PathBuf>,
+    },
+    /// Split the seed into cards for people (SLIP-39).
+    Split {
+        /// Cards to make.
+        #[arg(long, value_name = "N")]
+        cards: u8,
+        /// Cards that will be needed to recover.
+        #[arg(long, value_name = "K")]
+        need: u8,
+        /// Write each card to a file here.
+        #[arg(long, value_name = "DIR")]
+        cards_dir: Option<PathBuf>,
+        /// Afterwards remove the seed and the read key from this host.
+        #[arg(long)]
+        remove_seed: bool,
+        /// Folder of the key files [default: the vault's, from the configuration].
+        #[arg(long, value_name = "DIR")]
+        keys_dir: Option<PathBuf>,
+    },
+    /// Put the seed together from cards and write a read key.
+    Recover {
+        /// A card file; typed in if none is given.
+        #[arg(long = "card", value_name = "FILE")]
+        cards: Vec<PathBuf>,
+        /// Where to write the read key.
+        #[arg(long, value_name = "FILE", default_value = "read.key")]
+        out: PathBuf,
+    },
+    /// Say which keys are on this host.
+    Status {
+        /// Folder of the key files [default: the vault's, from the configuration].
+        #[arg(long, value_name = "DIR")]
+        keys_dir: Option<PathBuf>,
+    },
+}
+
+/// `holdfast config ..`
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigCommand {
+    /// Check the configuration; nothing is contacted.
+    Check,
+    /// Print the file that is used.
+    Show,
+}

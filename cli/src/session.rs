@@ -1,0 +1,147 @@
+//! What every command starts from: the configuration, the world, the keys.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent_daemon::assembly;
+use config::Config;
+use keys::files::ReadKey;
+use keys::first::KeyFolder;
+use keys::hand::Hand;
+use vault_ops::lease::Lease;
+use vault_ops::vault::StatePaths;
+use vault_ops::world::World;
+
+use crate::arguments::{Global, ReadKeyFrom};
+use crate::exit::{self, Failure};
+use crate::output::Output;
+
+/// One run of the program.
+pub(crate) struct Session {
+    pub(crate) global: Global,
+    pub(crate) output: Output,
+    pub(crate) world: World,
+}
+
+impl Session {
+    pub(crate) fn new(global: Global) -> Result<Self, Failure> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|error| Failure::new(exit::ERROR, format!("the operating system gives no randomness: {error}")))?;
+        let output = Output::new(global.json, global.quiet);
+        Ok(Self { global, output, world: assembly::system_world(seed) })
+    }
+
+    /// Where the configuration is, or would be.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        if let Some(path) = &self.global.config {
+            return path.clone();
+        }
+        if let Some(path) = std::env::var_os("HOLDFAST_CONFIG") {
+            return PathBuf::from(path);
+        }
+        let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| {
+            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"))
+        });
+        base.unwrap_or_else(|| PathBuf::from("/etc")).join("holdfast/config.toml")
+    }
+
+    /// Reads and checks the configuration.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let path = self.config_path();
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            let text = match error.kind() {
+                std::io::ErrorKind::NotFound => format!(
+                    "there is no configuration at {}. Make a vault with: holdfast vault init --local DIR, or name a \
+                     file with --config",
+                    path.display()
+                ),
+                _ => format!("reading {}: {error}", path.display()),
+            };
+            Failure::new(exit::NO_VAULT, text)
+        })?;
+        Config::parse(&text).map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", path.display())))
+    }
+
+    /// The configuration and the name of the vault meant.
+    pub(crate) fn vault_name(&self) -> Result<(Config, String), Failure> {
+        let config = self.config()?;
+        let name = assembly::vault_name(&config, self.global.vault.as_deref())?;
+        Ok((config, name))
+    }
+
+    /// Takes the lease on a vault's local state.
+    pub(crate) fn lease(&self, state: &StatePaths, what: &str) -> Result<Lease, Failure> {
+        std::fs::create_dir_all(&state.folder)
+            .map_err(|error| Failure::new(exit::ERROR, format!("making {}: {error}", state.folder.display())))?;
+        Ok(Lease::take(&state.lease(), &format!("holdfast {what}, process {}", std::process::id()))?)
+    }
+}
+
+/// The name of this machine.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// A read key from a file, from cards, or from the vault's own folder.
+pub(crate) fn read_key(from: &ReadKeyFrom, folder: Option<&KeyFolder>) -> Result<Arc<ReadKey>, Failure> {
+    if !from.cards.is_empty() {
+        return Ok(Arc::new(from_cards(&from.cards)?));
+    }
+    let path = match (&from.read_key, folder) {
+        (Some(path), _) => path.clone(),
+        (None, Some(folder)) if folder.read_key().exists() => folder.read_key(),
+        (None, _) => {
+            return Err(Failure::new(
+                exit::KEY,
+                "there is no read key on this host, as it should be once the seed is on cards. Bring it with \
+                 --read-key FILE, or the cards with --card FILE.. (or first: holdfast keys recover)",
+            ));
+        }
+    };
+    keys::files::load(&path).map(Arc::new).map_err(|error| Failure::new(exit::KEY, error.to_string()))
+}
+
+/// The read key from card files.
+fn from_cards(paths: &[PathBuf]) -> Result<ReadKey, Failure> {
+    let hand = gather(paths, |_, _| {})?;
+    read_key_of(hand)
+}
+
+/// Adds card files to a hand, telling `note` how each went; a bad card stops nothing.
+pub(crate) fn gather(paths: &[PathBuf], mut note: impl FnMut(&Path, Result<String, String>)) -> Result<Hand, Failure> {
+    let mut hand = Hand::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(exit::USAGE, format!("reading the card {}: {error}", path.display())))?;
+        match hand.add_text(&text) {
+            Ok(progress) => note(path, Ok(format!("ok, {} of {}", progress.have, progress.need))),
+            Err(error) => {
+                problems.push(format!("{}: {error}", path.display()));
+                note(path, Err(error.to_string()));
+            }
+        }
+    }
+    let progress = hand.progress();
+    if progress.have < progress.need {
+        let problems = if problems.is_empty() { String::new() } else { format!(" Not counted: {}.", problems.join("; ")) };
+        return Err(Failure::new(
+            exit::CARDS,
+            format!("{} good cards of the {} needed.{problems} Bring more cards of the same set", progress.have, progress.need),
+        ));
+    }
+    Ok(hand)
+}
+
+/// The read key a full hand of cards gives.
+pub(crate) fn read_key_of(hand: Hand) -> Result<ReadKey, Failure> {
+    let recovered = hand.recover().map_err(|error| Failure::new(exit::CARDS, error.to_string()))?;
+    let (Some(generation), Some(vault)) = (recovered.generation, recovered.vault) else {
+        return Err(Failure::new(
+            exit::KEY,
+            "these are bare words: they carry no vault id. Use the whole card text, at least of one card",
+        ));
+    };
+    Ok(ReadKey::from_seed(&recovered.seed, generation, vault))
+}

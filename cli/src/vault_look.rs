@@ -1,0 +1,187 @@
+//! `holdfast vault status | snapshots | audit`: commands that look and change
+//! nothing stored.
+
+use agent_daemon::assembly;
+use keys::files::MasterSeed;
+use serde_json::json;
+use vault_ops::audit::{self, AuditOptions, Outcome as Found};
+use vault_ops::points::{self, point_text};
+use vault_ops::status;
+
+use crate::arguments::ReadKeyFrom;
+use crate::exit::{self, Outcome};
+use crate::output::{ago_text, time_text};
+use crate::session::{Session, read_key};
+use crate::vault_init::tolerance_text;
+
+pub(crate) async fn status(session: &Session) -> Outcome {
+    let (config, name) = session.vault_name()?;
+    let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    let mut look = status::look(&opened.vault, &opened.catalog).await?;
+    if opened.keys.master_seed().exists() || keys::files::load::<MasterSeed>(&opened.keys.master_seed()).is_ok() {
+        look.risks.push(
+            "the seed lies on this host: it dies with it, and a thief can read. holdfast keys split --cards 5 --need 3"
+                .to_owned(),
+        );
+    }
+    let output = session.output;
+    let now = session.world.now_ms();
+    let (verdict, exit) = match (look.lost.is_empty(), look.risks.is_empty()) {
+        (false, _) => ("DATA LOST", exit::LOST),
+        (true, true) => ("SAFE", exit::OK),
+        (true, false) => ("AT RISK", exit::WARNINGS),
+    };
+    output.say(format!("vault {name:<12} {verdict}   {}; want {}", tolerance_text(look.tolerance), look.declared));
+    for risk in &look.risks {
+        output.say(format!("  ! {risk}"));
+    }
+    for (pack, have) in &look.lost {
+        output.say(format!("  ! pack {} has {have} shards of {}", pack.short(), opened.vault.coding.data_shards()));
+    }
+    output.say(format!("{:<24} {:<14} {:>6}   last proven restore", "source", "last point", "points"));
+    for line in &look.sources {
+        output.say(format!("{:<24} {:<14} {:>6}   not yet", line.source, ago_text(now, line.last_point_ms), line.points));
+    }
+    output.say(format!("{:<12} {:>6} {:>7} {:>8} {:>5}   last audit", "location", "domain", "shards", "missing", "bad"));
+    for line in &look.locations {
+        let audited = match (&line.absent, line.audited_ms) {
+            (Some(why), _) => format!("<- {why}"),
+            (None, None) => "never".to_owned(),
+            (None, Some(ms)) => ago_text(now, ms),
+        };
+        output.say(format!(
+            "{:<12} {:>6} {:>7} {:>8} {:>5}   {audited}",
+            line.name,
+            line.domain,
+            line.shards,
+            line.shards - line.shown,
+            line.bad
+        ));
+        output.event(
+            "location",
+            json!({ "name": line.name, "domain": line.domain, "shards": line.shards, "shown": line.shown,
+                    "bad": line.bad, "absent": line.absent }),
+        );
+    }
+    for line in &look.sources {
+        output.event("source", json!({ "name": line.source, "last_point_ms": line.last_point_ms, "points": line.points }));
+    }
+    output.summary(
+        exit,
+        json!({ "vault": name, "verdict": verdict, "any_domains": look.tolerance.any_domains,
+                "declared": look.declared, "packs": look.packs, "risks": look.risks, "lost": look.lost.len() }),
+    );
+    Ok(exit)
+}
+
+/// With the read key: every point of every writer. Without: what this host's
+/// catalog knows of its own.
+pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome {
+    let (config, name) = session.vault_name()?;
+    let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    let output = session.output;
+    output.say(format!("{:<10} {:<22} {:<20} {:>8} {:>10}  hash", "point", "time", "source", "items", "sequence"));
+    let line = |id, ms, source: &str, items, position, hash: vault_format::Hash, remark: &str| {
+        output.say(format!(
+            "{:<10} {:<22} {:<20} {:>8} {:>10}  {}{remark}",
+            point_text(id),
+            time_text(ms),
+            source,
+            items,
+            position,
+            hash.short()
+        ));
+        output.event(
+            "point",
+            json!({ "point": id.to_string(), "time_ms": ms, "source": source, "items": items,
+                    "position": position, "root_hash": hash.to_string() }),
+        );
+    };
+    let count;
+    match read_key(from, Some(&opened.keys)) {
+        Ok(key) => {
+            let list = points::list(&opened.vault, &key).await?;
+            for point in &list.points {
+                let part = &point.part;
+                line(part.point, part.finished_ms, &part.source, part.statistics.items, part.position, part.root_hash, "");
+            }
+            list.remarks.iter().for_each(|remark| output.warn(remark));
+            count = list.points.len();
+        }
+        Err(failure) if from.read_key.is_some() || !from.cards.is_empty() => return Err(failure),
+        Err(_) => {
+            let keys = assembly::writer_key(&opened.keys)?;
+            vault_ops::rebuild::catch_up(&opened.vault, &keys, &mut opened.catalog).await?;
+            let points = opened.catalog.points()?;
+            for point in &points {
+                let part = &point.part;
+                let remark = if point.verified { "" } else { "  (imported, chain not verified)" };
+                line(part.point, part.finished_ms, &part.source, part.statistics.items, part.position, part.root_hash, remark);
+            }
+            count = points.len();
+            output.say("(this host's own points; those of other hosts need the read key)");
+        }
+    }
+    output.summary(exit::OK, json!({ "points": count }));
+    Ok(exit::OK)
+}
+
+pub(crate) async fn audit(session: &Session, options: AuditOptions) -> Outcome {
+    let (config, name) = session.vault_name()?;
+    let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    let report = audit::run(&opened.vault, &opened.catalog, &options).await?;
+    let output = session.output;
+    output.say(format!(
+        "{:<12} {:>7} {:>9} {:>9} {:>7} {:>8}   finds a loss of 1 % with",
+        "location", "shards", "leaves", "read ok", "failed", "offline"
+    ));
+    for line in &report.locations {
+        output.say(format!(
+            "{:<12} {:>7} {:>9} {:>9} {:>7} {:>8}   {:.1} %{}",
+            line.name,
+            line.shards,
+            line.leaves,
+            line.ok,
+            line.failed,
+            line.offline,
+            100.0 * line.detection(0.01),
+            if line.full { "  (everything read)" } else { "" }
+        ));
+        output.event(
+            "location",
+            json!({ "name": line.name, "shards": line.shards, "leaves": line.leaves, "samples": line.samples,
+                    "ok": line.ok, "failed": line.failed, "offline": line.offline, "unknown": line.unknown,
+                    "full": line.full, "detection_1_percent": line.detection(0.01) }),
+        );
+    }
+    for finding in &report.findings {
+        output.warn(format!(
+            "{:?}: shard {} of pack {} at {}: {}",
+            finding.outcome,
+            finding.index,
+            finding.pack.short(),
+            finding.location,
+            finding.what
+        ));
+    }
+    for (pack, have) in &report.short {
+        output.warn(format!("pack {} has only {have} shards left of {}", pack.short(), opened.vault.coding.data_shards()));
+    }
+    report.silent.iter().for_each(|(name, why)| output.warn(format!("{name} does not answer: {why}")));
+    let exit = match report.worst() {
+        Found::Ok => exit::OK,
+        Found::Offline | Found::Unknown => exit::WARNINGS,
+        Found::Contained => exit::DAMAGE,
+        Found::Failed => exit::LOST,
+    };
+    output.say(match report.worst() {
+        Found::Ok => format!("ok: {} packs, every challenge was answered rightly", report.packs),
+        Found::Offline | Found::Unknown => "not everything could be judged; see above".to_owned(),
+        Found::Contained => "damage found; the other shards are enough. Next: holdfast vault repair --apply".to_owned(),
+        Found::Failed => "damage beyond repair from these locations. Look for other copies of the shards and import them: \
+                          holdfast vault import-orphans DIR --apply"
+            .to_owned(),
+    });
+    output.summary(exit, json!({ "packs": report.packs, "findings": report.findings.len() }));
+    Ok(exit)
+}

@@ -1,0 +1,248 @@
+//! `holdfast vault restore`: from the configured vault, from locations given by
+//! hand, or from bare shards under any names.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use agent_daemon::assembly;
+use agent_sources::kernel::{LOG_FILE, SNAPSHOT_FILE, restore_kernel};
+use agent_sources::tree::{TreeOptions, restore_tree};
+use keys::files::ReadKey;
+use rand_core::Rng;
+use serde_json::json;
+use vault_format::point::{KernelRoot, PointRoot, TreeRoot};
+use vault_format::{Hash, PackId, PointId};
+use vault_ops::backup::point_id;
+use vault_ops::fetch::{Fetcher, Trust, list_shards};
+use vault_ops::points::{self, PointName, point_text};
+use vault_ops::restore::{OpenPoint, open_point};
+use vault_ops::scan::{find_points, scan};
+use vault_ops::source::PointReader;
+use vault_ops::vault::{Candidate, Expected, Vault};
+use vault_ops::{OpsError, world::World};
+
+use crate::arguments::RestoreArguments;
+use crate::exit::{self, Failure, Outcome};
+use crate::output::{bytes_text, time_text};
+use crate::session::{Session, read_key};
+use crate::vault_mend::{open_folders, url_of};
+
+pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
+    refuse_occupied(&arguments.to)?;
+    let started = Instant::now();
+    let point = open(session, arguments).await?;
+    let record = point.record();
+    session.output.say(format!(
+        "{}  {} of {}, {}",
+        point_text(point.id()),
+        record.source,
+        record.host,
+        time_text(record.finished_ms)
+    ));
+    let bytes = match record.root.clone() {
+        PointRoot::Tree(root) => tree(session, &point, &root, &arguments.to).await?,
+        PointRoot::Kernel(root) => kernel(session, &point, &root, &arguments.to).await?,
+        PointRoot::Postgres(_) | PointRoot::Stream(_) => {
+            return Err(Failure::new(
+                exit::USAGE,
+                "this point is of a kind that only a newer holdfast restores; nothing was written",
+            ));
+        }
+    };
+    let bad = point.bad_shards();
+    for shard in &bad {
+        session.output.warn(format!(
+            "done without shard {} of pack {} at {}: {}",
+            shard.index,
+            shard.pack.short(),
+            shard.location,
+            shard.why
+        ));
+    }
+    let exit = if bytes.exact && bad.is_empty() { exit::OK } else { exit::WARNINGS };
+    session.output.say(format!(
+        "restored {} to {} in {:.1} s; every byte checked",
+        bytes_text(bytes.bytes),
+        arguments.to.display(),
+        started.elapsed().as_secs_f64()
+    ));
+    session.output.summary(
+        exit,
+        json!({ "point": point.id().to_string(), "bytes": bytes.bytes, "root_hash": record.root.hash().to_string(),
+                "position": record.root.position(), "bad_shards": bad.len(), "seconds": started.elapsed().as_secs_f64() }),
+    );
+    Ok(exit)
+}
+
+fn refuse_occupied(to: &Path) -> Result<(), Failure> {
+    match std::fs::read_dir(to).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => Err(Failure::new(
+            exit::USAGE,
+            format!("{} is not empty; nothing was written. Restore into a new or empty folder", to.display()),
+        )),
+        Ok(false) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::new(exit::USAGE, format!("{}: {error}", to.display()))),
+    }
+}
+
+async fn open(session: &Session, arguments: &RestoreArguments) -> Result<OpenPoint, Failure> {
+    let name = PointName::parse(&arguments.point)?;
+    if arguments.from.is_empty() {
+        let (config, vault) = session.vault_name()?;
+        let keys = read_key(&arguments.key, Some(&assembly::key_folder(&config, &vault)?))?;
+        let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
+        let candidates = assembly::candidates(&config, &vault).await;
+        let vault = Vault::open(session.world.clone(), &expected, candidates).await?;
+        return from_vault(&session.output, &vault, &name, arguments.source.as_deref(), keys).await;
+    }
+    let keys = read_key(&arguments.key, None)?;
+    if !arguments.scan {
+        let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
+        let candidates = given(arguments).await?;
+        match Vault::open(session.world.clone(), &expected, candidates).await {
+            Ok(vault) => {
+                return from_vault(&session.output, &vault, &name, arguments.source.as_deref(), keys).await;
+            }
+            Err(OpsError::NoVault { .. } | OpsError::Corrupt { .. }) => {
+                session.output.say("no vault records here: looking through all files for bare shards");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    from_bare(session, &session.world, arguments, &name, keys).await
+}
+
+/// The locations given by hand.
+async fn given(arguments: &RestoreArguments) -> Result<Vec<Candidate>, Failure> {
+    let mut candidates = Vec::new();
+    for text in &arguments.from {
+        let mut spec = backends::LocationSpec::new(&url_of(text)?);
+        spec.endpoint.clone_from(&arguments.endpoint);
+        spec.allow_http = arguments.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        if let (Some(path), false) = (&arguments.credentials, spec.url.starts_with("file://")) {
+            spec.credentials = backends::Credentials::File(path.clone());
+        }
+        let store = backends::open(spec).await.map(|location| Arc::clone(location.store()));
+        candidates.push(Candidate { name: text.clone(), store });
+    }
+    Ok(candidates)
+}
+
+async fn from_vault(
+    output: &crate::output::Output,
+    vault: &Vault,
+    name: &PointName,
+    source: Option<&str>,
+    keys: Arc<ReadKey>,
+) -> Result<OpenPoint, Failure> {
+    let list = points::list(vault, &keys).await?;
+    list.remarks.iter().for_each(|remark| output.warn(remark));
+    let points: Vec<_> =
+        list.points.iter().filter(|point| source.is_none_or(|source| source == point.part.source)).collect();
+    let ids: Vec<PointId> = points.iter().map(|point| point.part.point).collect();
+    let chosen = points[name.pick(&ids)?];
+    let holdings = list_shards(vault, &vault.writer_ids()).await;
+    let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
+    Ok(open_point(fetcher, keys, vault.world.compute, chosen.pack, Some(chosen.record)).await?)
+}
+
+/// No manifest, no index, no names: only shards.
+async fn from_bare(
+    session: &Session,
+    world: &World,
+    arguments: &RestoreArguments,
+    name: &PointName,
+    keys: Arc<ReadKey>,
+) -> Result<OpenPoint, Failure> {
+    let folders = open_folders(&arguments.from).await?;
+    let found = scan(&folders).await?;
+    for bad in &found.quarantined {
+        session.output.warn(format!("not used: {}/{}: {}", bad.folder, bad.name, bad.why));
+    }
+    let bare = find_points(world, &found, keys.vault, &keys).await;
+    for (pack, why) in &bare.unusable {
+        session.output.warn(format!("pack {}: {why}", pack.short()));
+    }
+    let points: Vec<(PackId, Hash)> = bare
+        .points
+        .iter()
+        .filter(|point| arguments.source.as_ref().is_none_or(|source| *source == point.found.record.source))
+        .map(|point| (point.pack, point.found.hash))
+        .collect();
+    if points.is_empty() {
+        let text = format!(
+            "{} files hold {} packs of this vault and no point that can be opened. More shards are needed, or another key",
+            found.files,
+            bare.holdings.packs.len()
+        );
+        return Err(Failure::new(exit::NO_VAULT, text));
+    }
+    let ids: Vec<PointId> = points.iter().map(|(_, hash)| point_id(*hash)).collect();
+    let (pack, hash) = points[name.pick(&ids)?];
+    session.output.warn("restored from bare shards: the chain of manifests is not verified, a newer point may exist");
+    let fetcher = Fetcher::new(world.clone(), bare.holdings, Trust::Signed(bare.writers));
+    Ok(open_point(fetcher, keys, world.compute, pack, Some(hash)).await?)
+}
+
+struct Restored {
+    bytes: u64,
+    exact: bool,
+}
+
+async fn tree(session: &Session, point: &OpenPoint, root: &TreeRoot, to: &Path) -> Result<Restored, Failure> {
+    let report = restore_tree(point, root, to, TreeOptions::default()).await?;
+    for odd in &report.inexact {
+        session.output.warn(format!("{}: {}", odd.path, odd.why));
+    }
+    session.output.say(format!(
+        "{} files, {} folders, {} links; tree root {} as recorded",
+        report.files,
+        report.directories,
+        report.symlinks + report.hard_links,
+        root.hash.short()
+    ));
+    Ok(Restored { bytes: report.bytes, exact: report.inexact.is_empty() })
+}
+
+/// The snapshot and log are fetched beside the target, replayed and compared,
+/// and only then become a data directory.
+async fn kernel(session: &Session, point: &OpenPoint, root: &KernelRoot, to: &Path) -> Result<Restored, Failure> {
+    let incoming = beside(to);
+    let report = restore_kernel(point, root, &incoming).await?;
+    let mut lineage = [0; 16];
+    session.world.rng().fill_bytes(&mut lineage);
+    let (target, wall_ms) = (to.to_owned(), session.world.now_ms());
+    let from = incoming.clone();
+    let made = tokio::task::spawn_blocking(move || make_data_directory(&from, &target, lineage, wall_ms))
+        .await
+        .map_err(|error| Failure::new(exit::ERROR, error.to_string()))??;
+    std::fs::remove_dir_all(&incoming)
+        .map_err(|error| Failure::new(exit::ERROR, format!("removing {}: {error}", incoming.display())))?;
+    if made.0 != root.sequence || made.1 != root.state_hash.to_string() {
+        return Err(Failure::new(exit::LOST, "the restored node's state is not the one recorded; do not use it"));
+    }
+    session.output.say(format!("sequence {}  state hash {}  as recorded, by full replay", made.0, made.1));
+    session.output.say(format!("start it: holdfast kernel run --data {} --token-file FILE", to.display()));
+    Ok(Restored { bytes: report.snapshot_bytes + report.log_bytes, exact: true })
+}
+
+fn beside(to: &Path) -> PathBuf {
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".incoming");
+    to.with_file_name(name)
+}
+
+fn make_data_directory(from: &Path, to: &Path, lineage: [u8; 16], wall_ms: i64) -> Result<(u64, String), Failure> {
+    let open = |name: &str| {
+        let path = from.join(name);
+        std::fs::File::open(&path)
+            .map(std::io::BufReader::new)
+            .map_err(|error| Failure::new(exit::ERROR, format!("{}: {error}", path.display())))
+    };
+    let lineage = kernel_core::Lineage::from_bytes(lineage);
+    let restored = kernel_node::restore_from(to, open(SNAPSHOT_FILE)?, open(LOG_FILE)?, lineage, wall_ms)
+        .map_err(|error| Failure::new(exit::ERROR, error.to_string()))?;
+    Ok((restored.sequence, restored.state_hash.to_string()))
+}

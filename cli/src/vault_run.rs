@@ -1,0 +1,133 @@
+//! `holdfast vault run`: back up sources of the configuration, or paths.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use agent_daemon::assembly::{self, Assembled};
+use agent_sources::directory::DirectorySource;
+use config::Config;
+use serde_json::json;
+use vault_codec::Compression;
+use vault_ops::backup::{self, BackupOptions, BackupReport};
+use vault_ops::points::point_text;
+use vault_ops::source::Source;
+
+use crate::exit::{self, Failure, Outcome};
+use crate::output::bytes_text;
+use crate::session::{Session, host_name};
+
+pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>) -> Outcome {
+    let (config, name) = session.vault_name()?;
+    let sources = choose(&config, &what)?;
+    let _lease = session.lease(&assembly::state_paths(&config, &name), "vault run")?;
+    let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    let keys = assembly::writer_key(&opened.keys)?;
+    let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
+    let mut worst = exit::OK;
+    for source in sources {
+        let label = source.name().to_owned();
+        let started = Instant::now();
+        let (report, _) =
+            backup::run(&opened.vault, std::sync::Arc::clone(&keys), &mut opened.catalog, source, &options).await;
+        let report = report?;
+        let code = tell(session, &opened, &label, &report, started.elapsed().as_secs_f64());
+        worst = worst.max(code);
+    }
+    session.output.summary(worst, json!({}));
+    Ok(worst)
+}
+
+/// Names of sources, or paths; nothing means all sources.
+fn choose(config: &Config, what: &[String]) -> Result<Vec<Box<dyn Source>>, Failure> {
+    if what.is_empty() {
+        let all: Vec<_> =
+            config.sources.keys().map(|name| assembly::source(config, name.as_str())).collect::<Result<_, _>>()?;
+        if all.is_empty() {
+            return Err(Failure::new(
+                exit::USAGE,
+                "nothing to back up: the configuration has no [source.NAME]. Name paths: holdfast vault run PATH..",
+            ));
+        }
+        return Ok(all);
+    }
+    let (named, paths): (Vec<&String>, Vec<&String>) =
+        what.iter().partition(|item| config.sources.contains_key(item.as_str()));
+    let mut chosen: Vec<Box<dyn Source>> =
+        named.into_iter().map(|name| assembly::source(config, name)).collect::<Result<_, _>>()?;
+    if !paths.is_empty() {
+        chosen.push(Box::new(path_source(config, &paths)?));
+    }
+    Ok(chosen)
+}
+
+fn path_source(config: &Config, paths: &[&String]) -> Result<DirectorySource, Failure> {
+    let mut absolute = Vec::new();
+    for path in paths {
+        let found = std::fs::canonicalize(path).map_err(|error| {
+            Failure::new(
+                exit::USAGE,
+                format!("{path} is neither a source of the configuration nor a path that can be read: {error}"),
+            )
+        })?;
+        absolute.push(found);
+    }
+    let name = absolute.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
+    let excludes: Vec<PathBuf> = assembly::own_folders(config);
+    Ok(DirectorySource::new(name, &absolute, excludes)?)
+}
+
+fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupReport, seconds: f64) -> u8 {
+    let (output, vault, statistics) = (session.output, &opened.vault, &report.statistics);
+    for gone in &report.unreadable {
+        output.warn(format!("{label}: {}: {}", gone.path, gone.why));
+    }
+    let exit = if report.is_full() && report.unreadable.is_empty() { exit::OK } else { exit::WARNINGS };
+    let stored = statistics.packed_bytes * u64::from(vault.coding.total_shards()) / u64::from(vault.coding.data_shards());
+    output.say(format!(
+        "ok  {}  {label}  {} items, {} unreadable  {} -> {} new, stored {}",
+        point_text(report.point),
+        statistics.items,
+        statistics.unreadable,
+        bytes_text(statistics.plain_bytes),
+        bytes_text(statistics.new_bytes),
+        bytes_text(stored)
+    ));
+    let domains = vault.domains().len();
+    let place = if domains == 1 { "stored, one domain".to_owned() } else { super::vault_init::tolerance_text(report.tolerance) };
+    output.say(format!(
+        "    {}: {place}   {seconds:.1} s   try it: holdfast vault restore {} --to DIR",
+        if report.is_full() { "full" } else { "durable, with debts" },
+        point_text(report.point)
+    ));
+    if report.position > 0 {
+        output.say(format!("    sequence {}  state hash {}", report.position, report.root_hash));
+    }
+    for debt in &report.debts {
+        let kept = debt.kept_by.map_or("nobody keeps it".to_owned(), |by| format!("kept by {}", vault.location_name(by)));
+        output.warn(format!(
+            "shard {} of pack {} is owed to {}: {} ({kept}). It is healed by: holdfast vault repair --apply",
+            debt.index,
+            debt.pack.short(),
+            vault.location_name(debt.location),
+            debt.why
+        ));
+    }
+    for (name, why) in &report.manifest_owed {
+        output.warn(format!("the manifest is owed to {name}: {why}"));
+    }
+    if !report.head_confirmed {
+        output.warn("the chain's head is the newest seen, not confirmed: too few domains answer");
+    }
+    output.event(
+        "point",
+        json!({
+            "point": report.point.to_string(), "source": label, "root_hash": report.root_hash.to_string(),
+            "position": report.position, "full": report.is_full(), "durable_domains": report.tolerance.any_domains,
+            "packs_new": report.packs_new, "packs_reused": report.packs_reused, "items": statistics.items,
+            "unreadable": statistics.unreadable, "plain_bytes": statistics.plain_bytes,
+            "new_bytes": statistics.new_bytes, "packed_bytes": statistics.packed_bytes,
+            "debts": report.debts.len(), "seconds": seconds,
+        }),
+    );
+    exit
+}
