@@ -318,26 +318,16 @@ impl Node {
         }
         self.ask(|reply| Job::Flush { reply }).await?;
         let header = snapshots::header(&published.at, self.shared.parent, self.shared.clock.now_ms());
-        let disk = Arc::clone(&self.shared.disk);
-        let written = tokio::task::spawn_blocking(move || snapshots::write(disk.as_ref(), &header, &published.state));
-        let file = written.await.map_err(|_| stopped())??;
-        let recovery_from = self.keep_newest(file.clone());
+        let shared = Arc::clone(&self.shared);
+        let written = tokio::task::spawn_blocking(move || {
+            let file = snapshots::write(shared.disk.as_ref(), &header, &published.state)?;
+            let recovery_from = shared.keep_newest(file.clone())?;
+            Ok::<_, Error>((file, recovery_from))
+        });
+        let (file, recovery_from) = written.await.map_err(|_| stopped())??;
         let sequence = file.sequence;
         self.shared.jobs.send(Job::Snapshotted { sequence, recovery_from }).await.map_err(|_| stopped())?;
         Ok(file.into())
-    }
-
-    /// Removes snapshots that are not needed any more; returns the oldest sequence recovery may start from.
-    fn keep_newest(&self, file: SnapshotFile) -> u64 {
-        let mut listed = lock(&self.shared.snapshots);
-        listed.push(file);
-        while listed.len() > KEPT {
-            let oldest = listed.remove(0);
-            if let Err(error) = self.shared.disk.remove(&oldest.name) {
-                warn!(name = oldest.name, %error, "an old snapshot could not be removed");
-            }
-        }
-        listed.first().map_or(0, |oldest| oldest.sequence)
     }
 
     /// The snapshots that can be downloaded, oldest first.
@@ -396,6 +386,27 @@ impl Node {
     pub async fn stop(&self) -> Result<(), Error> {
         let _no_snapshot = self.shared.making_snapshot.lock().await;
         self.ask(|reply| Job::Stop { reply }).await
+    }
+}
+
+impl Shared {
+    /// Removes snapshots that are not needed any more; returns the oldest sequence recovery may start from.
+    /// Their names are gone for good before the log behind them is: a snapshot that reappears after a
+    /// crash must find its log.
+    fn keep_newest(&self, file: SnapshotFile) -> Result<u64, Error> {
+        let due: Vec<SnapshotFile> = {
+            let mut listed = lock(&self.snapshots);
+            listed.push(file);
+            let surplus = listed.len().saturating_sub(KEPT);
+            listed.drain(..surplus).collect()
+        };
+        for oldest in &due {
+            self.disk.remove(&oldest.name).map_err(Error::io("cannot remove", &oldest.name))?;
+        }
+        if !due.is_empty() {
+            self.disk.sync_names().map_err(Error::io("cannot sync", "the data directory"))?;
+        }
+        Ok(lock(&self.snapshots).first().map_or(0, |oldest| oldest.sequence))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A small world of commands, dense with collisions: two collections, a handful of ids, few times.
 //! Whatever can meet, meets.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
 use kernel_core::{
     Command, DeleteMode, Deletion, Edge, EdgeKind, Existing, Fixed, Id, Kind, KindSpace, Lineage, Links, Metric, Name,
