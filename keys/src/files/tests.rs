@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use vault_format::Hash;
+use vault_format::{Hash, ScopeId, WriterId};
 
 use super::*;
 use crate::first::FirstKeys;

@@ -1,0 +1,275 @@
+//! The five key files: what each role holds and nothing more. Bodies are specified
+//! in FORMAT.md, "Key files".
+
+use minicbor::{Decode, Encode};
+use vault_format::certificate::Role;
+use vault_format::{Blob, RecipientId, ScopeId, VaultId, WriterId};
+
+use super::KeyFile;
+use crate::certificate::{Authority, CertifiedKey};
+use crate::data_key::LocalSecret;
+use crate::dedup::{DedupKeys, DedupRoot, IdKey};
+use crate::error::{KeysError, Result};
+use crate::index_key::IndexKey;
+use crate::kem::{RecipientPrivate, RecipientPublic};
+use crate::seed::{Generation, Seed};
+use crate::signature::{SigningKey, VerifyingKey};
+
+/// The master seed on disk: after `keys init` and until the cards are dealt.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct MasterSeed {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The seed's generation.
+    #[n(1)]
+    pub generation: Generation,
+    /// The seed.
+    #[n(2)]
+    pub seed: Seed,
+}
+
+impl KeyFile for MasterSeed {
+    const ROLE: &'static str = "master seed";
+    const NOTE: &'static str =
+        "Secret. It opens and signs everything of this vault. Deal it onto cards, then delete it.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+}
+
+/// What restores: the KEM keys of all generations.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct ReadKey {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The root whose signatures count.
+    #[n(1)]
+    pub root: VerifyingKey,
+    /// Keys by generation, newest last.
+    #[n(2)]
+    pub generations: Vec<ReadGeneration>,
+}
+
+/// The KEM keys of one generation.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct ReadGeneration {
+    /// Which.
+    #[n(0)]
+    pub generation: Generation,
+    /// Opens packs and the reader's parts.
+    #[n(1)]
+    pub reader: RecipientPrivate,
+    /// Opens the janitor's parts.
+    #[n(2)]
+    pub janitor: RecipientPrivate,
+    /// Checks chunk ids, of any scope.
+    #[n(3)]
+    pub dedup: DedupRoot,
+}
+
+impl ReadKey {
+    /// What a seed of one generation reads.
+    pub fn from_seed(seed: &Seed, generation: Generation, vault: VaultId) -> Self {
+        let (reader, janitor) = (seed.reader_key(generation), seed.janitor_key(generation));
+        let root = seed.root_key(generation).verifying_key().clone();
+        let dedup = seed.dedup_root(generation);
+        Self { vault, root, generations: vec![ReadGeneration { generation, reader, janitor, dedup }] }
+    }
+
+    /// Keys that a scope's chunk ids may have been made with, newest generation
+    /// first.
+    pub fn id_keys(&self, scope: ScopeId) -> Vec<IdKey> {
+        self.generations.iter().rev().map(|keys| keys.dedup.keys(scope).id_key).collect()
+    }
+
+    /// The reader's key of that id.
+    pub fn reader(&self, id: &RecipientId) -> Option<&RecipientPrivate> {
+        self.generations.iter().map(|keys| &keys.reader).find(|key| key.id() == *id)
+    }
+
+    /// The janitor's key of that id.
+    pub fn janitor(&self, id: &RecipientId) -> Option<&RecipientPrivate> {
+        self.generations.iter().map(|keys| &keys.janitor).find(|key| key.id() == *id)
+    }
+
+    /// The root to verify with.
+    pub fn authority(&self) -> Authority {
+        Authority::new(self.vault, self.root.clone())
+    }
+}
+
+impl KeyFile for ReadKey {
+    const ROLE: &'static str = "read key";
+    const NOTE: &'static str = "Secret. It reads every backup of this vault. Keep it off the hosts that are backed up.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        if self.generations.is_empty() {
+            return Err("it holds no key");
+        }
+        let ascending = self.generations.windows(2).all(|pair| pair[0].generation < pair[1].generation);
+        if ascending { Ok(()) } else { Err("its generations are not in order") }
+    }
+}
+
+/// What admits hosts and signs layouts.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct OperatorKey {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The subject of its certificate.
+    #[n(1)]
+    pub subject: WriterId,
+    /// Its signing keys.
+    #[n(2)]
+    pub signing: SigningKey,
+    /// The root that certified it.
+    #[n(3)]
+    pub root: VerifyingKey,
+    /// Its certificate's envelope.
+    #[n(4)]
+    pub certificate: Blob,
+}
+
+impl OperatorKey {
+    /// Verifies its own certificate.
+    pub fn certified(&self) -> Result<CertifiedKey> {
+        let key = Authority::new(self.vault, self.root.clone()).operator(&self.certificate.0)?;
+        belongs(&key, self.subject, &self.signing)?;
+        Ok(key)
+    }
+}
+
+impl KeyFile for OperatorKey {
+    const ROLE: &'static str = "operator key";
+    const NOTE: &'static str =
+        "Secret. It admits hosts to this vault and decides where data lies. Keep it off the hosts that are backed up.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        self.certified().map(drop).map_err(|_| "its certificate does not belong to its keys")
+    }
+}
+
+/// What an agent writes with. It reads nothing it sealed.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct WriterKey {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The writer.
+    #[n(1)]
+    pub writer: WriterId,
+    /// Its signing keys.
+    #[n(2)]
+    pub signing: SigningKey,
+    /// Its dedup scope.
+    #[n(3)]
+    pub scope: ScopeId,
+    /// What names and cuts the scope's chunks.
+    #[n(4)]
+    pub dedup: DedupKeys,
+    /// What it reads its own index with.
+    #[n(5)]
+    pub index: IndexKey,
+    /// Its local secret, drawn when the file was made.
+    #[n(6)]
+    pub local: LocalSecret,
+    /// Readers it seals for, newest generation last.
+    #[n(7)]
+    pub reader: Vec<RecipientPublic>,
+    /// The janitor it seals for.
+    #[n(8)]
+    pub janitor: RecipientPublic,
+    /// The root it trusts.
+    #[n(9)]
+    pub root: VerifyingKey,
+    /// Its certificates: the operator's, then its own.
+    #[n(10)]
+    pub certificates: Vec<Blob>,
+}
+
+impl WriterKey {
+    /// The root to verify with.
+    pub fn authority(&self) -> Authority {
+        Authority::new(self.vault, self.root.clone())
+    }
+
+    /// Verifies its own chain.
+    pub fn certified(&self) -> Result<CertifiedKey> {
+        let key = self.authority().chain(&self.certificates)?;
+        belongs(&key, self.writer, &self.signing)?;
+        if key.role() != Role::Writer || key.scope() != Some(self.scope) {
+            return Err(KeysError::Certificate { reason: "it is not a writer's of this scope" });
+        }
+        Ok(key)
+    }
+}
+
+impl KeyFile for WriterKey {
+    const ROLE: &'static str = "writer key";
+    const NOTE: &'static str = "Secret. It writes backups of one host and reads none.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        if self.reader.is_empty() {
+            return Err("it names no reader to seal for");
+        }
+        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+    }
+}
+
+/// `vault.pub`: what may be known to all.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct VaultPublic {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The root whose signatures count.
+    #[n(1)]
+    pub root: VerifyingKey,
+}
+
+impl VaultPublic {
+    /// The root to verify with.
+    pub fn authority(&self) -> Authority {
+        Authority::new(self.vault, self.root.clone())
+    }
+}
+
+impl KeyFile for VaultPublic {
+    const ROLE: &'static str = "vault public key";
+    const NOTE: &'static str = "Not secret. It verifies what this vault's root signed.";
+    const SECRET: bool = false;
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+}
+
+fn belongs(key: &CertifiedKey, subject: WriterId, signing: &SigningKey) -> Result<()> {
+    if key.subject() == subject && key.public() == signing.verifying_key() {
+        Ok(())
+    } else {
+        Err(KeysError::Certificate { reason: "it certifies another key" })
+    }
+}
