@@ -174,6 +174,27 @@ mod tests {
         assert!(SegmentHeader::decode(&bytes[..HEADER_BYTES - 1], "x").is_err());
     }
 
+    /// Offsets of a byte table of FORMAT.md, checked to follow from the lengths.
+    fn offsets(heading: &str) -> Vec<usize> {
+        let page = include_str!("../../FORMAT.md");
+        let rows = page.lines().skip_while(|line| !line.contains(heading)).skip(2);
+        let mut found = vec![0];
+        for row in rows.take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            assert_eq!(cells[1].parse(), Ok(found[found.len() - 1]), "{row}");
+            found.push(found[found.len() - 1] + cells[2].parse::<usize>().unwrap());
+        }
+        found
+    }
+
+    #[test]
+    fn byte_tables_of_the_page_are_the_constants() {
+        let segment = [0, 8, 10, 12, LINEAGE_AT, FIRST_AT, FIRST_AT + 8, CHAIN_AT, CHAIN_AT + 32, CRC_AT, HEADER_BYTES];
+        assert_eq!(offsets("| segment field |"), segment);
+        let cursors = [0, 8, 10, 11, 12, 28, 36, 44, 52, 60, crate::cursors::FILE_BYTES];
+        assert_eq!(offsets("| cursors field |"), cursors);
+    }
+
     #[test]
     fn names_sort_as_their_sequences() {
         assert_eq!(first_of(&file_name(0x1234)), Some(0x1234));

@@ -1,5 +1,6 @@
 //! Answers: JSON, and refusals that say what happened and what to do next.
 
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -99,6 +100,20 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status, axum::Json(self)).into_response()
     }
+}
+
+/// Gives refusals that the framework words itself (a body over the limit, an address that is not UTF-8)
+/// the shape of all others.
+pub(super) async fn shape(response: Response) -> Response {
+    let status = response.status();
+    let is_json = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/json");
+    if !status.is_client_error() || is_json {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), 4_096).await.unwrap_or_default();
+    let what = String::from_utf8_lossy(&text).into_owned();
+    let next = "correct the request; nothing was changed";
+    Refusal::new(status, "bad_request", what, next).into_response()
 }
 
 /// Parses a body; the error says where.

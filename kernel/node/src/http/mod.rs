@@ -91,6 +91,7 @@ fn router(door: Door) -> Router {
         .route("/v1/health", get(proofs::health))
         .merge(guarded)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::map_response(answer::shape))
         .with_state(door)
 }
 
