@@ -2,7 +2,6 @@
 //! nothing stored.
 
 use agent_daemon::assembly;
-use keys::files::MasterSeed;
 use serde_json::json;
 use vault_ops::audit::{self, AuditOptions, Outcome as Found};
 use vault_ops::points::{self, point_text};
@@ -18,14 +17,16 @@ pub(crate) async fn status(session: &Session) -> Outcome {
     let (config, name) = session.vault_name()?;
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let mut look = status::look(&opened.vault, &opened.catalog).await?;
-    if opened.keys.master_seed().exists() || keys::files::load::<MasterSeed>(&opened.keys.master_seed()).is_ok() {
+    let output = session.output;
+    let now = session.world.now_ms();
+    if opened.keys.master_seed().exists() || opened.keys.read_key().exists() {
         look.risks.push(
-            "the seed lies on this host: it dies with it, and a thief can read. holdfast keys split --cards 5 --need 3"
+            "the key lies on this host: it dies with it, and a thief can read. holdfast keys split --cards 5 --need 3 \
+             --cards-dir DIR --remove-seed"
                 .to_owned(),
         );
     }
-    let output = session.output;
-    let now = session.world.now_ms();
+    look.risks.extend(agent_risks(&config, &name, now));
     let (verdict, exit) = match (look.lost.is_empty(), look.risks.is_empty()) {
         (false, _) => ("DATA LOST", exit::LOST),
         (true, true) => ("SAFE", exit::OK),
@@ -72,6 +73,23 @@ pub(crate) async fn status(session: &Session) -> Outcome {
                 "declared": look.declared, "packs": look.packs, "risks": look.risks, "lost": look.lost.len() }),
     );
     Ok(exit)
+}
+
+/// What the agent's own status file says went wrong.
+fn agent_risks(config: &config::Config, vault: &str, now_ms: i64) -> Vec<String> {
+    let status = match agent_daemon::status::Status::read(&agent_daemon::service::status_path(config)) {
+        Ok(Some(status)) => status,
+        Ok(None) => return Vec::new(),
+        Err(error) => return vec![error.to_string()],
+    };
+    let of_vault = status.policies.iter().filter(|policy| policy.vault == vault);
+    of_vault
+        .filter_map(|policy| match &policy.error {
+            Some(error) => Some(format!("policy {} failed {} times: {error}", policy.policy, policy.failures)),
+            None if policy.is_overdue(now_ms) => Some(format!("policy {} is overdue: is the agent running?", policy.policy)),
+            None => None,
+        })
+        .collect()
 }
 
 /// With the read key: every point of every writer. Without: what this host's

@@ -259,15 +259,20 @@ async fn write_first(vault: VaultId, location: &Location, objects: &[(String, Ve
 }
 
 /// Writes a small immutable object and reads it back; one that is already there
-/// must have the same bytes.
+/// must have the same bytes. Looks first: some stores ignore the condition of a
+/// conditional write, and a record is never overwritten.
 pub async fn write_record(location: &Location, name: &str, bytes: &[u8]) -> Result<()> {
+    let at = || format!("{name} at {}", location.name);
+    let other = || OpsError::corrupt(at(), "other bytes stand under this name; nothing was overwritten");
+    match location.read(name).await? {
+        Some(there) if there == bytes => return Ok(()),
+        Some(_) => return Err(other()),
+        None => {}
+    }
     let created = location.create(name, vec![Bytes::copy_from_slice(bytes)]).await?;
     match location.read(name).await? {
         Some(back) if back == bytes => Ok(()),
-        _ if created == Created::Exists => Err(OpsError::corrupt(
-            format!("{name} at {}", location.name),
-            "other bytes stand under this name; nothing was overwritten",
-        )),
-        _ => Err(OpsError::corrupt(format!("{name} at {}", location.name), "what was written does not read back")),
+        _ if created == Created::Exists => Err(other()),
+        _ => Err(OpsError::corrupt(at(), "what was written does not read back")),
     }
 }
