@@ -158,9 +158,7 @@ pub fn source(config: &Config, name: &str) -> Result<Box<dyn Source>> {
     })?;
     match &source.kind {
         SourceKind::Directory { paths, exclude } => {
-            let mut excludes: Vec<PathBuf> = exclude.iter().map(PathBuf::from).collect();
-            excludes.extend(own_folders(config));
-            Ok(Box::new(DirectorySource::new(name, paths, excludes)?))
+            Ok(Box::new(DirectorySource::new(name, paths, own_folders(config))?.with_patterns(exclude)?))
         }
         SourceKind::Kernel { at, token } => Ok(Box::new(kernel_source(name, at, token.as_ref())?)),
         SourceKind::Postgres { .. } | SourceKind::Command { .. } => Err(OpsError::Refused {

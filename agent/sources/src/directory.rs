@@ -11,7 +11,7 @@
 //! - The tree root is over the listing of the top: one entry per path named, so
 //!   that a restore into DIR gives `DIR/<name>/...`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,6 +29,7 @@ use vault_ops::source::{Reading, Sink, Source, Unreadable, tree_root};
 use vault_ops::{OpsError, Result};
 
 use crate::descent::{DEPTH_MAX, Descent, Identity, list_names, open_beneath, open_directory};
+use crate::exclude::{Exclude, Excluded};
 use crate::file_bytes::{FileBytes, UNSIZED_BYTES_MAX};
 use crate::listing::LISTING_BYTES_MAX;
 use crate::metadata::{Owners, entry_of, kind_of, read_xattrs, size_of};
@@ -39,7 +40,7 @@ use crate::top::{Top, name_tops};
 pub struct DirectorySource {
     name: String,
     tops: Vec<Top>,
-    excludes: Vec<PathBuf>,
+    exclude: Exclude,
 }
 
 impl DirectorySource {
@@ -49,18 +50,23 @@ impl DirectorySource {
     /// with `..`, or an exclude that leaves nothing of a path is refused.
     pub fn new(name: impl Into<String>, paths: &[PathBuf], excludes: Vec<PathBuf>) -> Result<Self> {
         let tops = name_tops(paths)?;
-        for exclude in &excludes {
-            if !exclude.is_absolute() {
-                return Err(OpsError::Refused { what: format!("the exclude {} is not absolute", exclude.display()) });
-            }
-            if let Some(top) = tops.iter().find(|top| top.path.starts_with(exclude)) {
-                let (top, exclude) = (top.path.display(), exclude.display());
+        let exclude = Exclude::paths(excludes)?;
+        for Top { path, .. } in &tops {
+            if let Some(whole) = exclude.whole(path) {
+                let (path, whole) = (path.display(), whole.display());
                 return Err(OpsError::Refused {
-                    what: format!("cannot back up {top}: it lies inside {exclude}, which is excluded"),
+                    what: format!("cannot back up {path}: it lies inside {whole}, which is excluded"),
                 });
             }
         }
-        Ok(Self { name: name.into(), tops, excludes })
+        Ok(Self { name: name.into(), tops, exclude })
+    }
+
+    /// Leaves out what matches `patterns` too, below the paths named. They are
+    /// written as in a `.gitignore` file at `/`; one that is no pattern is refused.
+    pub fn with_patterns(mut self, patterns: &[String]) -> Result<Self> {
+        self.exclude.set_patterns(patterns)?;
+        Ok(self)
     }
 }
 
@@ -76,7 +82,7 @@ impl Source for DirectorySource {
     fn read(&mut self, sink: &mut dyn Sink) -> Result<Reading> {
         let mut walk = Walk {
             sink,
-            excluded: Excluded::find(&self.excludes),
+            excluded: self.exclude.look(),
             owners: Owners::of_this_host(),
             me: rustix::process::geteuid(),
             links: BTreeMap::new(),
@@ -102,33 +108,10 @@ impl Source for DirectorySource {
     }
 }
 
-/// What must not be read, by path and, for directories reached another way
-/// (through a bind mount, or a named path with a link in it), by identity.
-struct Excluded {
-    paths: BTreeSet<PathBuf>,
-    directories: BTreeSet<Identity>,
-}
-
-impl Excluded {
-    fn find(paths: &[PathBuf]) -> Self {
-        let is_directory = |stat: &Stat| kind_of(stat) == Some(EntryKind::Directory);
-        let directories = paths.iter().filter_map(|path| rustix::fs::stat(path).ok()).filter(is_directory);
-        Self {
-            directories: directories.map(|stat| Identity::of(&stat)).collect(),
-            paths: paths.iter().map(|path| path.components().collect()).collect(),
-        }
-    }
-
-    fn covers(&self, path: &Path, stat: &Stat) -> bool {
-        self.paths.contains(path)
-            || kind_of(stat) == Some(EntryKind::Directory) && self.directories.contains(&Identity::of(stat))
-    }
-}
-
 /// One pass over all trees.
 struct Walk<'a> {
     sink: &'a mut dyn Sink,
-    excluded: Excluded,
+    excluded: Excluded<'a>,
     owners: Owners,
     me: Uid,
     /// The first entry of each file that has more than one name.
@@ -169,7 +152,7 @@ impl Walk<'_> {
     /// The one place where a symbolic link is followed.
     fn find_top(&mut self, top: &Top) -> std::result::Result<Found, Stop> {
         let stat = rustix::fs::stat(&top.path)?;
-        if self.excluded.covers(&top.path, &stat) {
+        if self.excluded.covers_path(&top.path, &stat) {
             return Err(Stop::Io(io::Error::other("it is excluded")));
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;

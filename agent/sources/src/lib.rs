@@ -8,6 +8,7 @@
 
 mod checked;
 mod descent;
+mod exclude;
 mod file_bytes;
 mod file_writer;
 mod kernel_files;

@@ -123,6 +123,27 @@ fn when_nothing_can_be_read_there_is_no_point() {
 }
 
 #[tokio::test]
+async fn patterns_leave_out_what_they_match_below_the_paths_named() {
+    let dir =
+        files(&["a.tmp", "a.txt", "cache/x", "deep/cache/y", "deep/b.tmp", "deep/keep.tmp", "deep/cache.txt", "old/z"]);
+    let top = dir.path().join("docs");
+    let old = format!("{}/old", top.display());
+    let patterns = ["*.tmp", "!keep.tmp", "cache/", &old].map(str::to_owned);
+    let source = || DirectorySource::new("docs", std::slice::from_ref(&top), Vec::new()).unwrap();
+    let mut vault = MemoryVault::default();
+    let reading = vault.read(&mut source().with_patterns(&patterns).unwrap()).unwrap();
+    let (target, _) = restored(&vault, &reading).await;
+    let is_there = |name: &str| target.path().join("docs").join(name).exists();
+    assert!(["a.txt", "deep/keep.tmp", "deep/cache.txt"].into_iter().all(is_there));
+    assert!(!["a.tmp", "cache", "deep/cache", "deep/b.tmp", "old"].into_iter().any(is_there));
+    for wrong in ["", "# words", "a[z-a]"] {
+        assert!(matches!(source().with_patterns(&[wrong.to_owned()]), Err(OpsError::Refused { .. })), "{wrong:?}");
+    }
+    let mut named = source().with_patterns(&["docs".to_owned()]).unwrap();
+    assert!(MemoryVault::default().read(&mut named).unwrap().items > 0, "what is named is wanted");
+}
+
+#[tokio::test]
 async fn the_vaults_own_folders_are_left_out_however_they_are_reached() {
     let dir = files(&["keep/a", "state/catalog", "vault/shards/0", "keep/state/not excluded"]);
     let top = dir.path().join("docs");
