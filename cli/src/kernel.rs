@@ -27,7 +27,7 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:8466";
 
 /// The kernel node and its client.
 #[derive(Debug, Subcommand)]
-pub enum KernelCommand {
+pub(crate) enum KernelCommand {
     /// Run a node on a data directory until it is told to stop.
     Run(RunArgs),
     /// Put records: JSON lines, or a file of f32 vectors with a file of texts.
@@ -48,7 +48,7 @@ pub enum KernelCommand {
 
 /// How to reach a node.
 #[derive(Debug, Args)]
-pub struct NodeArgs {
+pub(crate) struct NodeArgs {
     /// Address of the node.
     #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADDRESS)]
     address: String,
@@ -62,7 +62,7 @@ pub struct NodeArgs {
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Data directory; made if it is missing.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -105,7 +105,7 @@ enum MetricWord {
 
 /// Arguments of `put`.
 #[derive(Debug, Args)]
-pub struct PutArgs {
+pub(crate) struct PutArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// Collection; made if it is missing.
@@ -139,7 +139,7 @@ pub struct PutArgs {
 
 /// Arguments of `query`.
 #[derive(Debug, Args)]
-pub struct QueryArgs {
+pub(crate) struct QueryArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// Collection.
@@ -161,7 +161,7 @@ pub struct QueryArgs {
 
 /// Arguments of `proof`.
 #[derive(Debug, Args)]
-pub struct ProofArgs {
+pub(crate) struct ProofArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// Prove this record instead of printing the state.
@@ -174,7 +174,7 @@ pub struct ProofArgs {
 
 /// Arguments of `snapshot`.
 #[derive(Debug, Args)]
-pub struct SnapshotArgs {
+pub(crate) struct SnapshotArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// Download it to this file, which must not exist.
@@ -184,7 +184,7 @@ pub struct SnapshotArgs {
 
 /// A snapshot and the log after it.
 #[derive(Debug, Args)]
-pub struct FileArgs {
+pub(crate) struct FileArgs {
     /// Snapshot file.
     #[arg(long, value_name = "FILE")]
     snapshot: PathBuf,
@@ -195,7 +195,7 @@ pub struct FileArgs {
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
-pub struct RestoreArgs {
+pub(crate) struct RestoreArgs {
     #[command(flatten)]
     files: FileArgs,
     /// New data directory; must be empty or missing.
@@ -204,7 +204,7 @@ pub struct RestoreArgs {
 }
 
 /// Runs a command.
-pub async fn run(command: KernelCommand) -> Result<ExitCode> {
+pub(crate) async fn run(command: KernelCommand) -> Result<ExitCode> {
     match command {
         KernelCommand::Run(args) => serve(args).await,
         KernelCommand::Put(args) => put(args).await,

@@ -35,7 +35,9 @@ pub(crate) fn init(session: &Session, keys_dir: Option<PathBuf>) -> Outcome {
     session.output.say("  operator.key  admits writers and locations");
     session.output.say("  writer.key    what the agent needs; it cannot read what it wrote");
     session.output.say("  vault.pub     public: what audits and repairs need");
-    session.output.say("Next:  holdfast vault init, then: holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed");
+    session
+        .output
+        .say("Next:  holdfast vault init, then: holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed");
     session.output.summary(exit::OK, json!({ "folder": folder.path().display().to_string() }));
     Ok(exit::OK)
 }
@@ -57,7 +59,10 @@ pub(crate) async fn split(session: &Session, split: Split) -> Outcome {
         Failure::new(exit::KEY, format!("{error}. If the seed was dealt already, recover it from the cards first"))
     })?;
     let Some(cards_dir) = split.cards_dir else {
-        return Err(Failure::new(exit::USAGE, "say where the card files go: --cards-dir DIR. They are secret: one per holder"));
+        return Err(Failure::new(
+            exit::USAGE,
+            "say where the card files go: --cards-dir DIR. They are secret: one per holder",
+        ));
     };
     let set = next_set(session, split.keys_dir.is_none()).await?;
     let plan =
@@ -107,8 +112,7 @@ fn write_cards(folder: &Path, cards: &[Card], set: u32) -> Result<Vec<PathBuf>, 
     let mut paths = Vec::new();
     for card in cards {
         let path = folder.join(format!("card-set{set}-{}.txt", card.number()));
-        keys::files::create_card(&path, card)
-            .map_err(|error| Failure::new(exit::ERROR, error.to_string()))?;
+        keys::files::create_card(&path, card).map_err(|error| Failure::new(exit::ERROR, error.to_string()))?;
         paths.push(path);
     }
     Ok(paths)
@@ -122,7 +126,10 @@ fn rehearse(paths: &[PathBuf], need: u8, master: &MasterSeed) -> Result<(), Fail
         let hand: Hand = gather(quorum, |_, _| {})?;
         let recovered = hand.recover().map_err(|error| Failure::new(exit::ERROR, error.to_string()))?;
         if recovered.seed.expose_secret() != master.seed.expose_secret() {
-            return Err(Failure::new(exit::ERROR, "the cards do not give the seed back; they are useless, delete them"));
+            return Err(Failure::new(
+                exit::ERROR,
+                "the cards do not give the seed back; they are useless, delete them",
+            ));
         }
     }
     Ok(())
@@ -156,7 +163,10 @@ async fn record_set(
 
 fn remove(path: &Path) -> Result<(), Failure> {
     std::fs::remove_file(path).map_err(|error| {
-        Failure::new(exit::ERROR, format!("removing {}: {error}. The cards are good; remove the file by hand", path.display()))
+        Failure::new(
+            exit::ERROR,
+            format!("removing {}: {error}. The cards are good; remove the file by hand", path.display()),
+        )
     })
 }
 
@@ -172,7 +182,12 @@ pub(crate) fn recover(session: &Session, cards: &[PathBuf], out: &Path) -> Outco
     };
     let key: ReadKey = read_key_of(hand)?;
     keys::files::create(out, &key).map_err(|error| Failure::new(exit::KEY, error.to_string()))?;
-    output.say(format!("key check {} ok: the read key of vault {} is in {}", key.root.check(), key.vault.short(), out.display()));
+    output.say(format!(
+        "key check {} ok: the read key of vault {} is in {}",
+        key.root.check(),
+        key.vault.short(),
+        out.display()
+    ));
     output.say("It reads every backup. Restore with --read-key, then delete it.");
     output.summary(exit::OK, json!({ "vault": key.vault.to_string(), "out": out.display().to_string() }));
     Ok(exit::OK)
@@ -182,7 +197,10 @@ pub(crate) fn recover(session: &Session, cards: &[PathBuf], out: &Path) -> Outco
 fn typed(session: &Session) -> Result<Hand, Failure> {
     use std::io::IsTerminal;
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(exit::CARDS, "no cards were given and there is no terminal to type them: use --card FILE.."));
+        return Err(Failure::new(
+            exit::CARDS,
+            "no cards were given and there is no terminal to type them: use --card FILE..",
+        ));
     }
     let mut hand = Hand::new();
     loop {
@@ -207,12 +225,17 @@ pub(crate) fn status(session: &Session, keys_dir: Option<PathBuf>) -> Outcome {
     let folder = folder(session, keys_dir)?;
     let line = |name: &str, path: PathBuf, there: &str, gone: &str| {
         let here = path.exists();
-        session.output.say(format!("{name:<13} {:<8} {}", if here { "here" } else { "not here" }, if here { there } else { gone }));
+        session.output.say(format!(
+            "{name:<13} {:<8} {}",
+            if here { "here" } else { "not here" },
+            if here { there } else { gone }
+        ));
         session.output.event("key", json!({ "name": name, "here": here }));
         here
     };
     let seed = line("master.seed", folder.master_seed(), "AT RISK: deal it onto cards and remove it", "good");
-    let read = line("read.key", folder.read_key(), "a thief of this host can read all backups", "good: this host cannot read");
+    let read =
+        line("read.key", folder.read_key(), "a thief of this host can read all backups", "good: this host cannot read");
     line("operator.key", folder.operator_key(), "this host can admit writers", "");
     line("writer.key", folder.writer_key(), "this host can back up", "this host cannot back up");
     line("vault.pub", folder.public(), "this host can audit and repair", "this host cannot audit");

@@ -62,7 +62,7 @@ fn called_as(mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let session = Session::new(arguments.global)?;
     let outcome = match arguments.command {
-        Command::Kernel { command } => return Ok(kernel::run(command).await?),
+        Command::Kernel { command } => return kernel::run(command).await.map_err(kernel_failure),
         Command::Vault { command } => vault(&session, command).await,
         Command::Keys { command } => keys_command(&session, command).await,
         Command::Agent => agent::run(&session).await,
@@ -70,6 +70,14 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Config { command } => config(&session, &command),
     };
     outcome.map(ExitCode::from)
+}
+
+/// A node that does not answer has a code of its own.
+fn kernel_failure(error: anyhow::Error) -> Failure {
+    let unreachable = error
+        .downcast_ref::<kernel_client::Error>()
+        .is_some_and(|error| matches!(error, kernel_client::Error::Unreachable { .. }));
+    Failure::new(if unreachable { exit::NOT_RUNNING } else { exit::ERROR }, format!("{error:#}"))
 }
 
 async fn vault(session: &Session, command: VaultCommand) -> Outcome {
@@ -105,8 +113,8 @@ async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
 }
 
 async fn demo(session: &Session, dir: Option<std::path::PathBuf>) -> Outcome {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(exit::ERROR, format!("finding this program: {error}")))?;
+    let program =
+        std::env::current_exe().map_err(|error| Failure::new(exit::ERROR, format!("finding this program: {error}")))?;
     let output = session.output;
     let proof = drills::demo::run(&program, dir, |line| output.say(line)).await?;
     output.summary(exit::OK, proof);

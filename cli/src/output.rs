@@ -19,10 +19,6 @@ impl Output {
         Self { json, quiet, run_id: std::process::id() }
     }
 
-    pub(crate) fn is_json(self) -> bool {
-        self.json
-    }
-
     /// A line for people; programs get the events.
     pub(crate) fn say(self, line: impl AsRef<str>) {
         if !self.json && !self.quiet {

@@ -40,9 +40,9 @@ impl Session {
         if let Some(path) = std::env::var_os("HOLDFAST_CONFIG") {
             return PathBuf::from(path);
         }
-        let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| {
-            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"))
-        });
+        let base = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
         base.unwrap_or_else(|| PathBuf::from("/etc")).join("holdfast/config.toml")
     }
 
@@ -50,14 +50,14 @@ impl Session {
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let path = self.config_path();
         let text = std::fs::read_to_string(&path).map_err(|error| {
-            let text = match error.kind() {
-                std::io::ErrorKind::NotFound => format!(
-                    "there is no configuration at {}. Make a vault with: holdfast vault init --local DIR, or name a \
-                     file with --config",
-                    path.display()
-                ),
-                _ => format!("reading {}: {error}", path.display()),
-            };
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Failure::new(exit::USAGE, format!("reading {}: {error}", path.display()));
+            }
+            let text = format!(
+                "there is no configuration at {}. Make a vault with: holdfast vault init --local DIR, or name a file \
+                 with --config",
+                path.display()
+            );
             Failure::new(exit::NO_VAULT, text)
         })?;
         Config::parse(&text).map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", path.display())))
@@ -69,13 +69,13 @@ impl Session {
         let name = assembly::vault_name(&config, self.global.vault.as_deref())?;
         Ok((config, name))
     }
+}
 
-    /// Takes the lease on a vault's local state.
-    pub(crate) fn lease(&self, state: &StatePaths, what: &str) -> Result<Lease, Failure> {
-        std::fs::create_dir_all(&state.folder)
-            .map_err(|error| Failure::new(exit::ERROR, format!("making {}: {error}", state.folder.display())))?;
-        Ok(Lease::take(&state.lease(), &format!("holdfast {what}, process {}", std::process::id()))?)
-    }
+/// Takes the lease on a vault's local state.
+pub(crate) fn lease(state: &StatePaths, what: &str) -> Result<Lease, Failure> {
+    std::fs::create_dir_all(&state.folder)
+        .map_err(|error| Failure::new(exit::ERROR, format!("making {}: {error}", state.folder.display())))?;
+    Ok(Lease::take(&state.lease(), &format!("holdfast {what}, process {}", std::process::id()))?)
 }
 
 /// The name of this machine.
@@ -125,10 +125,14 @@ pub(crate) fn gather(paths: &[PathBuf], mut note: impl FnMut(&Path, Result<Strin
     }
     let progress = hand.progress();
     if progress.have < progress.need {
-        let problems = if problems.is_empty() { String::new() } else { format!(" Not counted: {}.", problems.join("; ")) };
+        let problems =
+            if problems.is_empty() { String::new() } else { format!(" Not counted: {}.", problems.join("; ")) };
         return Err(Failure::new(
             exit::CARDS,
-            format!("{} good cards of the {} needed.{problems} Bring more cards of the same set", progress.have, progress.need),
+            format!(
+                "{} good cards of the {} needed.{problems} Bring more cards of the same set",
+                progress.have, progress.need
+            ),
         ));
     }
     Ok(hand)

@@ -76,9 +76,8 @@ fn local_config(path: &Path, local: &Local) -> Result<Config, Failure> {
     let root = std::path::absolute(&local.root).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
     let usage = |error: String| Failure::new(exit::USAGE, error);
     let encoding = Encoding::new(local.data.into(), local.total.into()).map_err(usage)?;
-    let name = Name::parse(&local.name).map_err(|error| usage(error.to_string()))?;
-    let rendered = Config::render_local(&LocalVault { name: &name, root: &root, encoding })
-        .map_err(|error| usage(error.to_string()))?;
+    let name = Name::parse(&local.name).map_err(usage)?;
+    let rendered = Config::render_local(&LocalVault { name: &name, root: &root, encoding }).map_err(usage)?;
     let config = Config::parse(&rendered).map_err(|error| Failure::new(exit::ERROR, error.to_string()))?;
     if path.exists() {
         return Err(Failure::new(
@@ -115,7 +114,8 @@ async fn open_locations(
         let grade = if local {
             Grade::Overwritable
         } else {
-            let now = || std::time::UNIX_EPOCH + std::time::Duration::from_millis(session.world.now_ms().unsigned_abs());
+            let now =
+                || std::time::UNIX_EPOCH + std::time::Duration::from_millis(session.world.now_ms().unsigned_abs());
             let probe = backends::probe(&opened, &mut rng, &now).await.map_err(unreachable)?;
             session.output.say(format!(
                 "{name:<12} {:?}, conditional put {:?}, ranges {}, delete {}",
@@ -145,7 +145,10 @@ async fn open_locations(
 }
 
 fn unreachable(error: BackendError) -> Failure {
-    Failure::new(exit::UNREACHABLE, format!("{error}. Nothing was written; every location must answer when a vault is made"))
+    Failure::new(
+        exit::UNREACHABLE,
+        format!("{error}. Nothing was written; every location must answer when a vault is made"),
+    )
 }
 
 /// Folders on one device fail together, whatever the configuration claims.
@@ -201,7 +204,12 @@ pub(crate) fn tolerance_text(tolerance: Tolerance) -> String {
     if tolerance.larger_survived == 0 {
         return any;
     }
-    format!("{any}, and {} of {} sets of {}", tolerance.larger_survived, tolerance.larger_total, tolerance.any_domains + 1)
+    format!(
+        "{any}, and {} of {} sets of {}",
+        tolerance.larger_survived,
+        tolerance.larger_total,
+        tolerance.any_domains + 1
+    )
 }
 
 fn report(session: &Session, config_path: &Path, name: &str, vault: &vault_ops::vault::Vault) {
@@ -211,7 +219,9 @@ fn report(session: &Session, config_path: &Path, name: &str, vault: &vault_ops::
     output.say(format!("Configuration: {}", config_path.display()));
     let domains = vault.domains().len();
     if domains == 1 {
-        output.warn("1 failure domain: one disk failure loses everything. Add locations in other domains to the configuration");
+        output.warn(
+            "1 failure domain: one disk failure loses everything. Add locations in other domains to the configuration",
+        );
     } else {
         output.say(format!("{domains} domains: {}", tolerance_text(vault.promise())));
     }

@@ -15,7 +15,13 @@ use crate::vault_init::tolerance_text;
 
 pub(crate) async fn status(session: &Session) -> Outcome {
     let (config, name) = session.vault_name()?;
-    let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    // An empty catalog was lost: the points are in the vault, and the writer's key reads its own.
+    if opened.catalog.points()?.is_empty()
+        && let Ok(keys) = assembly::writer_key(&opened.keys)
+    {
+        vault_ops::rebuild::catch_up(&opened.vault, &keys, &mut opened.catalog).await?;
+    }
     let mut look = status::look(&opened.vault, &opened.catalog).await?;
     let output = session.output;
     let now = session.world.now_ms();
@@ -32,7 +38,11 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         (true, true) => ("SAFE", exit::OK),
         (true, false) => ("AT RISK", exit::WARNINGS),
     };
-    output.say(format!("vault {name:<12} {verdict}   {}; want {}", tolerance_text(look.tolerance), look.declared));
+    let declared = match look.declared {
+        0 => "none declared".to_owned(),
+        more => format!("want {more}"),
+    };
+    output.say(format!("vault {name:<12} {verdict}   {}; {declared}", tolerance_text(look.tolerance)));
     for risk in &look.risks {
         output.say(format!("  ! {risk}"));
     }
@@ -41,9 +51,15 @@ pub(crate) async fn status(session: &Session) -> Outcome {
     }
     output.say(format!("{:<24} {:<14} {:>6}   last proven restore", "source", "last point", "points"));
     for line in &look.sources {
-        output.say(format!("{:<24} {:<14} {:>6}   not yet", line.source, ago_text(now, line.last_point_ms), line.points));
+        output.say(format!(
+            "{:<24} {:<14} {:>6}   not yet",
+            line.source,
+            ago_text(now, line.last_point_ms),
+            line.points
+        ));
     }
-    output.say(format!("{:<12} {:>6} {:>7} {:>8} {:>5}   last audit", "location", "domain", "shards", "missing", "bad"));
+    output
+        .say(format!("{:<12} {:>6} {:>7} {:>8} {:>5}   last audit", "location", "domain", "shards", "missing", "bad"));
     for line in &look.locations {
         let audited = match (&line.absent, line.audited_ms) {
             (Some(why), _) => format!("<- {why}"),
@@ -65,7 +81,10 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         );
     }
     for line in &look.sources {
-        output.event("source", json!({ "name": line.source, "last_point_ms": line.last_point_ms, "points": line.points }));
+        output.event(
+            "source",
+            json!({ "name": line.source, "last_point_ms": line.last_point_ms, "points": line.points }),
+        );
     }
     output.summary(
         exit,
@@ -86,7 +105,9 @@ fn agent_risks(config: &config::Config, vault: &str, now_ms: i64) -> Vec<String>
     of_vault
         .filter_map(|policy| match &policy.error {
             Some(error) => Some(format!("policy {} failed {} times: {error}", policy.policy, policy.failures)),
-            None if policy.is_overdue(now_ms) => Some(format!("policy {} is overdue: is the agent running?", policy.policy)),
+            None if policy.is_overdue(now_ms) => {
+                Some(format!("policy {} is overdue: is the agent running?", policy.policy))
+            }
             None => None,
         })
         .collect()
@@ -121,7 +142,15 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
             let list = points::list(&opened.vault, &key).await?;
             for point in &list.points {
                 let part = &point.part;
-                line(part.point, part.finished_ms, &part.source, part.statistics.items, part.position, part.root_hash, "");
+                line(
+                    part.point,
+                    part.finished_ms,
+                    &part.source,
+                    part.statistics.items,
+                    part.position,
+                    part.root_hash,
+                    "",
+                );
             }
             list.remarks.iter().for_each(|remark| output.warn(remark));
             count = list.points.len();
@@ -134,7 +163,15 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
             for point in &points {
                 let part = &point.part;
                 let remark = if point.verified { "" } else { "  (imported, chain not verified)" };
-                line(part.point, part.finished_ms, &part.source, part.statistics.items, part.position, part.root_hash, remark);
+                line(
+                    part.point,
+                    part.finished_ms,
+                    &part.source,
+                    part.statistics.items,
+                    part.position,
+                    part.root_hash,
+                    remark,
+                );
             }
             count = points.len();
             output.say("(this host's own points; those of other hosts need the read key)");
@@ -183,7 +220,11 @@ pub(crate) async fn audit(session: &Session, options: AuditOptions) -> Outcome {
         ));
     }
     for (pack, have) in &report.short {
-        output.warn(format!("pack {} has only {have} shards left of {}", pack.short(), opened.vault.coding.data_shards()));
+        output.warn(format!(
+            "pack {} has only {have} shards left of {}",
+            pack.short(),
+            opened.vault.coding.data_shards()
+        ));
     }
     report.silent.iter().for_each(|(name, why)| output.warn(format!("{name} does not answer: {why}")));
     let exit = match report.worst() {
@@ -196,9 +237,11 @@ pub(crate) async fn audit(session: &Session, options: AuditOptions) -> Outcome {
         Found::Ok => format!("ok: {} packs, every challenge was answered rightly", report.packs),
         Found::Offline | Found::Unknown => "not everything could be judged; see above".to_owned(),
         Found::Contained => "damage found; the other shards are enough. Next: holdfast vault repair --apply".to_owned(),
-        Found::Failed => "damage beyond repair from these locations. Look for other copies of the shards and import them: \
+        Found::Failed => {
+            "damage beyond repair from these locations. Look for other copies of the shards and import them: \
                           holdfast vault import-orphans DIR --apply"
-            .to_owned(),
+                .to_owned()
+        }
     });
     output.summary(exit, json!({ "packs": report.packs, "findings": report.findings.len() }));
     Ok(exit)

@@ -12,11 +12,11 @@ use vault_ops::{import, repair};
 
 use crate::arguments::ReadKeyFrom;
 use crate::exit::{self, Failure, Outcome};
-use crate::session::{Session, read_key};
+use crate::session::{Session, lease, read_key};
 
 pub(crate) async fn repair(session: &Session, apply: bool) -> Outcome {
     let (config, name) = session.vault_name()?;
-    let _lease = if apply { Some(session.lease(&assembly::state_paths(&config, &name), "vault repair")?) } else { None };
+    let _lease = if apply { Some(lease(&assembly::state_paths(&config, &name), "vault repair")?) } else { None };
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let vault = &opened.vault;
     let output = session.output;
@@ -60,7 +60,7 @@ pub(crate) async fn repair(session: &Session, apply: bool) -> Outcome {
 
 pub(crate) async fn import_orphans(session: &Session, from: &[String], apply: bool, key: &ReadKeyFrom) -> Outcome {
     let (config, name) = session.vault_name()?;
-    let _lease = session.lease(&assembly::state_paths(&config, &name), "vault import-orphans")?;
+    let _lease = lease(&assembly::state_paths(&config, &name), "vault import-orphans")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let folders = open_folders(from).await?;
     let keys = match read_key(key, Some(&opened.keys)) {
@@ -91,7 +91,9 @@ pub(crate) async fn import_orphans(session: &Session, from: &[String], apply: bo
         ));
     }
     if keys.is_none() {
-        output.warn("without the read key points cannot be found in packs; shards and manifests are imported all the same");
+        output.warn(
+            "without the read key points cannot be found in packs; shards and manifests are imported all the same",
+        );
     }
     for (vault, packs) in &plan.other_vaults {
         output.warn(format!("{packs} packs belong to another vault ({}); they are left alone", vault.short()));
@@ -102,14 +104,20 @@ pub(crate) async fn import_orphans(session: &Session, from: &[String], apply: bo
     output.say(format!("{} shards and {} records to bring home", plan.shards(), plan.records()));
     if !apply {
         output.say("Nothing was changed. Do it with --apply");
-        output.summary(exit::OK, json!({ "packs": plan.packs.len(), "points": plan.points.len(), "quarantined": plan.quarantined.len() }));
+        output.summary(
+            exit::OK,
+            json!({ "packs": plan.packs.len(), "points": plan.points.len(), "quarantined": plan.quarantined.len() }),
+        );
         return Ok(exit::OK);
     }
     let done = import::apply(&opened.vault, &mut opened.catalog, &plan).await?;
     done.failed.iter().for_each(|why| output.warn(why));
     output.say(format!("{} shards, {} records, {} points imported", done.shards, done.records, done.points));
     let exit = if done.failed.is_empty() && plan.quarantined.is_empty() { exit::OK } else { exit::WARNINGS };
-    output.summary(exit, json!({ "shards": done.shards, "records": done.records, "points": done.points, "failed": done.failed.len() }));
+    output.summary(
+        exit,
+        json!({ "shards": done.shards, "records": done.records, "points": done.points, "failed": done.failed.len() }),
+    );
     Ok(exit)
 }
 
@@ -133,8 +141,9 @@ pub(crate) fn url_of(text: &str) -> Result<String, Failure> {
     if text.contains("://") {
         return Ok(text.to_owned());
     }
-    let path = std::fs::canonicalize(text)
-        .map_err(|error| Failure::new(exit::UNREACHABLE, format!("{text}: {error}. Name a folder that exists, or a URL")))?;
+    let path = std::fs::canonicalize(text).map_err(|error| {
+        Failure::new(exit::UNREACHABLE, format!("{text}: {error}. Name a folder that exists, or a URL"))
+    })?;
     url::Url::from_directory_path(&path)
         .map(|url| url.as_str().trim_end_matches('/').to_owned())
         .map_err(|()| Failure::new(exit::USAGE, format!("{text} cannot be written as a URL")))

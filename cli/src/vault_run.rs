@@ -14,12 +14,12 @@ use vault_ops::source::Source;
 
 use crate::exit::{self, Failure, Outcome};
 use crate::output::bytes_text;
-use crate::session::{Session, host_name};
+use crate::session::{Session, host_name, lease};
 
 pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>) -> Outcome {
     let (config, name) = session.vault_name()?;
     let sources = choose(&config, &what)?;
-    let _lease = session.lease(&assembly::state_paths(&config, &name), "vault run")?;
+    let _lease = lease(&assembly::state_paths(&config, &name), "vault run")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let keys = assembly::writer_key(&opened.keys)?;
     let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
@@ -82,7 +82,6 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
         output.warn(format!("{label}: {}: {}", gone.path, gone.why));
     }
     let exit = if report.is_full() && report.unreadable.is_empty() { exit::OK } else { exit::WARNINGS };
-    let stored = statistics.packed_bytes * u64::from(vault.coding.total_shards()) / u64::from(vault.coding.data_shards());
     output.say(format!(
         "ok  {}  {label}  {} items, {} unreadable  {} -> {} new, stored {}",
         point_text(report.point),
@@ -90,10 +89,14 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
         statistics.unreadable,
         bytes_text(statistics.plain_bytes),
         bytes_text(statistics.new_bytes),
-        bytes_text(stored)
+        bytes_text(report.stored_bytes)
     ));
     let domains = vault.domains().len();
-    let place = if domains == 1 { "stored, one domain".to_owned() } else { super::vault_init::tolerance_text(report.tolerance) };
+    let place = if domains == 1 {
+        "stored, one domain".to_owned()
+    } else {
+        super::vault_init::tolerance_text(report.tolerance)
+    };
     output.say(format!(
         "    {}: {place}   {seconds:.1} s   try it: holdfast vault restore {} --to DIR",
         if report.is_full() { "full" } else { "durable, with debts" },
@@ -103,7 +106,8 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
         output.say(format!("    sequence {}  state hash {}", report.position, report.root_hash));
     }
     for debt in &report.debts {
-        let kept = debt.kept_by.map_or("nobody keeps it".to_owned(), |by| format!("kept by {}", vault.location_name(by)));
+        let kept =
+            debt.kept_by.map_or("nobody keeps it".to_owned(), |by| format!("kept by {}", vault.location_name(by)));
         output.warn(format!(
             "shard {} of pack {} is owed to {}: {} ({kept}). It is healed by: holdfast vault repair --apply",
             debt.index,
@@ -125,7 +129,7 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
             "position": report.position, "full": report.is_full(), "durable_domains": report.tolerance.any_domains,
             "packs_new": report.packs_new, "packs_reused": report.packs_reused, "items": statistics.items,
             "unreadable": statistics.unreadable, "plain_bytes": statistics.plain_bytes,
-            "new_bytes": statistics.new_bytes, "packed_bytes": statistics.packed_bytes,
+            "new_bytes": statistics.new_bytes, "packed_bytes": statistics.packed_bytes, "stored_bytes": report.stored_bytes,
             "debts": report.debts.len(), "seconds": seconds,
         }),
     );

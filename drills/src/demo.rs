@@ -52,7 +52,8 @@ pub async fn run(program: &Path, dir: Option<PathBuf>, say: impl Fn(&str)) -> Re
 async fn play(stage: &Stage, say: &impl Fn(&str)) -> Result<Value> {
     let corpus = Arc::new(Corpus::load()?);
     say("1  A vault of nine folders, and a kernel node.");
-    stage.holdfast(say, &["vault", "init", "--local", stage.path("vault").to_str().context("the path is not UTF-8")?])?;
+    stage
+        .holdfast(say, &["vault", "init", "--local", stage.path("vault").to_str().context("the path is not UTF-8")?])?;
     stage.append_source()?;
     let mut node = stage.start_node(say, "node").await?;
     let answers = Answers::default();
@@ -75,8 +76,15 @@ async fn play(stage: &Stage, say: &impl Fn(&str)) -> Result<Value> {
     stage.holdfast(
         say,
         &[
-            "keys", "recover", "--card", &stage.text("cards/card-set1-2.txt"), "--card",
-            &stage.text("cards/card-set1-4.txt"), "--card", &stage.text("cards/card-set1-5.txt"), "--out",
+            "keys",
+            "recover",
+            "--card",
+            &stage.text("cards/card-set1-2.txt"),
+            "--card",
+            &stage.text("cards/card-set1-4.txt"),
+            "--card",
+            &stage.text("cards/card-set1-5.txt"),
+            "--out",
             &stage.text("recovered.key"),
         ],
     )?;
@@ -92,7 +100,9 @@ async fn play(stage: &Stage, say: &impl Fn(&str)) -> Result<Value> {
          equal bit for bit, {healed} shards rebuilt, audit clean, nothing lost",
         &hash[..16]
     ));
-    Ok(json!({ "sequence": sequence, "state_hash": hash, "restored_hash": now, "search": found, "shards_rebuilt": healed }))
+    Ok(
+        json!({ "sequence": sequence, "state_hash": hash, "restored_hash": now, "search": found, "shards_rebuilt": healed }),
+    )
 }
 
 /// Creates the collection and writes the first part of the corpus.
@@ -114,8 +124,7 @@ async fn fill(client: &Client, corpus: &Corpus, answers: &Answers) -> Result<()>
         write(client, answers, &KernelWrite::PutRecords { collection: collection.clone(), existing, records }).await?;
         write(client, answers, &KernelWrite::PutNodes { collection: collection.clone(), existing, nodes }).await?;
     }
-    let edges: Vec<_> =
-        (0..corpus.references.len()).filter_map(|number| corpus.edge(number, FIRST as u64)).collect();
+    let edges: Vec<_> = (0..corpus.references.len()).filter_map(|number| corpus.edge(number, FIRST as u64)).collect();
     for edges in edges.chunks(500) {
         let (collection, existing, edges) = (collection.clone(), Existing::Refuse, edges.to_vec());
         write(client, answers, &KernelWrite::PutEdges { collection, existing, edges }).await?;
@@ -183,7 +192,8 @@ async fn keep_writing(client: Client, corpus: Arc<Corpus>, answers: Answers, sto
         }
         let records = vec![corpus.record(entry)?];
         let existing = Existing::Replace;
-        write(&client, &answers, &KernelWrite::PutRecords { collection: collection.clone(), existing, records }).await?;
+        write(&client, &answers, &KernelWrite::PutRecords { collection: collection.clone(), existing, records })
+            .await?;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     Ok(())
@@ -219,8 +229,7 @@ async fn prove(
     say("   equal, bit for bit");
     let kludge = corpus.entries.iter().find(|entry| entry.term == "kluge").context("the corpus has the word kluge")?;
     let hits = node.client.search(&collection()?, &corpus.vector(kludge.id), 4, None).await?;
-    let terms: Vec<&str> =
-        hits.iter().map(|hit| hit.metadata.split(':').next().unwrap_or_default()).collect();
+    let terms: Vec<&str> = hits.iter().map(|hit| hit.metadata.split(':').next().unwrap_or_default()).collect();
     say(&format!("   nearest to \"{}\": {}", kludge.term, terms.join(", ")));
     ensure!(terms.first() == Some(&"kluge"), "the nearest entry to a word must be itself");
     Ok((terms.join(", "), now))
@@ -304,8 +313,7 @@ impl Stage {
         let mut token = [0_u8; 32];
         fs::File::open("/dev/urandom")?.read_exact(&mut token)?;
         let text: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path("node.token"))?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path("node.token"))?;
         file.write_all(text.as_bytes())?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         fs::write(self.path("port"), port.to_string())?;
@@ -321,8 +329,16 @@ impl Stage {
 
     async fn start_node(&self, say: &impl Fn(&str), folder: &str) -> Result<Node> {
         let address = format!("127.0.0.1:{}", fs::read_to_string(self.path("port"))?);
-        let arguments =
-            ["kernel", "run", "--data", &self.text(folder), "--listen", &address, "--token-file", &self.text("node.token")];
+        let arguments = [
+            "kernel",
+            "run",
+            "--data",
+            &self.text(folder),
+            "--listen",
+            &address,
+            "--token-file",
+            &self.text("node.token"),
+        ];
         let mut process = self.start(&arguments, &format!("{folder}.log"), say)?;
         let client = self.client(&address)?;
         let deadline = Instant::now() + PATIENCE;
@@ -377,7 +393,8 @@ impl Stage {
             .map(|folder| self.text(&folder))
             .collect();
         let (key, to) = (self.text("recovered.key"), self.text("restored"));
-        let mut arguments = vec!["vault", "restore", "latest", "--source", "memory", "--read-key", &key, "--to", &to, "--from"];
+        let mut arguments =
+            vec!["vault", "restore", "latest", "--source", "memory", "--read-key", &key, "--to", &to, "--from"];
         arguments.extend(left.iter().map(String::as_str));
         let (code, output) = self.try_holdfast(say, &arguments)?;
         // 3: done, with warnings that four folders are gone.

@@ -37,7 +37,10 @@ impl Corpus {
     pub fn load() -> Result<Self> {
         let entries: Vec<Entry> =
             ENTRIES.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("the corpus's entries")?;
-        ensure!(VECTORS.len() == entries.len() * DIMENSION * 4, "the corpus has another number of vectors than entries");
+        ensure!(
+            VECTORS.len() == entries.len() * DIMENSION * 4,
+            "the corpus has another number of vectors than entries"
+        );
         let reference = |line: &str| {
             let (from, to) = line.split_once(',')?;
             Some((from.trim().parse().ok()?, to.trim().parse().ok()?))

@@ -2,8 +2,10 @@
 //!
 //! What always holds: a challenge is a leaf chosen uniformly over the bytes a
 //! location should hold, with the auditor's own randomness; it is read with its
-//! Merkle path and checked to the signed root of the pack that was asked for; no
-//! key is needed; a verified wrong byte raises the location to a full scrub.
+//! Merkle path and checked to the signed root of the pack that was asked for; the
+//! copies of the small signed records are compared too, as many as leaves are
+//! asked for; no key is needed; a verified wrong byte raises the location to a
+//! full scrub.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +16,12 @@ use vault_codec::VerifiedHeader;
 use vault_format::shard::HEADER_BYTES;
 use vault_format::{PackId, names};
 
-use crate::catalog::{AuditRow, Catalog, Failure};
+use crate::catalog::{AuditRow, Catalog, Failure, RecordFailure};
 use crate::census::{self, Census};
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Trust};
 use crate::location::Location;
+use crate::records::{self, Odd};
 use crate::vault::Vault;
 
 /// Challenges under way at once.
@@ -67,6 +70,19 @@ pub struct Finding {
     pub what: String,
 }
 
+/// A record's copy that is wrong or missing, or that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFinding {
+    /// Name of the location.
+    pub location: String,
+    /// The record's name there.
+    pub name: String,
+    /// `Offline`, or `Contained`: the right bytes are known from another location.
+    pub outcome: Outcome,
+    /// What was seen.
+    pub what: String,
+}
+
 /// One location's part of an audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocationAudit {
@@ -86,6 +102,10 @@ pub struct LocationAudit {
     pub offline: u64,
     /// Could not be judged.
     pub unknown: u64,
+    /// Copies of records that were compared.
+    pub records: u64,
+    /// Of them wrong, or missing.
+    pub records_failed: u64,
     /// Whether everything was read, by wish or after a wrong byte.
     pub full: bool,
 }
@@ -106,8 +126,10 @@ impl LocationAudit {
 pub struct AuditReport {
     /// Each location.
     pub locations: Vec<LocationAudit>,
-    /// What is wrong.
+    /// Shards that are wrong.
     pub findings: Vec<Finding>,
+    /// Copies of records that are wrong.
+    pub records: Vec<RecordFinding>,
     /// Packs of which too few shards are shown anywhere.
     pub short: Vec<(PackId, usize)>,
     /// Locations that did not answer at all.
@@ -121,7 +143,9 @@ impl AuditReport {
     pub fn worst(&self) -> Outcome {
         let short = if self.short.is_empty() { Outcome::Ok } else { Outcome::Failed };
         let offline = if self.silent.is_empty() { Outcome::Ok } else { Outcome::Offline };
-        self.findings.iter().map(|finding| finding.outcome).chain([short, offline]).max().unwrap_or(Outcome::Ok)
+        let shards = self.findings.iter().map(|finding| finding.outcome);
+        let records = self.records.iter().map(|finding| finding.outcome);
+        shards.chain(records).chain([short, offline]).max().unwrap_or(Outcome::Ok)
     }
 }
 
@@ -145,8 +169,17 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
         packs: census.packs.len(),
         ..AuditReport::default()
     };
+    let records: Vec<_> = records::in_force(vault, &census).await.into_iter().collect();
     for location in chosen {
-        let mut auditor = Auditor { vault, catalog, census: &census, fetcher: &fetcher, location, report: &mut report };
+        let mut auditor = Auditor {
+            vault,
+            catalog,
+            census: &census,
+            records: &records,
+            fetcher: &fetcher,
+            location,
+            report: &mut report,
+        };
         let line = auditor.location(options).await?;
         catalog.add_audit(AuditRow {
             at_ms: vault.world.now_ms(),
@@ -166,6 +199,7 @@ struct Auditor<'a> {
     vault: &'a Vault,
     catalog: &'a Catalog,
     census: &'a Census,
+    records: &'a Vec<(String, Vec<u8>)>,
     fetcher: &'a Fetcher,
     location: &'a Location,
     report: &'a mut AuditReport,
@@ -199,14 +233,53 @@ impl Auditor<'_> {
         line.leaves = shards.iter().map(|(.., leaves)| *leaves as u64).sum();
         let mut full = options.full;
         if !full {
-            full = self.sample(&shards, options.samples, &mut line).await?;
+            let wrong_shard = self.sample(&shards, options.samples, &mut line).await?;
+            let wrong_record = self.compare_records(options.samples, &mut line).await?;
+            full = wrong_shard || wrong_record;
         }
         if full {
             let name = line.name.clone();
             line = LocationAudit { name, shards: line.shards, leaves: line.leaves, full, ..LocationAudit::default() };
             self.scrub(&shards, &mut line).await?;
+            self.compare_records(usize::MAX, &mut line).await?;
         }
         Ok(line)
+    }
+
+    /// Compares at most `most` copies of records. True if one is wrong.
+    async fn compare_records(&mut self, most: usize, line: &mut LocationAudit) -> Result<bool> {
+        let mut wanted = self.records.clone();
+        wanted.push(records::marker(self.vault, self.location.id));
+        let (compared, odd) = match records::compare(self.location, wanted, most, &mut self.vault.world.rng()).await {
+            Ok(found) => found,
+            Err(error) => (0, vec![("records".to_owned(), Odd::Offline(error.to_string()))]),
+        };
+        line.records = compared;
+        line.records_failed = 0;
+        let mut wrong = false;
+        for (name, odd) in odd {
+            let (outcome, what) = match odd {
+                Odd::Offline(why) => (Outcome::Offline, why),
+                Odd::Missing => (Outcome::Contained, "the record is not there".to_owned()),
+                Odd::Wrong(why) => {
+                    wrong = true;
+                    self.catalog.add_record_failure(&RecordFailure {
+                        location: self.location.id,
+                        name: name.clone(),
+                        seen_ms: self.vault.world.now_ms(),
+                        what: why.clone(),
+                    })?;
+                    (Outcome::Contained, why)
+                }
+            };
+            line.records_failed += u64::from(outcome == Outcome::Contained);
+            let finding = RecordFinding { location: self.location.name.clone(), name, outcome, what };
+            // A full scrub repeats what the sample saw.
+            if !self.report.records.contains(&finding) {
+                self.report.records.push(finding);
+            }
+        }
+        Ok(wrong)
     }
 
     /// Challenges random leaves. True if a wrong byte came back.
@@ -267,10 +340,8 @@ impl Auditor<'_> {
         } else {
             (layout.leaf(challenge.leaf), layout.nodes())
         };
-        let read = futures::future::join(
-            self.location.read_range(&name, first),
-            self.location.read_range(&name, second),
-        );
+        let read =
+            futures::future::join(self.location.read_range(&name, first), self.location.read_range(&name, second));
         let (first, second) = match read.await {
             (Ok(Some(first)), Ok(Some(second))) => (first, second),
             (Ok(None), _) | (_, Ok(None)) => return Answer::Gone,
@@ -358,9 +429,8 @@ impl Auditor<'_> {
                 (self.weigh(pack, index), why)
             }
         };
-        let same = |other: &&mut Finding| {
-            (other.pack, other.index, &other.location) == (pack, index, &self.location.name)
-        };
+        let same =
+            |other: &&mut Finding| (other.pack, other.index, &other.location) == (pack, index, &self.location.name);
         // One finding per shard: the worst; a full scrub repeats what the sample saw.
         match self.report.findings.iter_mut().find(same) {
             Some(known) if known.outcome >= outcome => {}

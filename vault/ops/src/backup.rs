@@ -66,6 +66,8 @@ pub struct BackupReport {
     pub unreadable: Vec<Unreadable>,
     /// Packs written by this run.
     pub packs_new: usize,
+    /// Bytes of their shards at home, before any surplus copy.
+    pub stored_bytes: u64,
     /// Packs of earlier runs the point needs.
     pub packs_reused: usize,
     /// What the point survives by the copies read back.
@@ -307,9 +309,11 @@ impl<'a> Run<'a> {
     }
 
     fn record(&self, source: &str, reading: &Reading, totals: &IntakeTotals) -> Result<PointRecord> {
-        let previous = self.catalog.points()?.into_iter().rfind(|point| {
-            point.part.source == source && point.writer == self.sealing.keys.writer
-        });
+        let previous = self
+            .catalog
+            .points()?
+            .into_iter()
+            .rfind(|point| point.part.source == source && point.writer == self.sealing.keys.writer);
         Ok(PointRecord {
             vault: self.vault.id,
             writer: self.sealing.keys.writer,
@@ -434,6 +438,9 @@ impl<'a> Run<'a> {
             statistics: record.statistics.clone(),
             unreadable: reading.unreadable,
             packs_new: self.stored.len(),
+            stored_bytes: self.stored.values().map(|stored| stored.body_bytes).sum::<u64>()
+                * u64::from(self.vault.coding.total_shards())
+                / u64::from(self.vault.coding.data_shards()),
             packs_reused: totals.reused.len(),
             tolerance: weakest.unwrap_or(Tolerance { any_domains: 0, larger_survived: 0, larger_total: 0 }),
             debts: self.stored.values().flat_map(|stored| stored.debts.clone()).collect(),

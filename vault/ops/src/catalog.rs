@@ -31,6 +31,10 @@ CREATE TABLE IF NOT EXISTS failures (
     location BLOB NOT NULL, pack BLOB NOT NULL, shard INTEGER NOT NULL, seen_ms INTEGER NOT NULL, what TEXT NOT NULL,
     PRIMARY KEY (location, pack, shard)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS record_failures (
+    location BLOB NOT NULL, name TEXT NOT NULL, seen_ms INTEGER NOT NULL, what TEXT NOT NULL,
+    PRIMARY KEY (location, name)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audits (
     at_ms INTEGER NOT NULL, location BLOB NOT NULL, samples INTEGER NOT NULL, ok INTEGER NOT NULL,
     failed INTEGER NOT NULL, offline INTEGER NOT NULL, full INTEGER NOT NULL
@@ -86,6 +90,19 @@ pub struct Failure {
     pub pack: PackId,
     /// Which index.
     pub index: u8,
+    /// When it was seen.
+    pub seen_ms: i64,
+    /// What was wrong.
+    pub what: String,
+}
+
+/// A copy of a record that was not the signed one, until it is repaired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFailure {
+    /// Where.
+    pub location: LocationId,
+    /// Its name there.
+    pub name: String,
     /// When it was seen.
     pub seen_ms: i64,
     /// What was wrong.
@@ -184,15 +201,13 @@ impl Catalog {
     pub fn pack(&self, pack: PackId) -> Result<Option<PackRow>> {
         let mut query = self.db.prepare_cached("SELECT header, class, state FROM packs WHERE pack = ?1")?;
         let found = query.query_row([&pack.0[..]], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?)));
-        found
-            .optional()?
-            .map(|(header, class, state)| pack_row(pack, &header, class, state))
-            .transpose()
+        found.optional()?.map(|(header, class, state)| pack_row(pack, &header, class, state)).transpose()
     }
 
     /// All packs in a state.
     pub fn packs(&self, wanted: PackState) -> Result<Vec<PackRow>> {
-        let mut query = self.db.prepare("SELECT pack, header, class, state FROM packs WHERE state = ?1 ORDER BY pack")?;
+        let mut query =
+            self.db.prepare("SELECT pack, header, class, state FROM packs WHERE state = ?1 ORDER BY pack")?;
         let rows = query.query_map([wanted as i64], |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?, row.get(3)?))
         })?;
@@ -284,8 +299,9 @@ impl Catalog {
 
     /// Shards known to be bad.
     pub fn failures(&self) -> Result<Vec<Failure>> {
-        let mut query =
-            self.db.prepare("SELECT location, pack, shard, seen_ms, what FROM failures ORDER BY pack, shard, location")?;
+        let mut query = self
+            .db
+            .prepare("SELECT location, pack, shard, seen_ms, what FROM failures ORDER BY pack, shard, location")?;
         let rows = query.query_map([], |row| {
             Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })?;
@@ -311,6 +327,34 @@ impl Catalog {
         Ok(())
     }
 
+    /// Logs a wrong copy of a record. Repair overwrites only what stands here.
+    pub fn add_record_failure(&self, failure: &RecordFailure) -> Result<()> {
+        self.db.execute(
+            "INSERT OR REPLACE INTO record_failures (location, name, seen_ms, what) VALUES (?1, ?2, ?3, ?4)",
+            params![&failure.location.0[..], failure.name, failure.seen_ms, failure.what],
+        )?;
+        Ok(())
+    }
+
+    /// Copies of records known to be wrong.
+    pub fn record_failures(&self) -> Result<Vec<RecordFailure>> {
+        let mut query =
+            self.db.prepare("SELECT location, name, seen_ms, what FROM record_failures ORDER BY name, location")?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        rows.map(|row| {
+            let (location, name, seen_ms, what) = row?;
+            Ok(RecordFailure { location: read_id(&location, LocationId::from_slice)?, name, seen_ms, what })
+        })
+        .collect()
+    }
+
+    /// A record was written anew and read back.
+    pub fn clear_record_failure(&self, location: LocationId, name: &str) -> Result<()> {
+        self.db
+            .execute("DELETE FROM record_failures WHERE location = ?1 AND name = ?2", params![&location.0[..], name])?;
+        Ok(())
+    }
+
     /// Adds a line to the audit history.
     pub fn add_audit(&self, row: AuditRow) -> Result<()> {
         self.db.execute(
@@ -330,9 +374,11 @@ impl Catalog {
 
     /// When a location last answered an audit rightly, if ever.
     pub fn last_audit(&self, location: LocationId) -> Result<Option<i64>> {
-        Ok(self.db.query_row("SELECT max(at_ms) FROM audits WHERE location = ?1 AND ok > 0", [&location.0[..]], |row| {
-            row.get(0)
-        })?)
+        Ok(self.db.query_row(
+            "SELECT max(at_ms) FROM audits WHERE location = ?1 AND ok > 0",
+            [&location.0[..]],
+            |row| row.get(0),
+        )?)
     }
 }
 

@@ -81,12 +81,7 @@ pub struct FirstKeys<'a> {
 }
 
 /// Makes the vault.
-pub async fn create(
-    world: &World,
-    shape: &Shape,
-    keys: &FirstKeys<'_>,
-    new: Vec<NewLocation>,
-) -> Result<()> {
+pub async fn create(world: &World, shape: &Shape, keys: &FirstKeys<'_>, new: Vec<NewLocation>) -> Result<()> {
     let mut rng = world.rng();
     let domains = number_domains(&new);
     let mut locations = Vec::with_capacity(new.len());
@@ -161,7 +156,8 @@ async fn refuse_occupied(locations: &[Location]) -> Result<()> {
 }
 
 fn first_vault_record(world: &World, shape: &Shape, keys: &FirstKeys<'_>) -> Vec<u8> {
-    let kem = |role, key: &keys::kem::RecipientPublic| KemKey { generation: 1, role, public: Blob(key.as_bytes().to_vec()) };
+    let kem =
+        |role, key: &keys::kem::RecipientPublic| KemKey { generation: 1, role, public: Blob(key.as_bytes().to_vec()) };
     let record = VaultRecord {
         epoch: 1,
         previous: Hash::default(),

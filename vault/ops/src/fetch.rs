@@ -284,8 +284,7 @@ impl Fetcher {
             .world
             .compute
             .run(move || {
-                let candidates: Vec<_> =
-                    good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
+                let candidates: Vec<_> = good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
                 vault_codec::decode(&header, &candidates, &buffers)
             })
             .await;

@@ -235,9 +235,10 @@ impl From<std::io::Error> for Stop {
 
 impl Sink for Intake {
     fn write(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Content> {
-        let mut chunker = self.chunker.take().ok_or_else(|| OpsError::Refused {
-            what: "a source wrote two contents at once".to_owned(),
-        })?;
+        let mut chunker = self
+            .chunker
+            .take()
+            .ok_or_else(|| OpsError::Refused { what: "a source wrote two contents at once".to_owned() })?;
         let mut chunks = Vec::new();
         let read = chunker.read(from, &mut |plain: &[u8]| {
             chunks.push(self.take(kind, plain).map_err(Stop::Intake)?);

@@ -17,8 +17,7 @@ impl Lease {
     /// Takes the lease, or says who holds it.
     pub fn take(path: &Path, holder: &str) -> Result<Self> {
         let io = |error| OpsError::Io { what: format!("opening the lease {}", path.display()), error };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -7,6 +7,7 @@
 mod commit;
 mod error;
 mod intake;
+mod records;
 
 pub mod amend;
 pub mod audit;

@@ -109,8 +109,8 @@ pub async fn write_shard(
     let name = object.name();
     let parts = object.parts().to_vec();
     let created = match overwrite {
-        Overwrite::Never => location.create(&name, parts).await,
-        Overwrite::FailedVerification => location.overwrite(&name, parts).await.map(|()| Created::New),
+        Overwrite::Never => location.create(name, parts).await,
+        Overwrite::FailedVerification => location.overwrite(name, parts).await.map(|()| Created::New),
     };
     match created.map_err(|error| error.to_string())? {
         Created::New => read_back(vault, location, set, index).await,

@@ -120,8 +120,7 @@ impl PointName {
         let (found, wanted) = match self {
             Self::Latest(back) => (ids.len().checked_sub(back + 1), format!("latest~{back}")),
             Self::Prefix(prefix) => {
-                let hits: Vec<usize> =
-                    (0..ids.len()).filter(|&at| ids[at].to_string().starts_with(prefix)).collect();
+                let hits: Vec<usize> = (0..ids.len()).filter(|&at| ids[at].to_string().starts_with(prefix)).collect();
                 if hits.len() > 1 {
                     return Err(OpsError::Refused {
                         what: format!("{} points begin with p-{prefix}; give more digits", hits.len()),

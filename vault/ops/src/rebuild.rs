@@ -6,9 +6,9 @@
 
 use keys::files::WriterKey;
 use vault_codec::BodyPart;
+use vault_format::Hash;
 use vault_format::body::LOCATORS_BYTES;
 use vault_format::manifest::{PackRef, WriterPart};
-use vault_format::Hash;
 
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
 use crate::error::{OpsError, Result};
@@ -27,12 +27,7 @@ pub(crate) struct Next {
 
 /// Compares the vault's head with the remembered one and brings the catalog up
 /// to date.
-pub(crate) async fn follow_head(
-    vault: &Vault,
-    keys: &WriterKey,
-    catalog: &mut Catalog,
-    head: &Chain,
-) -> Result<Next> {
+pub(crate) async fn follow_head(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, head: &Chain) -> Result<Next> {
     let remembered = remembered_head(catalog)?;
     let seen = head.head().map(|manifest| ((manifest.body.epoch, manifest.body.sequence), manifest.hash));
     match (remembered, seen) {
@@ -73,9 +68,8 @@ fn rolled_back(position: Position, head: &Chain) -> OpsError {
 
 fn remembered_head(catalog: &Catalog) -> Result<Option<(Position, Hash)>> {
     let Some(bytes) = catalog.meta(HEAD)? else { return Ok(None) };
-    let read = |range: std::ops::Range<usize>| -> Option<u64> {
-        Some(u64::from_le_bytes(bytes.get(range)?.try_into().ok()?))
-    };
+    let read =
+        |range: std::ops::Range<usize>| -> Option<u64> { Some(u64::from_le_bytes(bytes.get(range)?.try_into().ok()?)) };
     let parsed = || Some(((read(0..8)?, read(8..16)?), Hash::from_slice(bytes.get(16..)?)?));
     match parsed() {
         Some(head) => Ok(Some(head)),
@@ -138,8 +132,8 @@ fn learn_point(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, manifest:
     let (Some(own), Some(pack)) = (&manifest.body.own, manifest.body.point_pack) else { return Ok(false) };
     let at = || format!("manifest {}.{}", manifest.body.epoch, manifest.body.sequence);
     let plain = keys.index.open_own(vault.id, own).map_err(|error| OpsError::corrupt(at(), error.to_string()))?;
-    let part: WriterPart = vault_format::decode("writer's part", plain.expose_secret())
-        .map_err(|error| OpsError::format(at(), &error))?;
+    let part: WriterPart =
+        vault_format::decode("writer's part", plain.expose_secret()).map_err(|error| OpsError::format(at(), &error))?;
     if catalog.has_point(part.point)? {
         return Ok(false);
     }

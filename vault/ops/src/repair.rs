@@ -6,10 +6,10 @@
 //! record, and only with the bytes the signature demands; the result is read back
 //! whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use vault_codec::{Buffers, Candidate, ShardSet};
-use vault_format::marker::Marker;
 use vault_format::{LocationId, PackId, names};
 
 use crate::catalog::Catalog;
@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::fetch::{Fetcher, Trust};
 use crate::location::Location;
 use crate::place::{Overwrite, write_shard};
+use crate::records;
 use crate::vault::Vault;
 
 /// Why a shard is to be written.
@@ -43,7 +44,7 @@ pub struct ShardTask {
     pub cause: Cause,
 }
 
-/// A signed record or marker to be copied.
+/// A copy of a signed record, or a marker, to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordTask {
     /// Where.
@@ -52,6 +53,8 @@ pub struct RecordTask {
     pub name: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// What a repair would do.
@@ -111,59 +114,35 @@ pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
         }
     }
     shards.sort_by_key(|task| (task.pack, task.index, task.location));
-    let records = record_tasks(vault, &census).await?;
-    Ok(RepairPlan { shards, records, silent: census.holdings.silent.clone() })
+    let mut plan = RepairPlan { shards, records: Vec::new(), silent: census.holdings.silent.clone() };
+    record_tasks(vault, catalog, &census, &mut plan).await?;
+    Ok(plan)
 }
 
 /// Every signed record belongs on every location.
-async fn record_tasks(vault: &Vault, census: &Census) -> Result<Vec<RecordTask>> {
-    let mut wanted: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    wanted.insert(names::vault(vault.record.epoch), vault.record_bytes.clone());
-    for (hash, bytes) in &vault.certificates {
-        wanted.insert(names::certificate(*hash), bytes.clone());
-    }
-    for (writer, chain) in &census.chains {
-        for (&(epoch, sequence), manifest) in &chain.manifests {
-            wanted.insert(names::manifest(*writer, epoch, sequence), manifest.bytes.clone());
-        }
-    }
-    if let Some(bytes) = layout_bytes(vault).await {
-        wanted.insert(names::layout(vault.layout.epoch), bytes);
-    }
-    let mut tasks = Vec::new();
+async fn record_tasks(vault: &Vault, catalog: &Catalog, census: &Census, plan: &mut RepairPlan) -> Result<()> {
+    let wanted = records::in_force(vault, census).await;
+    let failures = catalog.record_failures()?;
     for location in &vault.locations {
-        let shown = shown_records(location).await?;
-        let marker = Marker { vault: vault.id, location: location.id }.encode();
-        let with_marker = wanted.iter().map(|(name, bytes)| (name.clone(), bytes.clone()));
-        for (name, bytes) in with_marker.chain([(names::MARKER.to_owned(), marker)]) {
-            if !shown.contains(&name) {
-                tasks.push(RecordTask { location: location.id, name, bytes });
+        let shown = match records::shown(location).await {
+            Ok(shown) => shown,
+            Err(error) => {
+                plan.silent.push((location.name.clone(), error.to_string()));
+                continue;
             }
+        };
+        let with_marker = wanted.clone().into_iter().chain([records::marker(vault, location.id)]);
+        for (name, bytes) in with_marker {
+            let failed = failures.iter().find(|failed| (failed.location, &failed.name) == (location.id, &name));
+            let cause = match (shown.contains_key(&name), failed) {
+                (false, _) => Cause::Missing,
+                (true, Some(failed)) => Cause::Wrong(failed.what.clone()),
+                (true, None) => continue,
+            };
+            plan.records.push(RecordTask { location: location.id, name, bytes, cause });
         }
     }
-    Ok(tasks)
-}
-
-async fn layout_bytes(vault: &Vault) -> Option<Vec<u8>> {
-    for location in &vault.locations {
-        if let Ok(Some(bytes)) = location.read(&names::layout(vault.layout.epoch)).await
-            && keys::record::hash(&bytes) == vault.layout_hash
-        {
-            return Some(bytes.to_vec());
-        }
-    }
-    None
-}
-
-async fn shown_records(location: &Location) -> Result<BTreeSet<String>> {
-    let mut shown = BTreeSet::new();
-    for folder in [names::VAULT, names::LAYOUT, names::CERTIFICATES, names::MANIFESTS] {
-        shown.extend(location.list(folder).await?.into_iter().map(|object| object.name));
-    }
-    if location.read(names::MARKER).await?.is_some() {
-        shown.insert(names::MARKER.to_owned());
-    }
-    Ok(shown)
+    Ok(())
 }
 
 /// Carries out a plan. Keyless.
@@ -171,8 +150,11 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Resul
     let mut report = RepairReport::default();
     for task in &plan.records {
         let Some(location) = vault.location(task.location) else { continue };
-        match write_record(location, &task.name, &task.bytes).await {
-            Ok(()) => report.records += 1,
+        match copy_record(location, task).await {
+            Ok(()) => {
+                catalog.clear_record_failure(location.id, &task.name)?;
+                report.records += 1;
+            }
             Err(error) => report.failed.push(format!("{} at {}: {error}", task.name, location.name)),
         }
     }
@@ -189,6 +171,14 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Resul
         }
     }
     Ok(report)
+}
+
+async fn copy_record(location: &Location, task: &RecordTask) -> Result<()> {
+    if matches!(task.cause, Cause::Wrong(_)) {
+        location.overwrite(&task.name, vec![Bytes::copy_from_slice(&task.bytes)]).await?;
+    }
+    // Creates what is missing; what stands there must now be right.
+    write_record(location, &task.name, &task.bytes).await
 }
 
 /// All n shards of a pack, from k good ones that are not themselves to be written.

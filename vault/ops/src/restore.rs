@@ -67,14 +67,13 @@ pub async fn find_record(fetcher: &Fetcher, keys: &ReadKey, pack: PackId) -> Res
     let range = toc.frame_range(frame).ok_or_else(|| OpsError::corrupt(of(pack), "its table of contents is short"))?;
     let sealed = fetcher.body_range(pack, range.clone()).await?;
     let part = BodyPart { offset: range.start, bytes: &sealed };
-    let (expected, bytes) = key
-        .chunk_unnamed(&toc, frame, part, &mut decoder(pack)?)
-        .map_err(|error| damaged(pack, &error))?;
+    let (expected, bytes) =
+        key.chunk_unnamed(&toc, frame, part, &mut decoder(pack)?).map_err(|error| damaged(pack, &error))?;
     let record: PointRecord =
         vault_format::decode("point record", &bytes).map_err(|error| OpsError::format(of(pack), &error))?;
-    let writer = Authority::new(header.h0().vault, keys.root.clone())
-        .chain(&record.certificates)
-        .map_err(|error| OpsError::corrupt(format!("the certificates in the point record of {}", of(pack)), error.to_string()))?;
+    let writer = Authority::new(header.h0().vault, keys.root.clone()).chain(&record.certificates).map_err(|error| {
+        OpsError::corrupt(format!("the certificates in the point record of {}", of(pack)), error.to_string())
+    })?;
     if !id_keys(keys, &writer).iter().any(|key| key.chunk_id(&bytes) == expected) {
         return Err(OpsError::corrupt(format!("the point record of {}", of(pack)), "its bytes do not match its id"));
     }
@@ -100,12 +99,12 @@ fn of(pack: PackId) -> String {
 }
 
 fn damaged(pack: PackId, error: &vault_codec::CodecError) -> OpsError {
-    match error {
-        vault_codec::CodecError::WrongKey { .. } => OpsError::Key {
+    if matches!(error, vault_codec::CodecError::WrongKey { .. }) {
+        return OpsError::Key {
             what: format!("{}: {error}. Use the read key, or the cards, of the vault this pack belongs to", of(pack)),
-        },
-        _ => OpsError::corrupt(of(pack), error.to_string()),
+        };
     }
+    OpsError::corrupt(of(pack), error.to_string())
 }
 
 async fn open_table(fetcher: &Fetcher, keys: &ReadKey, header: &ParsedHeader) -> Result<(PackKey, OpenToc)> {
@@ -113,9 +112,8 @@ async fn open_table(fetcher: &Fetcher, keys: &ReadKey, header: &ParsedHeader) ->
     let key = vault_codec::unlock_with(header, keys).map_err(|error| damaged(pack, &error))?;
     let locators = key.locators_range();
     let tail = fetcher.body_range(pack, locators.clone()).await?;
-    let range = key
-        .toc_range(BodyPart { offset: locators.start, bytes: &tail })
-        .map_err(|error| damaged(pack, &error))?;
+    let range =
+        key.toc_range(BodyPart { offset: locators.start, bytes: &tail }).map_err(|error| damaged(pack, &error))?;
     // The table ends where the locators begin: one range has both.
     let both = fetcher.body_range(pack, range.start..locators.end).await?;
     let toc = key.toc(BodyPart { offset: range.start, bytes: &both }).map_err(|error| damaged(pack, &error))?;
@@ -131,9 +129,9 @@ pub async fn open_point(
     pack: PackId,
     signed: Option<Hash>,
 ) -> Result<OpenPoint> {
-    let found = find_record(&fetcher, &keys, pack).await?.ok_or_else(|| {
-        OpsError::corrupt(of(pack), "the manifest says it holds a point record, and it does not")
-    })?;
+    let found = find_record(&fetcher, &keys, pack)
+        .await?
+        .ok_or_else(|| OpsError::corrupt(of(pack), "the manifest says it holds a point record, and it does not"))?;
     if signed.is_some_and(|signed| signed != found.hash) {
         return Err(OpsError::corrupt(
             format!("the point record of {}", of(pack)),

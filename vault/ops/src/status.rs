@@ -129,7 +129,11 @@ fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<Str
         if let Some(why) = &line.absent {
             risks.push(format!("{} does not take part: {why}", line.name));
         } else if line.shown < line.shards {
-            risks.push(format!("{} lacks {} shards: holdfast vault repair --plan", line.name, line.shards - line.shown));
+            risks.push(format!(
+                "{} lacks {} shards: holdfast vault repair --plan",
+                line.name,
+                line.shards - line.shown
+            ));
         }
         if line.bad > 0 {
             risks.push(format!("{} holds {} wrong shards: holdfast vault repair --plan", line.name, line.bad));

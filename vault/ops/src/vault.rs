@@ -133,8 +133,19 @@ impl Vault {
         let locations = place_locations(id, &layout, found, &mut absent);
         name_the_missing(id, &layout, &locations, &mut absent);
         Ok(Self {
-            id, world, record, record_bytes, record_hash, layout, layout_hash, coding, locations, absent, writers,
-            certificates, revocations,
+            id,
+            world,
+            record,
+            record_bytes,
+            record_hash,
+            layout,
+            layout_hash,
+            coding,
+            locations,
+            absent,
+            writers,
+            certificates,
+            revocations,
         })
     }
 
@@ -220,8 +231,7 @@ async fn look(candidates: Vec<Candidate>) -> (Vec<Found>, Vec<Absent>) {
 }
 
 async fn look_at(name: &str, store: Arc<dyn ObjectStore>) -> std::result::Result<Found, BackendError> {
-    let location =
-        Location { id: LocationId::default(), name: name.to_owned(), domain: 0, store: Arc::clone(&store) };
+    let location = Location { id: LocationId::default(), name: name.to_owned(), domain: 0, store: Arc::clone(&store) };
     let marker = location.read(names::MARKER).await?.and_then(|bytes| Marker::decode(&bytes).ok());
     Ok(Found {
         name: name.to_owned(),

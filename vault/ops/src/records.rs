@@ -1,0 +1,123 @@
+//! The small records every location keeps a copy of, and its marker: what should
+//! stand there, and whether it does.
+//!
+//! What always holds: what should stand there comes from records that verified,
+//! so no key is needed; a copy is right only if it is the same byte for byte.
+
+use std::collections::BTreeMap;
+
+use backends::BackendError;
+use futures::StreamExt;
+use rand_core::Rng;
+use vault_format::marker::Marker;
+use vault_format::{LocationId, names};
+
+use crate::census::Census;
+use crate::location::Location;
+use crate::vault::Vault;
+
+/// Records read at once.
+const AT_ONCE: usize = 8;
+
+/// Names and bytes of all records in force, the markers left out.
+pub(crate) async fn in_force(vault: &Vault, census: &Census) -> BTreeMap<String, Vec<u8>> {
+    let mut records = BTreeMap::new();
+    records.insert(names::vault(vault.record.epoch), vault.record_bytes.clone());
+    for (hash, bytes) in &vault.certificates {
+        records.insert(names::certificate(*hash), bytes.clone());
+    }
+    for (writer, chain) in &census.chains {
+        for (&(epoch, sequence), manifest) in &chain.manifests {
+            records.insert(names::manifest(*writer, epoch, sequence), manifest.bytes.clone());
+        }
+    }
+    if let Some(bytes) = layout_bytes(vault).await {
+        records.insert(names::layout(vault.layout.epoch), bytes);
+    }
+    records
+}
+
+async fn layout_bytes(vault: &Vault) -> Option<Vec<u8>> {
+    for location in &vault.locations {
+        if let Ok(Some(bytes)) = location.read(&names::layout(vault.layout.epoch)).await
+            && keys::record::hash(&bytes) == vault.layout_hash
+        {
+            return Some(bytes.to_vec());
+        }
+    }
+    None
+}
+
+/// The marker a location should carry.
+pub(crate) fn marker(vault: &Vault, location: LocationId) -> (String, Vec<u8>) {
+    (names::MARKER.to_owned(), Marker { vault: vault.id, location }.encode())
+}
+
+/// Names and sizes of the records a location shows, its marker among them.
+pub(crate) async fn shown(location: &Location) -> Result<BTreeMap<String, u64>, BackendError> {
+    let mut shown = BTreeMap::new();
+    for folder in [names::VAULT, names::LAYOUT, names::CERTIFICATES, names::MANIFESTS] {
+        shown.extend(location.list(folder).await?.into_iter().map(|object| (object.name, object.bytes)));
+    }
+    if let Some(marker) = location.read(names::MARKER).await? {
+        shown.insert(names::MARKER.to_owned(), marker.len() as u64);
+    }
+    Ok(shown)
+}
+
+/// What is odd about a copy of a record.
+pub(crate) enum Odd {
+    /// It is not there.
+    Missing,
+    /// It has other bytes.
+    Wrong(String),
+    /// It could not be read.
+    Offline(String),
+}
+
+/// Compares a location's copies: all by their listed size, at most `most` of them,
+/// chosen at random, by their bytes. Says how many it read, and what is odd.
+pub(crate) async fn compare(
+    location: &Location,
+    mut wanted: Vec<(String, Vec<u8>)>,
+    most: usize,
+    rng: &mut impl Rng,
+) -> Result<(u64, Vec<(String, Odd)>), BackendError> {
+    let shown = shown(location).await?;
+    shuffle(&mut wanted, rng);
+    let (mut read, mut odd) = (Vec::new(), Vec::new());
+    for (name, bytes) in wanted {
+        match shown.get(&name) {
+            None => odd.push((name, Odd::Missing)),
+            Some(&size) if size != bytes.len() as u64 => {
+                let why = format!("{size} bytes where the signed record has {}", bytes.len());
+                odd.push((name, Odd::Wrong(why)));
+            }
+            Some(_) if read.len() < most => read.push((name, bytes)),
+            Some(_) => {}
+        }
+    }
+    let compared = (read.len() + odd.len()) as u64;
+    let reads = futures::stream::iter(read)
+        .map(|(name, bytes)| async move { (look(location, &name, &bytes).await, name) })
+        .buffered(AT_ONCE);
+    let found: Vec<_> = reads.filter_map(|(found, name)| async { Some((name, found?)) }).collect().await;
+    odd.extend(found);
+    Ok((compared, odd))
+}
+
+async fn look(location: &Location, name: &str, bytes: &[u8]) -> Option<Odd> {
+    match location.read(name).await {
+        Ok(Some(found)) if found == bytes => None,
+        Ok(Some(_)) => Some(Odd::Wrong("its bytes are not those of the signed record".to_owned())),
+        Ok(None) => Some(Odd::Missing),
+        Err(error) => Some(Odd::Offline(error.to_string())),
+    }
+}
+
+/// Fisher and Yates.
+fn shuffle<T>(items: &mut [T], rng: &mut impl Rng) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, (rng.next_u64() % (last as u64 + 1)) as usize);
+    }
+}
