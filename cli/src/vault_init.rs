@@ -77,7 +77,8 @@ fn local_config(path: &Path, local: &Local) -> Result<Config, Failure> {
     let usage = |error: String| Failure::new(exit::USAGE, error);
     let encoding = Encoding::new(local.data.into(), local.total.into()).map_err(usage)?;
     let name = Name::parse(&local.name).map_err(usage)?;
-    let rendered = Config::render_local(&LocalVault { name: &name, root: &root, encoding }).map_err(usage)?;
+    let rendered = Config::render_local(&LocalVault { name: &name, root: &root, encoding })
+        .map_err(|error| usage(error.to_string()))?;
     let config = Config::parse(&rendered).map_err(|error| Failure::new(exit::ERROR, error.to_string()))?;
     if path.exists() {
         return Err(Failure::new(
