@@ -80,6 +80,7 @@ impl Error {
     }
 
     /// From an error of our own kernel code about bytes or commands.
+    #[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` wants")]
     pub(crate) fn of_kernel(error: kernel_core::Error) -> Error {
         let what = error.to_string();
         match error {

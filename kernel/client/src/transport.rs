@@ -17,9 +17,9 @@ use crate::error::Error;
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From one byte to the next; a whole snapshot may take as long as it takes.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// A snapshot of a large state is written and read back before the first byte of the answer.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3_600);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_hours(1);
 
 #[derive(Clone)]
 pub(crate) struct Transport {

@@ -104,9 +104,9 @@ async fn a_client_can_do_everything() {
     verifier.push_snapshot(&snapshot_bytes).unwrap();
     let mut verifier = verifier.end_snapshot().unwrap();
     verifier.push_log(&log).unwrap();
-    let (_, verified) = verifier.finish().unwrap();
-    assert_eq!((verified.sequence, verified.state_hash), (state.sequence, state.state_hash));
-    assert_eq!(verified.chain, state.chain_hash);
+    let (_, end) = verifier.finish().unwrap();
+    assert_eq!((end.sequence, end.state_hash), (state.sequence, state.state_hash));
+    assert_eq!(end.chain, state.chain_hash);
 
     let other = Lineage::from_bytes([9; 16]);
     assert!(matches!(client.wal(other, 0, 1, 0).await, Err(Error::Conflict { .. })));

@@ -53,8 +53,8 @@ impl Collection {
             let id = alloc::format!("{} {}", kind.number, kind.name);
             return Err(Error::Conflict { what: "kind", id, why: "is defined already, by its number or its name" });
         }
-        if self.kinds.len() >= 2 * USER_KINDS_MAX {
-            return Err(Rule::TooLarge { what: "the list of kinds", max: 2 * USER_KINDS_MAX }.into());
+        if self.kinds.values().filter(|other| other.space == kind.space).count() as u64 >= USER_KINDS_MAX {
+            return Err(Rule::TooLarge { what: "the list of kinds", max: USER_KINDS_MAX }.into());
         }
         self.kinds.insert(Kind::key(kind.space, kind.number), kind.digest(), kind);
         Ok(1)

@@ -50,6 +50,7 @@ fn open(dir: &Path) -> Result<Node, Failure> {
     Ok(Node::open(&Config::new(Lineage::from_bytes([1; 16])), disk, Arc::new(SystemClock))?)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "for display")]
 fn report(what: &str, count: u64, took: Duration) {
     println!("{what:<52} {:>10.0} /s   ({count} in {took:.2?})", count as f64 / took.as_secs_f64());
 }

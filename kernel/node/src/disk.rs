@@ -58,11 +58,17 @@ impl Directory {
     pub fn lock(path: &Path) -> Result<Self, Error> {
         use std::os::unix::fs::DirBuilderExt;
         let name = path.display().to_string();
+        let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
             .map_err(Error::io("cannot create", &name))?;
+        for made in missing {
+            // A directory whose own name is lost in a crash takes all that was synced inside with it.
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent).and_then(|dir| dir.sync_all()).map_err(Error::io("cannot sync the parent of", &name))?;
+        }
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -184,9 +184,8 @@ fn read_segment(
     let mut at = HEADER_BYTES as u64;
     let mut buffer = Vec::new();
     loop {
-        let (record_bytes, sequence) = match read_record(file.as_ref(), at, &mut buffer, &name)? {
-            None => return Ok(true),
-            Some(found) => found,
+        let Some((record_bytes, sequence)) = read_record(file.as_ref(), at, &mut buffer, &name)? else {
+            return Ok(true);
         };
         if sequence > durable {
             return Ok(false);

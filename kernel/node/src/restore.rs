@@ -49,7 +49,7 @@ pub fn restore_onto(
     wall_ms: i64,
 ) -> Result<Restored, Error> {
     let names = disk.names().map_err(Error::io("cannot list", "the target directory"))?;
-    if let Some(name) = names.iter().find(|name| *name != LOCK_NAME && !name.ends_with(".tmp")) {
+    if let Some(name) = names.iter().find(|name| *name != LOCK_NAME && name.strip_suffix(".tmp").is_none()) {
         return Err(Error::BadDirectory { what: format!("it is not empty (it holds {name}); restore into a new one") });
     }
     let mut verifier = ChainVerifier::new();

@@ -62,7 +62,7 @@ async fn every_flipped_bit_after_a_clean_stop() {
                 match opened {
                     Ok(found) => assert_eq!(found, (sequence, hash), "{name} bit {bit}"),
                     Err(error) => {
-                        assert!(*name == newest && matches!(error, Error::Kernel(_)), "{name} bit {bit}: {error}")
+                        assert!(*name == newest && matches!(error, Error::Kernel(_)), "{name} bit {bit}: {error}");
                     }
                 }
             } else if *name == segments[0] {

@@ -67,7 +67,7 @@ async fn records_and_graph_by_json() {
     assert_eq!(door.post(&format!("{c}/records:batch"), exact).await.0, 200);
     let (one, two) = (door.get(&format!("{c}/records/1")).await.1, door.get(&format!("{c}/records/2")).await.1);
     assert_eq!(one["vector_q16"], two["vector_q16"], "floats and exact numbers meet in one place");
-    let said = json!({"id": "1", "tag": 7, "vector": [0.100006103515625, -0.25], "vector_q16": [6554, -16384], "metadata": "eins"});
+    let said = json!({"id": "1", "tag": 7, "vector": [0.100_006_103_515_625, -0.25], "vector_q16": [6554, -16384], "metadata": "eins"});
     assert_eq!(one, said);
     assert_eq!(door.get(&format!("{c}/records/3")).await.1["metadata_hex"], "ff00");
 

@@ -37,6 +37,7 @@ struct Victim {
     base: String,
 }
 
+#[expect(clippy::zombie_processes, reason = "Victim::kill waits; a panic ends the test process anyway")]
 fn start(data: &Path) -> Victim {
     let _ = std::fs::remove_file(data.join("address"));
     let process = Command::new(std::env::current_exe().unwrap())
@@ -50,7 +51,7 @@ fn start(data: &Path) -> Victim {
         if let Ok(address) = std::fs::read_to_string(data.join("address")) {
             return Victim { process, base: format!("http://{address}") };
         }
-        assert!(patience.elapsed() < Duration::from_secs(60), "the node does not start");
+        assert!(patience.elapsed() < Duration::from_mins(1), "the node does not start");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -72,8 +73,8 @@ struct Acknowledged {
 /// Writes single records and batches until the node dies.
 async fn write_until_death(http: reqwest::Client, base: String, first: u64, shared: Arc<Mutex<Acknowledged>>) {
     for number in 0.. {
-        let ids: Vec<u64> = (0..1 + number % 3).map(|offset| first + number * 3 + offset).collect();
-        let record = |id: &u64| json!({ "id": id, "vector": [0.5, *id as f32 / 1000.0], "metadata": "a".repeat(50) });
+        let ids: Vec<u64> = (0..=number % 3).map(|offset| first + number * 3 + offset).collect();
+        let record = |id: &u64| json!({ "id": id, "vector": [0.5, (*id % 1_000) as u16], "metadata": "a".repeat(50) });
         let records: Vec<Value> = ids.iter().map(record).collect();
         let url = format!("{base}/v1/collections/c/records:batch");
         let sent = http.post(url).bearer_auth(TOKEN).json(&json!({ "records": records })).send().await;

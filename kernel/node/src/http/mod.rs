@@ -14,6 +14,7 @@ mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -22,11 +23,14 @@ use axum::routing::{delete, get, post};
 use kernel_core::limits::COMMAND_BYTES_MAX;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::error::Error;
 use crate::node::Node;
 pub use token::Token;
+
+/// How long running requests may take once the node is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// JSON is about three times as long as what it says.
 const BODY_BYTES_MAX: usize = 2 * COMMAND_BYTES_MAX as usize;
@@ -136,11 +140,11 @@ impl Server {
         stop.await;
         info!("stopping: running requests may end");
         self.tell.send_replace(true);
-        while let Some(ended) = serving.join_next().await {
-            if let Ok(Err(source)) = ended {
-                return Err(Error::Io { what: "serving", name: "HTTP".to_owned(), source });
-            }
+        let all = async { while serving.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, all).await.is_err() {
+            warn!("a client keeps its request open; it is cut off, and what it had not been told is not promised");
         }
+        serving.shutdown().await;
         if let Some(path) = socket_path {
             let _ = std::fs::remove_file(path);
         }
