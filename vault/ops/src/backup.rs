@@ -14,10 +14,8 @@ use futures::stream::FuturesUnordered;
 use keys::files::WriterKey;
 use tokio::sync::mpsc;
 pub use vault_codec::Compression;
-use vault_codec::{
-    Buffers, Chunk, ChunkSizes, FrameEncoder, PACK_REF_BYTES, Pack, Packer, SealContext, ShardSet, Tail,
-};
-use vault_format::body::{ChunkKind, IndexEntry};
+use vault_codec::{Buffers, Chunk, ChunkSizes, FrameEncoder, PACK_REF_BYTES, Pack, Packer, Tail};
+use vault_format::body::ChunkKind;
 use vault_format::manifest::{PackRef, WriterPart};
 use vault_format::point::{PointRecord, Statistics};
 use vault_format::{Blob, Hash, PackId, PointId, labels};
@@ -29,7 +27,8 @@ use crate::error::{OpsError, Result};
 use crate::fetch::{Holdings, list_shards};
 use crate::heads::{self, Depth};
 use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
-use crate::place::{Debt, place};
+use crate::packing::{Sealing, Stored, StoredPack, store_pack};
+use crate::place::Debt;
 use crate::placement::{Copy, Tolerance, survives, tolerance};
 use crate::rebuild;
 use crate::source::{Reading, Source, Unreadable};
@@ -117,25 +116,6 @@ pub async fn run(
         }
         Err(error) => (Err(error), source),
     }
-}
-
-/// What sealing needs, shared with the threads that seal.
-struct Sealing {
-    keys: Arc<WriterKey>,
-    vault: vault_format::VaultId,
-    epoch: u64,
-    sequence: u64,
-    certificate: Hash,
-    buffers: Buffers,
-}
-
-/// A pack on its locations.
-#[derive(Clone)]
-struct Stored {
-    reference: PackRef,
-    copies: Vec<Copy>,
-    debts: Vec<Debt>,
-    body_bytes: u64,
 }
 
 struct Run<'a> {
@@ -485,59 +465,4 @@ fn check_domains(vault: &Vault) -> Result<()> {
 pub(crate) fn absent_names(vault: &Vault) -> String {
     let names: Vec<&str> = vault.absent.iter().map(|gone| gone.name.as_str()).collect();
     if names.is_empty() { "the missing locations".to_owned() } else { names.join(", ") }
-}
-
-struct StoredPack {
-    stored: Stored,
-    index: Vec<IndexEntry>,
-    class: u8,
-}
-
-/// Seals, codes and places one pack; an error if it is not durable(d).
-async fn store_pack(vault: &Vault, sealing: Arc<Sealing>, pack: Pack) -> Result<StoredPack> {
-    let class = pack.class() as u8;
-    let body_bytes = pack.body_bytes() as u64;
-    let index: Vec<IndexEntry> = pack
-        .entries()
-        .map(|entry| IndexEntry { id: entry.id, plain_bytes: entry.plain_bytes, kind: entry.kind })
-        .collect();
-    let rng = vault.world.rng();
-    let set = vault.world.compute.run(move || sealing.seal_and_code(pack, rng)).await?;
-    let placed = place(vault, &set).await;
-    if !survives(&placed.copies, vault.coding, vault.survive()) {
-        let whys: BTreeSet<String> = placed
-            .debts
-            .iter()
-            .filter(|debt| debt.kept_by.is_none())
-            .map(|debt| format!("{}: {}", vault.location_name(debt.location), debt.why))
-            .collect();
-        return Err(OpsError::Unreachable {
-            what: format!(
-                "not durable: too few locations took the shards of a pack ({}). No point was made; earlier points are \
-                 untouched. Mend or bring back the locations and run the same command again: what was stored is used",
-                whys.into_iter().collect::<Vec<_>>().join("; ")
-            ),
-        });
-    }
-    let stored = Stored { reference: set.pack_ref(), copies: placed.copies, debts: placed.debts, body_bytes };
-    Ok(StoredPack { stored, index, class })
-}
-
-impl Sealing {
-    fn seal_and_code(&self, pack: Pack, mut rng: rand_chacha::ChaCha20Rng) -> Result<ShardSet> {
-        let context = SealContext {
-            vault: self.vault,
-            writer: self.keys.writer,
-            epoch: self.epoch,
-            sequence: self.sequence,
-            recipients: std::slice::from_ref(self.keys.reader.last().ok_or_else(|| OpsError::Key {
-                what: "the writer key file names no reader to seal to; issue a new writer key".to_owned(),
-            })?),
-            index: &self.keys.index,
-            local: &self.keys.local,
-        };
-        let failed = |error: vault_codec::CodecError| OpsError::corrupt("a pack just sealed", error.to_string());
-        let sealed = pack.seal(&context, &self.buffers, &mut rng).map_err(failed)?;
-        sealed.code(&self.keys.signing, self.certificate, &self.buffers).map_err(failed)
-    }
 }

@@ -7,6 +7,7 @@
 mod commit;
 mod error;
 mod intake;
+mod packing;
 mod records;
 
 pub mod amend;
