@@ -295,6 +295,14 @@ mod tests {
         }
     }
 
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -359,12 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_sink_leaves_a_usable_chunker() {
+    fn a_failing_sink_or_reader_leaves_a_usable_chunker() {
         let bytes = random_bytes(9, 20_000);
         let mut chunker = Chunker::seeded(sizes(), 3);
         assert_eq!(chunker.push(&bytes[..5_000], &mut |_| Err("full")), Err("full"));
         chunker.push::<&str>(&bytes[..100], &mut |_| Ok(())).unwrap();
         assert_eq!(chunker.finish(&mut |_| Err("full")), Err("full"));
+        let mut broken = bytes[..100].chain(Broken);
+        assert!(chunker.read::<io::Error>(&mut broken, &mut |_| Ok(())).is_err());
         let mut cuts = Vec::new();
         chunker
             .read::<io::Error>(&mut bytes.as_slice(), &mut |chunk| {

@@ -14,7 +14,8 @@ use vault_format::suite::{CodeMatrix, Coding};
 use crate::error::{CodecError, Result};
 
 /// Bytes of each shard coded at once: n blocks of it stay in a core's own cache.
-/// Measured at 5 of 9 on 4 MiB shards: see `examples/bench_codec.rs`.
+/// Measured at 5 of 9 on 4 MiB shards (`examples/bench_codec.rs`): 14 GB/s with 8,
+/// 32 or 64 KiB, 10 to 14 GB/s with whole shards.
 const BLOCK_BYTES: usize = 32 * 1024;
 
 /// The arithmetic of one coding.
@@ -294,7 +295,7 @@ mod tests {
         let coding = Coding::new(3, 5).unwrap();
         let shard = [1_u8; 10];
         let error = reconstruct(coding, &[Some(&shard), None, None, Some(&shard), None]).unwrap_err();
-        assert_eq!(error.name(), "refused");
+        assert!(error.to_string().contains("3 shards are needed to rebuild others, 2 were given"), "{error}");
         assert!(reconstruct(Coding::new(1, 3).unwrap(), &[None, None, None]).is_err());
     }
 }

@@ -153,6 +153,15 @@ mod tests {
     }
 
     #[test]
+    fn blake3_leaves_and_nodes_carry_their_prefix() {
+        let plain = |bytes: &[u8]| *blake3::hash(bytes).as_bytes();
+        let (left, right) = (plain(b"\0left"), plain(b"\0right"));
+        let tree = Tree::over::<Blake3>(vec![Blake3::leaf(b"left"), Blake3::leaf(b"right")]);
+        assert_eq!(tree.leaves(), [Hash(left), Hash(right)]);
+        assert_eq!(tree.root().0, plain(&[&[1][..], &left, &right].concat()));
+    }
+
+    #[test]
     fn stored_nodes_are_as_many_as_the_layout_says() {
         for class in Class::ALL {
             let tree = Tree::over::<Blake3>(vec![Hash([7; 32]); class.leaves()]);

@@ -19,12 +19,12 @@ use world::{World, coding, noise, rng};
 fn stored_bytes_are_those_of_version_1() {
     let mut world = World::new(2026);
     let mut found = String::new();
-    for (k, n, recipients) in [(5, 9, 1), (3, 5, 2), (7, 15, 1), (1, 3, 1)] {
+    for (k, n, recipients, bytes) in [(5, 9, 1, 40_000), (3, 5, 2, 400_000), (7, 15, 1, 40_000), (1, 3, 1, 900_000)] {
         world.recipients.truncate(1);
         if recipients == 2 {
             world.recipients.push(world.other_reader.public().clone());
         }
-        let chunks = [noise(1, 40_000), b"words ".repeat(1_000), Vec::new(), noise(2, 300)];
+        let chunks = [noise(1, bytes), b"words ".repeat(1_000), Vec::new(), noise(2, 300)];
         let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
         let set = world.shards(world.pack(coding(k, n), Compression::Never, &chunks), u64::from(n));
         writeln!(found, "{k} of {n}, pack {}, header {}", set.pack(), set.header_hash()).unwrap();

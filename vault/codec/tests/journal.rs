@@ -4,9 +4,13 @@
 
 mod world;
 
+use keys::hash::labelled;
+use keys::wrap::wrap;
+use keys::{DataKey, Secret};
 use rand_chacha::rand_core::Rng;
 use vault_codec::CodecError;
 use vault_codec::journal::{self, JournalContext};
+use vault_format::body::{NonceDomain, nonce};
 use vault_format::envelope::JOURNAL_LABEL;
 use vault_format::journal::{JournalBody, JournalHeader};
 use vault_format::shard::HEADER_BYTES;
@@ -82,7 +86,7 @@ fn a_resigned_forgery_does_not_open() {
         let mut header = JournalHeader::decode(&object[..HEADER_BYTES]).unwrap();
         let mut sealed = object[HEADER_BYTES..].to_vec();
         change(&mut header, &mut sealed);
-        header.body = keys::hash::labelled(labels::JOURNAL_BODY, &sealed);
+        header.body = labelled(labels::JOURNAL_BODY, &sealed);
         header.signatures = world.signer.sign(JOURNAL_LABEL, &header.signed_bytes());
         let verified = journal::verify(&[header.encode(), sealed].concat(), world.lookup()).unwrap();
         verified.open(&world.reader)
@@ -93,4 +97,34 @@ fn a_resigned_forgery_does_not_open() {
     assert_eq!(forge(&|header, _| header.previous.0[3] ^= 1).unwrap_err().name(), "corrupt");
     assert_eq!(forge(&|header, _| header.commitment[0] ^= 1).unwrap_err().name(), "corrupt");
     assert_eq!(forge(&|header, _| header.slots[0].wrapped[5] ^= 1).unwrap_err().name(), "corrupt");
+}
+
+/// A writer that seals a body by hand: its length and padding are checked after
+/// everything authenticated.
+#[test]
+fn a_body_with_something_behind_its_end_is_refused() {
+    let world = World::new(4);
+    let object = journal::seal(&context(&world), &run(100), &mut rng(2)).unwrap();
+    let body = vault_format::encode(&run(100));
+    let craft = |length: u64, last: u8| {
+        let mut header = JournalHeader::decode(&object[..HEADER_BYTES]).unwrap();
+        let mut plain = [&length.to_le_bytes()[..], &body].concat();
+        plain.resize(header.class.body_bytes() - 16, 0);
+        *plain.last_mut().unwrap() = last;
+        let data_key = DataKey::derive(&Secret::random(&mut rng(5)), &world.local, world.local.content_hasher());
+        let h0 = header.h0_bytes();
+        let h0_hash = labelled(labels::H0, &h0);
+        let (key, commitment) = data_key.pack_keys(&h0_hash);
+        key.seal_in_place(nonce(NonceDomain::Frame, 0), &h0, &mut plain);
+        header.slots = vec![wrap(&data_key, &world.recipients[0], &h0_hash, &mut rng(6))];
+        header.commitment = commitment.0;
+        header.body = labelled(labels::JOURNAL_BODY, &plain);
+        header.signatures = world.signer.sign(JOURNAL_LABEL, &header.signed_bytes());
+        journal::verify(&[header.encode(), plain].concat(), world.lookup()).unwrap().open(&world.reader)
+    };
+    let length = body.len() as u64;
+    assert_eq!(craft(length, 0).unwrap(), run(100));
+    for (length, last) in [(length, 1), (length - 1, 0), (length + 1, 0), (0, 0), (u64::MAX, 0), (16 * 1024 - 23, 0)] {
+        assert_eq!(craft(length, last).unwrap_err().name(), "corrupt", "{length} {last}");
+    }
 }

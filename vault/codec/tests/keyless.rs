@@ -69,6 +69,11 @@ fn a_good_copy_stands_in_for_a_bad_one_of_the_same_index() {
     list.insert(0, Candidate { index: 0, payload: payload(&objects[0]) });
     let decoded = decode(&header, &list, &world.buffers).unwrap();
     assert_eq!(decoded.bad, [1]);
+    // Data shards are looked at first: they need no arithmetic.
+    let mut parity_first = vec![Candidate { index: 4, payload: &other }];
+    parity_first.extend(candidates(&objects[..3]));
+    assert_eq!(decode(&header, &parity_first, &world.buffers).unwrap().bad, [0_usize; 0]);
+    assert_eq!(repair(&header, &parity_first, &world.buffers).unwrap().bad, [0]);
     // The same good shard twice is one shard.
     let twice = [list[0], list[0], list[3]];
     assert!(matches!(decode(&header, &twice, &world.buffers), Err(CodecError::NotEnough { have: 2, need: 3, .. })));
@@ -115,6 +120,9 @@ fn an_audit_checks_any_leaf_with_its_path() {
             let other = part(&objects[usize::from(index + 1) % 9], layout.trailer());
             assert!(header.check_ends(&object[..HEADER_BYTES], &other).is_err());
             assert!(header.check_ends(&object[1..HEADER_BYTES], &trailer).is_err());
+            let mut reserved = object[..HEADER_BYTES].to_vec();
+            reserved[HEADER_BYTES - 1] = 1;
+            assert!(header.check_ends(&reserved, &trailer).is_err());
             assert!(header.check_ends(&object[..HEADER_BYTES], &trailer[1..]).is_err());
             assert!(header.check_ends(&object[..HEADER_BYTES], &[&trailer[..], &[0]].concat()).is_err());
         }
