@@ -206,6 +206,8 @@ fn find(state: &State, claim: &Claim) -> Option<Thing> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn commands_read_back(command in world::command()) {
         let bytes = command.encode().unwrap();

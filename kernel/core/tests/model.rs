@@ -370,7 +370,7 @@ fn other_history(model: &Model) -> Option<State> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn state_and_model_agree(commands in prop::collection::vec(world::command(), 1..120), ask in any::<u64>()) {

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kernel_core::wal::WalRecord;
+use kernel_core::wal::{SEQUENCE_AT, WalRecord, record_length};
 use kernel_core::{Hash, Lineage};
 use tracing::info;
 
@@ -137,88 +137,138 @@ pub struct LogTail {
     pub bytes: Vec<u8>,
 }
 
-/// Reads the records after `after` up to `durable`: at least one, then as many as fit `bytes_max`.
-pub(crate) fn read_after(
-    disk: &dyn Disk,
-    segments: &Segments,
+/// Reads the log for shipping.
+///
+/// It remembers where its last answers ended: an agent asks for what follows them, many times a second,
+/// and should not have a segment walked from its start each time.
+pub(crate) struct Reader {
+    disk: Arc<dyn Disk>,
+    segments: Segments,
+    places: Mutex<Vec<Place>>,
+}
+
+/// Behind the record `sequence` stands byte `at` of a segment.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    segment: u64,
+    sequence: u64,
+    at: u64,
+}
+
+/// Places remembered: one per agent that ships, and there are few.
+const PLACES_MAX: usize = 8;
+
+/// What one request wants.
+struct Wanted {
     after: u64,
     durable: u64,
     bytes_max: usize,
-) -> Result<LogTail, Error> {
-    let mut tail = LogTail::default();
-    if after >= durable {
-        return Ok(tail);
-    }
-    let listed = lock(segments).clone();
-    let start = listed.partition_point(|segment| segment.first <= after + 1);
-    if start == 0 {
-        let oldest = listed.first().map_or(durable, |segment| segment.first);
-        return Err(Error::Gone {
-            what: format!(
-                "the log before sequence {oldest} was released, {} was asked for: the chain is broken there; take a new snapshot",
-                after + 1
-            ),
-        });
-    }
-    for segment in &listed[start - 1..] {
-        if !read_segment(disk, segment.first, after, durable, bytes_max, &mut tail)? {
-            break;
-        }
-    }
-    Ok(tail)
 }
 
-/// True if the next segment should be read too.
-fn read_segment(
-    disk: &dyn Disk,
-    first: u64,
-    after: u64,
-    durable: u64,
-    bytes_max: usize,
-    tail: &mut LogTail,
-) -> Result<bool, Error> {
-    let name = segment::file_name(first);
-    let file = disk.open(&name).map_err(|_| Error::Gone {
-        what: format!("log segment {name} was released while it was read; take a new snapshot"),
-    })?;
-    let mut at = HEADER_BYTES as u64;
-    let mut buffer = Vec::new();
-    loop {
-        let Some((record_bytes, sequence)) = read_record(file.as_ref(), at, &mut buffer, &name)? else {
-            return Ok(true);
-        };
-        if sequence > durable {
-            return Ok(false);
+impl Reader {
+    pub(crate) fn new(disk: Arc<dyn Disk>, segments: Segments) -> Self {
+        Reader { disk, segments, places: Mutex::default() }
+    }
+
+    /// Reads the records after `after` up to `durable`: at least one, then as many as fit `bytes_max`.
+    pub(crate) fn read_after(&self, after: u64, durable: u64, bytes_max: usize) -> Result<LogTail, Error> {
+        let mut tail = LogTail::default();
+        if after >= durable {
+            return Ok(tail);
         }
-        if sequence > after {
-            if sequence != tail.last.unwrap_or(after) + 1 {
-                return Err(Error::damaged_at(&name, tail.last.unwrap_or(after) + 1, "records are missing there"));
-            }
-            if tail.last.is_some() && tail.bytes.len() + record_bytes > bytes_max {
-                return Ok(false);
-            }
-            tail.first.get_or_insert(sequence);
-            tail.last = Some(sequence);
-            tail.bytes.extend_from_slice(&buffer);
-            if sequence == durable {
-                return Ok(false);
+        let listed = lock(&self.segments).clone();
+        let start = listed.partition_point(|segment| segment.first <= after + 1);
+        if start == 0 {
+            let oldest = listed.first().map_or(durable, |segment| segment.first);
+            let missing = after + 1;
+            return Err(Error::Gone {
+                what: format!(
+                    "the log before sequence {oldest} was released, {missing} was asked for: the chain is broken there; take a new snapshot"
+                ),
+            });
+        }
+        let wanted = Wanted { after, durable, bytes_max };
+        for segment in &listed[start - 1..] {
+            if !self.read_segment(segment.first, &wanted, &mut tail)? {
+                break;
             }
         }
-        at += record_bytes as u64;
+        Ok(tail)
+    }
+
+    /// Adds records of one segment; true if the next segment should be read too.
+    fn read_segment(&self, first: u64, wanted: &Wanted, tail: &mut LogTail) -> Result<bool, Error> {
+        let name = segment::file_name(first);
+        let file = self.disk.open(&name).map_err(|_| Error::Gone {
+            what: format!("log segment {name} was released while it was read; take a new snapshot"),
+        })?;
+        let mut at = self.place(first, wanted.after);
+        loop {
+            let Some((length, sequence)) = peek(file.as_ref(), at, &name)? else { return Ok(true) };
+            if sequence > wanted.durable {
+                return Ok(false);
+            }
+            if sequence > wanted.after {
+                let expected = tail.last.unwrap_or(wanted.after) + 1;
+                if sequence != expected {
+                    return Err(Error::damaged_at(&name, expected, "records are missing there"));
+                }
+                if tail.last.is_some() && tail.bytes.len() + length > wanted.bytes_max {
+                    return Ok(false);
+                }
+                read_record(file.as_ref(), at, length, &name, &mut tail.bytes)?;
+                tail.first.get_or_insert(sequence);
+                tail.last = Some(sequence);
+                self.remember(Place { segment: first, sequence, at: at + length as u64 }, wanted.after);
+            }
+            at += length as u64;
+            if sequence == wanted.durable {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Where to begin in a segment to find the record behind `after`.
+    fn place(&self, segment: u64, after: u64) -> u64 {
+        let places = lock(&self.places);
+        let known = places.iter().find(|place| place.segment == segment && place.sequence == after);
+        known.map_or(HEADER_BYTES as u64, |place| place.at)
+    }
+
+    /// Replaces the place this request began or went on from.
+    fn remember(&self, place: Place, after: u64) {
+        let mut places = lock(&self.places);
+        places.retain(|known| !(after..=place.sequence).contains(&known.sequence));
+        if places.len() == PLACES_MAX {
+            places.remove(0);
+        }
+        places.push(place);
     }
 }
 
-/// Reads one record whole into `buffer`; None at the end of the file.
-fn read_record(file: &dyn DiskFile, at: u64, buffer: &mut Vec<u8>, name: &str) -> Result<Option<(usize, u64)>, Error> {
-    let mut start = [0; 8];
+/// Length and sequence of the record at `at`; None at the end of the file.
+fn peek(file: &dyn DiskFile, at: u64, name: &str) -> Result<Option<(usize, u64)>, Error> {
+    let mut start = [0; SEQUENCE_AT + 8];
     let read = file.read_at(at, &mut start).map_err(Error::io("cannot read", name))?;
     if read == 0 {
         return Ok(None);
     }
-    let damaged = |what: String| Error::Corrupt { file: name.to_owned(), place: format!("byte {at}"), what };
-    let length = kernel_core::wal::record_length(&start[..read]).map_err(|error| damaged(error.to_string()))?;
-    buffer.resize(length, 0);
-    let read = file.read_at(at, buffer).map_err(Error::io("cannot read", name))?;
-    let record = WalRecord::decode(&buffer[..read]).map_err(|error| damaged(error.to_string()))?;
-    Ok(Some((length, record.header.sequence)))
+    if read < start.len() {
+        return Err(damaged(name, at, "a record is cut short"));
+    }
+    let length = record_length(&start).map_err(|error| damaged(name, at, &error.to_string()))?;
+    Ok(Some((length, u64::from_le_bytes(segment::array(&start, SEQUENCE_AT)))))
+}
+
+/// Appends one record to `into`, checked.
+fn read_record(file: &dyn DiskFile, at: u64, length: usize, name: &str, into: &mut Vec<u8>) -> Result<(), Error> {
+    let start = into.len();
+    into.resize(start + length, 0);
+    let read = file.read_at(at, &mut into[start..]).map_err(Error::io("cannot read", name))?;
+    WalRecord::decode(&into[start..start + read]).map_err(|error| damaged(name, at, &error.to_string()))?;
+    Ok(())
+}
+
+fn damaged(name: &str, at: u64, what: &str) -> Error {
+    Error::Corrupt { file: name.to_owned(), place: format!("byte {at}"), what: what.to_owned() }
 }

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::cursors::Cursors;
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::log::{self, Log, LogTail, Segments, lock};
+use crate::log::{Log, LogTail, Reader, lock};
 use crate::recovery::{self, CLOSED_NAME, Recovered};
 use crate::snapshots::{self, KEPT, Parent, SnapshotFile};
 use crate::writer::{Job, Writer};
@@ -135,7 +135,7 @@ struct Shared {
     jobs: mpsc::Sender<Job>,
     queue: Semaphore,
     published: watch::Receiver<Arc<Published>>,
-    segments: Segments,
+    log: Reader,
     cursors: Arc<Mutex<Cursors>>,
     failed: Arc<OnceLock<String>>,
     snapshots: Mutex<Vec<SnapshotFile>>,
@@ -185,7 +185,7 @@ impl Node {
             watch::channel(Arc::new(Published { state: found.state.clone(), at: found.at }));
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
         let (wants_snapshot, snapshot_requests) = mpsc::channel(1);
-        let segments = log.segments();
+        let reader = Reader::new(Arc::clone(&disk), log.segments());
         let cursors = Arc::new(Mutex::new(found.cursors));
         let failed = Arc::new(OnceLock::new());
         let writer = Writer {
@@ -221,7 +221,7 @@ impl Node {
             jobs,
             queue: Semaphore::new(QUEUE_KIB as usize),
             published,
-            segments,
+            log: reader,
             cursors,
             failed,
             snapshots: Mutex::new(found.snapshots),
@@ -365,7 +365,7 @@ impl Node {
                 ),
             });
         }
-        log::read_after(self.shared.disk.as_ref(), &self.shared.segments, after, at.sequence, bytes_max)
+        self.shared.log.read_after(after, at.sequence, bytes_max)
     }
 
     /// The agent's cursors.

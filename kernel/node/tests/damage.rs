@@ -174,6 +174,30 @@ async fn the_log_is_released_behind_the_agent_and_never_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_reads_the_same_in_any_steps() {
+    let node = sim::open(&SimDisk::new(), &sim::config()).unwrap();
+    node.write(sim::create()).await.unwrap();
+    for number in 0..40 {
+        node.write(sim::put(number * 10..number * 10 + 1 + number % 5)).await.unwrap();
+    }
+    let all = node.log_after(None, 0, usize::MAX).unwrap();
+    assert_eq!((all.first, all.last), (Some(1), Some(41)));
+    for bytes_max in [1, 400, 1_000, 5_000] {
+        // Two readers in turns, and one that goes back, must not disturb each other.
+        let (mut one, mut two, mut after_one, mut after_two) = (Vec::new(), Vec::new(), 0, 0);
+        while after_one < 41 || after_two < 41 {
+            for (collected, after, step) in [(&mut one, &mut after_one, bytes_max), (&mut two, &mut after_two, 700)] {
+                let tail = node.log_after(None, *after, step).unwrap();
+                collected.extend(tail.bytes);
+                *after = tail.last.unwrap_or(*after);
+            }
+            assert_eq!(node.log_after(None, 3, 1).unwrap().first, Some(4));
+        }
+        assert!(one == all.bytes && two == all.bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn past_its_bound_the_chain_breaks_loudly() {
     let disk = SimDisk::new();
     let config = Config { wal_bytes_max: 12_000, unattached: Unattached::Keep, ..sim::config() };
