@@ -77,7 +77,7 @@ pub struct RecordFinding {
     pub location: String,
     /// The record's name there.
     pub name: String,
-    /// `Offline`, or `Contained`: the right bytes are known from another location.
+    /// `Contained` if the right bytes are known from another location.
     pub outcome: Outcome,
     /// What was seen.
     pub what: String,
@@ -164,6 +164,7 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
     }
     let fetcher = Fetcher::new(vault.world.clone(), census.holdings.clone(), Trust::Signed(vault.writers.clone()));
     let mut report = AuditReport {
+        records: lost_records(vault, &census),
         short: census.short(vault),
         silent: census.holdings.silent.clone(),
         packs: census.packs.len(),
@@ -193,6 +194,15 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
         report.locations.push(line);
     }
     Ok(report)
+}
+
+/// What no location shows: lost if all of them answered.
+fn lost_records(vault: &Vault, census: &Census) -> Vec<RecordFinding> {
+    let all_answered = census.holdings.silent.is_empty();
+    let outcome = if all_answered { Outcome::Failed } else { Outcome::Unknown };
+    let lost = records::lost(vault, census).into_iter();
+    lost.map(|(name, what)| RecordFinding { location: "every location that answers".to_owned(), name, outcome, what })
+        .collect()
 }
 
 struct Auditor<'a> {

@@ -38,7 +38,7 @@ pub struct PointList {
 
 /// Lists all points of all writers with the read key.
 pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
-    let mut list = PointList::default();
+    let mut list = PointList { points: Vec::new(), remarks: unknown_writers(vault) };
     for writer in vault.writer_ids() {
         let chain = chain(vault, writer, Depth::Whole).await?;
         list.remarks.extend(remarks(&chain, writer));
@@ -67,6 +67,22 @@ fn open_part(
     let plain = keys::wrap::open_field(SealedField::ManifestReader, vault.id, key, sealed)
         .map_err(|error| error.to_string())?;
     vault_format::decode("reader's part", plain.expose_secret()).map_err(|error| error.to_string())
+}
+
+/// Writers whose points cannot be seen, in words.
+pub fn unknown_writers(vault: &Vault) -> Vec<String> {
+    let unknown = vault.unknown_writers().into_iter();
+    unknown
+        .map(|(writer, certificate)| {
+            format!(
+                "writer {}: no location that answers shows its certificate {}, so its points cannot be verified and are \
+                 not listed. They are still there: restore them with --from, or bring the certificate back with: \
+                 holdfast vault import-orphans",
+                writer.short(),
+                certificate.short()
+            )
+        })
+        .collect()
 }
 
 /// What is odd about a chain, in words.
@@ -129,8 +145,13 @@ impl PointName {
                 (hits.first().copied(), format!("p-{prefix}"))
             }
         };
-        found.ok_or_else(|| OpsError::NoVault {
-            what: format!("there is no point {wanted}; there are {} points here: holdfast vault snapshots", ids.len()),
+        found.ok_or_else(|| OpsError::Refused {
+            what: match ids.len() {
+                0 => format!("there is no point {wanted}: no backup of this source was made yet"),
+                points => {
+                    format!("there is no point {wanted} among the {points} here; list them: holdfast vault snapshots")
+                }
+            },
         })
     }
 }

@@ -48,6 +48,22 @@ async fn layout_bytes(vault: &Vault) -> Option<Vec<u8>> {
     None
 }
 
+/// Records that should exist and that no location shows whole: names, and why it
+/// is known.
+pub(crate) fn lost(vault: &Vault, census: &Census) -> Vec<(String, String)> {
+    let unknown = vault.unknown_writers().into_iter().map(|(writer, certificate)| {
+        let why =
+            format!("the layout names it as the certificate of writer {}: its points cannot be seen", writer.short());
+        (names::certificate(certificate), why)
+    });
+    let manifests = census.chains.iter().flat_map(|(&writer, chain)| {
+        let unreadable = chain.unreadable.iter().map(|(at, why)| (*at, why.clone()));
+        let gaps = chain.gaps.iter().map(|at| (*at, "the manifest before it is missing".to_owned()));
+        unreadable.chain(gaps).map(move |((epoch, sequence), why)| (names::manifest(writer, epoch, sequence), why))
+    });
+    unknown.chain(manifests).collect()
+}
+
 /// The marker a location should carry.
 pub(crate) fn marker(vault: &Vault, location: LocationId) -> (String, Vec<u8>) {
     (names::MARKER.to_owned(), Marker { vault: vault.id, location }.encode())

@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::census;
 use crate::error::Result;
 use crate::placement::{Tolerance, tolerance};
-use crate::points::remarks;
+use crate::points::{remarks, unknown_writers};
 use crate::vault::Vault;
 
 /// One location's line.
@@ -98,6 +98,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
         });
     }
     let mut risks = risks(vault, &locations, worst);
+    risks.extend(unknown_writers(vault));
     for (writer, chain) in &census.chains {
         risks.extend(remarks(chain, *writer));
     }

@@ -205,6 +205,13 @@ impl Vault {
         self.writers.values().find(|key| key.subject() == writer)
     }
 
+    /// Writers of the layout whose certificate no location shows: what they wrote
+    /// cannot be verified, so it is not seen.
+    pub fn unknown_writers(&self) -> Vec<(WriterId, Hash)> {
+        let listed = self.layout.writers.iter().map(|listed| (listed.writer, listed.certificate));
+        listed.filter(|(_, certificate)| !self.writers.contains_key(certificate)).collect()
+    }
+
     /// Writers known by certificate.
     pub fn writer_ids(&self) -> BTreeSet<WriterId> {
         self.writers.values().map(|key| key.subject()).collect()
@@ -279,9 +286,14 @@ fn vault_id(expected: &Expected, found: &[Found]) -> Result<VaultId> {
     }
 }
 
+/// Every location holds a copy of the same few records: each is verified once.
+fn distinct(found: &[Found], records: impl Fn(&Found) -> &Vec<Vec<u8>>) -> BTreeSet<&Vec<u8>> {
+    found.iter().flat_map(records).collect()
+}
+
 fn newest_vault_record(authority: &Authority, found: &[Found]) -> Result<(VaultRecord, Hash, Vec<u8>)> {
     let mut newest: Option<(VaultRecord, Hash, Vec<u8>)> = None;
-    for bytes in found.iter().flat_map(|here| here.vault_records.iter()) {
+    for bytes in distinct(found, |here| &here.vault_records) {
         let Ok(verified) = authority.vault_record(bytes) else { continue };
         let Ok(record) = verified.decode::<VaultRecord>("vault record") else { continue };
         if newest.as_ref().is_none_or(|(best, ..)| best.epoch < record.epoch) {
@@ -309,7 +321,7 @@ fn operators(authority: &Authority, record: &VaultRecord) -> Result<Vec<Certifie
 
 fn newest_layout(operators: &[CertifiedKey], found: &[Found]) -> Result<(LayoutRecord, Hash)> {
     let mut newest: Option<(LayoutRecord, Hash)> = None;
-    for bytes in found.iter().flat_map(|here| here.layouts.iter()) {
+    for bytes in distinct(found, |here| &here.layouts) {
         let verified = operators.iter().find_map(|operator| operator.verify(bytes, RecordKind::Layout).ok());
         let Some(verified) = verified else { continue };
         let Ok(layout) = verified.decode::<LayoutRecord>("layout record") else { continue };
@@ -332,7 +344,7 @@ fn certified_writers(
     for Blob(bytes) in &record.operators {
         certificates.insert(keys::record::hash(bytes), bytes.clone());
     }
-    for bytes in found.iter().flat_map(|here| here.certificates.iter()) {
+    for bytes in distinct(found, |here| &here.certificates) {
         for operator in operators {
             let Ok(key) = authority.holder(operator, bytes) else { continue };
             certificates.insert(key.certificate_hash(), bytes.clone());
@@ -354,7 +366,7 @@ fn revocations(
     found: &[Found],
 ) -> Revocations {
     let mut revocations = Revocations::new();
-    for bytes in found.iter().flat_map(|here| here.revocations.iter()) {
+    for bytes in distinct(found, |here| &here.revocations) {
         let by_root = operators.iter().any(|subject| revocations.add(authority, None, subject, bytes).is_ok());
         if by_root {
             continue;

@@ -41,7 +41,10 @@ async fn any_four_of_nine_locations_may_vanish_and_five_say_lost_or_unreachable(
     }
     lab.down = vec![0, 2, 4, 6, 8];
     let error = lab.restore(0).await.unwrap_err();
-    assert!(matches!(&error, OpsError::Unreachable { what } if what.contains("Nothing is known to be lost")), "{error}");
+    assert!(
+        matches!(&error, OpsError::Unreachable { what } if what.contains("Nothing is known to be lost")),
+        "{error}"
+    );
     lab.down.clear();
     for at in [0, 2, 4, 6, 8] {
         for name in lab.names(at).await.into_iter().filter(|name| name.starts_with("shards/")) {
