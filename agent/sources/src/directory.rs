@@ -11,7 +11,6 @@
 //! - The tree root is over the listing of the top: one entry per path named, so
 //!   that a restore into DIR gives `DIR/<name>/...`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,9 +27,10 @@ use vault_format::tree::{Content, ENTRY_CHANGED_DURING_READ, Entry, EntryKind, L
 use vault_ops::source::{Reading, Sink, Source, Unreadable, tree_root};
 use vault_ops::{OpsError, Result};
 
-use crate::descent::{DEPTH_MAX, Descent, Identity, list_names, open_beneath, open_directory};
+use crate::descent::{DEPTH_MAX, Descent, list_names, open_beneath, open_directory};
 use crate::exclude::{Exclude, Excluded};
 use crate::file_bytes::{FileBytes, UNSIZED_BYTES_MAX};
+use crate::links::Links;
 use crate::listing::LISTING_BYTES_MAX;
 use crate::metadata::{Owners, entry_of, kind_of, read_xattrs, size_of};
 use crate::path_text::path_text;
@@ -85,7 +85,7 @@ impl Source for DirectorySource {
             excluded: self.exclude.look(),
             owners: Owners::of_this_host(),
             me: rustix::process::geteuid(),
-            links: BTreeMap::new(),
+            links: Links::default(),
             items: 0,
             unreadable: Vec::new(),
         };
@@ -114,8 +114,7 @@ struct Walk<'a> {
     excluded: Excluded<'a>,
     owners: Owners,
     me: Uid,
-    /// The first entry of each file that has more than one name.
-    links: BTreeMap<Identity, Entry>,
+    links: Links,
     items: u64,
     unreadable: Vec<Unreadable>,
 }
@@ -154,6 +153,9 @@ impl Walk<'_> {
         let stat = rustix::fs::stat(&top.path)?;
         if self.excluded.covers_path(&top.path, &stat) {
             return Err(Stop::Io(io::Error::other("it is excluded")));
+        }
+        if let Some(entry) = self.other_name(&top.name, &stat) {
+            return Ok(Found::Entry(entry));
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match kind_of(&stat) {
@@ -336,21 +338,16 @@ impl Walk<'_> {
         }
     }
 
-    /// The entry for a further name of a file that was read before.
     fn other_name(&mut self, name: &[u8], stat: &Stat) -> Option<Entry> {
-        let first = self.links.get(&Identity::of(stat)).filter(|_| stat.st_nlink > 1)?;
+        let entry = self.links.other_name(name, stat)?;
         self.items += 1;
-        Some(Entry { name: Blob(name.to_vec()), ..first.clone() })
+        Some(entry)
     }
 
-    /// Counts an entry and, if its file has other names, numbers it: the groups
-    /// count from 1 in the order of the walk, so equal trees get equal numbers.
+    /// Counts an entry, and knows its file again under other names.
     fn remember(&mut self, mut entry: Entry, stat: &Stat) -> Entry {
         self.items += 1;
-        if stat.st_nlink > 1 {
-            entry.link_group = self.links.len() as u64 + 1;
-            self.links.insert(Identity::of(stat), entry.clone());
-        }
+        self.links.remember(&mut entry, stat);
         entry
     }
 

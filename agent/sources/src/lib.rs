@@ -12,6 +12,7 @@ mod exclude;
 mod file_bytes;
 mod file_writer;
 mod kernel_files;
+mod links;
 mod listing;
 mod metadata;
 mod path_text;

@@ -274,6 +274,27 @@ async fn several_paths_and_single_files_get_their_own_names() {
     assert_eq!(fs::read(target.join("named link/file")).unwrap(), b"elsewhere", "a named link is followed");
 }
 
+/// A file named by itself and met again inside a tree is one file, and other
+/// files with several names are not mistaken for it.
+#[tokio::test]
+async fn files_with_several_names_are_kept_apart_across_the_paths_named() {
+    let original = tempfile::tempdir().unwrap();
+    let at = |name: &str| original.path().join(name);
+    fs::create_dir(at("tree")).unwrap();
+    for pair in ["one", "two", "zero"] {
+        fs::write(at("tree").join(pair), pair).unwrap();
+        fs::hard_link(at("tree").join(pair), at("tree").join(format!("{pair} again"))).unwrap();
+    }
+    let paths = [at("tree/one"), at("tree"), at("tree/zero")];
+    let trip = round_trip(&mut MemoryVault::default(), &paths, TreeOptions::default()).await;
+    let seen = picture(&trip.restored.path().join("new/target"));
+    let same = |left: &str, right: &str| seen[Path::new(left)].same_as == seen[Path::new(right)].same_as;
+    assert!(same("one", "tree/one") && same("tree/one", "tree/one again"));
+    assert!(same("tree/two", "tree/two again") && same("zero", "tree/zero again"));
+    assert!(!same("tree/one", "tree/two") && !same("tree/two", "zero"));
+    assert_eq!(seen[Path::new("tree/two again")].bytes.as_deref(), Some(&b"two"[..]));
+}
+
 #[tokio::test]
 async fn without_root_owners_and_devices_are_reported_and_set_id_bits_dropped() {
     if !rustix::process::geteuid().is_root() {

@@ -93,6 +93,24 @@ async fn a_file_that_grows_shrinks_or_is_rewritten_is_stored_and_marked() {
     assert_eq!(marked, ["docs/grows", "docs/rewritten", "docs/shrinks"]);
 }
 
+/// Whatever a name held when another was read, each gets the bytes it has now.
+#[tokio::test]
+async fn a_name_that_gets_another_file_is_not_taken_for_the_old_one() {
+    let dir = files(&["a", "c"]);
+    let top = dir.path().join("docs");
+    fs::hard_link(top.join("a"), top.join("b")).unwrap();
+    let at = top.clone();
+    let (vault, reading) = read_while(std::slice::from_ref(&top), move |count| {
+        if count == 0 {
+            fs::write(at.join("b"), "both names have changed").unwrap();
+        }
+    });
+    assert_eq!(unreadable(&reading, &top), ["/a"]);
+    let (target, _) = restored(&vault, &reading).await;
+    let read = |name: &str| fs::read_to_string(target.path().join("docs").join(name)).unwrap();
+    assert_eq!([read("b"), read("c")], ["both names have changed", "c"]);
+}
+
 #[tokio::test]
 async fn a_file_that_fails_to_read_costs_only_itself() {
     let dir = files(&["a"]);
