@@ -122,6 +122,11 @@ fn encoded(value: Option<&impl Encoded>) -> Option<Vec<u8>> {
 impl State {
     /// Proves that a thing is in this state, or that it is not. Cheap once [`State::hash`] was asked for.
     pub fn prove(&self, claim: Claim) -> Proof {
+        if self.is_stale() {
+            let mut fresh = self.clone();
+            fresh.hash();
+            return fresh.prove(claim);
+        }
         let collections = self.collections_tree();
         let (trashed_root, trashed) = self.trashed_root();
         let state = StateOpening { sequence: self.sequence(), collections: collections.len(), trashed_root, trashed };

@@ -93,6 +93,11 @@ impl State {
         state_hash(self.sequence, self.collections_root(), self.trashed_root())
     }
 
+    /// Did something change since the hash was last asked for?
+    pub(crate) fn is_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
     /// Root and count of the tree of collections. Current once [`State::hash`] was asked for.
     pub(crate) fn collections_root(&self) -> (Hash, u64) {
         (self.collections.root_now(), self.collections.len())
