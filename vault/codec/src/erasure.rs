@@ -279,7 +279,7 @@ mod tests {
         }
     }
 
-    /// The rows Backblaze's library prints for 5 + 4.
+    /// Against the definition, and the first parity row as a number to look at.
     #[test]
     fn the_matrix_of_5_of_9_is_pinned() {
         let rows = reference::encoding(5, 9);

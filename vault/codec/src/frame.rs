@@ -190,7 +190,7 @@ impl FrameDecoder {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use keys::{Generation, Seed};
     use proptest::prelude::*;
     use rand_chacha::ChaCha20Rng;

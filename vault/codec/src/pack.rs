@@ -329,7 +329,7 @@ fn fill(left: &mut Vec<usize>, sizes: &[usize], bytes: usize, coding: Coding, cl
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use keys::{Generation, Seed};
     use proptest::prelude::*;
     use rand_chacha::ChaCha20Rng;
@@ -361,7 +361,7 @@ pub(crate) mod tests {
     }
 
     /// Frames of exactly these plain lengths; each differs from the others.
-    pub(crate) fn frames(lengths: &[usize], kind: ChunkKind) -> Vec<Frame> {
+    fn frames(lengths: &[usize], kind: ChunkKind) -> Vec<Frame> {
         let keys = Seed::from_array([1; 32]).dedup_keys(Generation::FIRST, ScopeId([2; 16]));
         let mut encoder = FrameEncoder::new(Compression::Never).unwrap();
         let mut next = |(at, &length): (usize, &usize)| {
