@@ -151,7 +151,7 @@ impl AuditReport {
 
 /// Runs an audit and records it.
 pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Result<AuditReport> {
-    let census = census::take(vault).await?;
+    let census = census::take(vault, catalog).await?;
     let chosen: Vec<&Location> = vault
         .locations
         .iter()

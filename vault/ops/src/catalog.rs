@@ -49,6 +49,9 @@ pub enum PackState {
     Stored = 1,
     /// Its manifest stands on a quorum.
     Committed = 2,
+    /// Brought home by an import, and only a point record names it: kept and
+    /// audited, but no new point leans on it.
+    Imported = 3,
 }
 
 /// A pack's row.
@@ -390,6 +393,7 @@ fn pack_row(pack: PackId, header: &[u8], class: u8, state: i64) -> Result<PackRo
     let state = match state {
         1 => PackState::Stored,
         2 => PackState::Committed,
+        3 => PackState::Imported,
         _ => return Err(OpsError::corrupt("the local catalog", "a pack's state is unknown; delete the catalog")),
     };
     Ok(PackRow { pack, header: read_id(header, Hash::from_slice)?, class, state })

@@ -1,8 +1,8 @@
 //! What should stand where, and what the locations show: the common ground of
 //! audit, repair and status.
 //!
-//! What always holds: what should exist is known from signed manifests alone, so
-//! no key is needed; each location's part follows from the layout and the pack id.
+//! What always holds: what should exist is known from signed manifests, so no key
+//! is needed (of an import without manifests, from the catalog); each location's part follows from the layout and the pack id.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,7 @@ use vault_format::shard::ShardLayout;
 use vault_format::suite::Class;
 use vault_format::{Hash, LocationId, PackId, WriterId};
 
+use crate::catalog::{Catalog, PackState};
 use crate::error::Result;
 use crate::fetch::{Holdings, list_shards};
 use crate::heads::{Chain, Depth, chain};
@@ -19,7 +20,7 @@ use crate::vault::Vault;
 
 /// All committed packs, and everything shown by the locations.
 pub struct Census {
-    /// Header hash and writer of each committed pack.
+    /// Header hash and writer of each committed or imported pack.
     pub packs: BTreeMap<PackId, (Hash, WriterId)>,
     /// Where shards are.
     pub holdings: Holdings,
@@ -39,7 +40,7 @@ pub struct Missing {
 }
 
 /// Reads all manifests and lists all shards.
-pub async fn take(vault: &Vault) -> Result<Census> {
+pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
     let writers = vault.writer_ids();
     let mut chains = BTreeMap::new();
     let mut packs = BTreeMap::new();
@@ -51,6 +52,13 @@ pub async fn take(vault: &Vault) -> Result<Census> {
             }
         }
         chains.insert(writer, chain);
+    }
+    for point in catalog.points()?.into_iter().filter(|point| !point.verified) {
+        for pack in point.part.references {
+            if let Some(row) = catalog.pack(pack)?.filter(|row| row.state == PackState::Imported) {
+                packs.entry(pack).or_insert((row.header, point.writer));
+            }
+        }
     }
     let holdings = list_shards(vault, &writers).await;
     Ok(Census { packs, holdings, chains })
@@ -101,6 +109,16 @@ impl Census {
             }
         }
         missing
+    }
+
+    /// Why a missing copy is wrong rather than absent: an object of another size
+    /// stands under its name.
+    pub fn cut_short(&self, missing: &Missing) -> Option<String> {
+        let held = self.holdings.packs.get(&missing.pack)?;
+        let there = held.iter().find(|holding| {
+            holding.location.id == missing.copy.spot.location && holding.index == missing.copy.index
+        })?;
+        Some(format!("{} bytes stand under its name, which no shard has", there.bytes))
     }
 
     /// Packs with fewer than k distinct indices shown or believed.

@@ -9,13 +9,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use keys::certificate::{Authority, CertifiedKey};
 use keys::files::ReadKey;
+use keys::signature::VerifyingKey;
+use vault_format::certificate::Role;
 use vault_format::envelope::{Envelope, RecordKind};
 use vault_format::manifest::{Manifest, WriterPart};
-use vault_format::{PackId, WriterId, names};
+use vault_format::suite::Class;
+use vault_format::{Blob, Hash, PackId, WriterId, names};
 
 use crate::backup::point_id;
-use crate::catalog::{Catalog, PointRow};
+use crate::catalog::{Catalog, PackRow, PackState, PointRow};
 use crate::create::write_record;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holding, Trust, list_shards};
@@ -32,6 +36,10 @@ pub struct FoundPack {
     pub pack: PackId,
     /// Its writer.
     pub writer: WriterId,
+    /// Hash of its header.
+    pub header: Hash,
+    /// Its class.
+    pub class: Class,
     /// Distinct indices found in the folders.
     pub found: usize,
     /// Distinct indices the vault's locations show already.
@@ -48,6 +56,8 @@ pub struct ImportPlan {
     copies: Vec<(Holding, PackId, WriterId)>,
     /// Records to bring home, by name.
     records: BTreeMap<String, Vec<u8>>,
+    /// Whose signatures count: writers the vault knows, and those found.
+    writers: BTreeMap<Hash, Arc<CertifiedKey>>,
     /// Points found in packs (with a read key only), by whether a manifest names them.
     pub points: Vec<(BarePoint, bool)>,
     /// Broken, unsigned or truncated objects.
@@ -86,17 +96,58 @@ pub struct ImportReport {
 /// Looks through the folders and plans.
 pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location>]) -> Result<ImportPlan> {
     let mut found = scan(folders).await?;
-    let mut writers = vault.writers.clone();
     let mut points = Vec::new();
     if let Some(keys) = keys {
-        let bare = find_points(&vault.world, &found, vault.id, keys).await;
-        writers.extend(bare.writers);
-        points = bare.points;
+        points = find_points(&vault.world, &found, vault.id, keys).await.points;
     }
+    // From here on the vault knows the writers that were found, too.
+    let (vault, mut records) = with_certificates(vault, &found, &points)?;
+    records.extend(manifests(&vault, &found));
+    let (packs, copies) = shards(&vault, &mut found).await;
+    let named = points_with_manifests(&vault, &records).await?;
+    Ok(ImportPlan {
+        packs,
+        copies,
+        points: points.into_iter().map(|point| (named.contains(&point.pack), point)).map(|(a, b)| (b, a)).collect(),
+        records,
+        writers: vault.writers,
+        quarantined: found.quarantined,
+        other_vaults: found.vaults.iter().map(|(id, held)| (*id, held.packs.len())).collect(),
+        foreign: (found.foreign, found.files),
+    })
+}
+
+/// The vault with the writers found, as files or in point records, and their
+/// certificates by name.
+fn with_certificates(
+    vault: &Vault,
+    found: &Scan,
+    points: &[BarePoint],
+) -> Result<(Vault, BTreeMap<String, Vec<u8>>)> {
+    let (mut vault, mut records) = (vault.clone(), BTreeMap::new());
+    let root = VerifyingKey::from_slice(&vault.record.root_public.0)
+        .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
+    let mut chains = found.certified(vault.id, &root);
+    let authority = Authority::new(vault.id, root);
+    let of_points = points.iter().map(|point| point.found.record.certificates.clone());
+    chains.extend(of_points.filter_map(|chain| Some((authority.chain(&chain).ok()?, chain))));
+    for (key, chain) in chains {
+        for Blob(bytes) in chain {
+            records.insert(names::certificate(keys::record::hash(&bytes)), bytes);
+        }
+        if matches!(key.role(), Role::Writer | Role::Migrator) {
+            vault.writers.insert(key.certificate_hash(), Arc::new(key));
+        }
+    }
+    Ok((vault, records))
+}
+
+/// Packs found, and shards of them that the vault lacks. What no known writer
+/// signed is quarantined.
+async fn shards(vault: &Vault, found: &mut Scan) -> (Vec<FoundPack>, Vec<(Holding, PackId, WriterId)>) {
     let holdings = found.vaults.remove(&vault.id).unwrap_or_default();
-    let fetcher = Fetcher::new(vault.world.clone(), holdings.clone(), Trust::Signed(writers));
-    let writer_ids: BTreeSet<WriterId> = vault.writer_ids();
-    let home_holdings = list_shards(vault, &writer_ids).await;
+    let fetcher = Fetcher::new(vault.world.clone(), holdings.clone(), Trust::Signed(vault.writers.clone()));
+    let home_holdings = list_shards(vault, &vault.writer_ids()).await;
     let (mut packs, mut copies) = (Vec::new(), Vec::new());
     for (&pack, held) in &holdings.packs {
         let header = match fetcher.header(pack).await {
@@ -115,6 +166,8 @@ pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location
         packs.push(FoundPack {
             pack,
             writer: header.h0().writer,
+            header: header.hash(),
+            class: header.h0().class,
             found: indices.len(),
             at_home: at_home.len(),
             need: usize::from(header.coding().data_shards()),
@@ -124,17 +177,7 @@ pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location
             copies.extend(of_index.map(|holding| (holding.clone(), pack, header.h0().writer)));
         }
     }
-    let records = manifests(vault, &found);
-    let named: BTreeSet<PackId> = records.values().filter_map(|bytes| point_pack(bytes)).collect();
-    Ok(ImportPlan {
-        packs,
-        copies,
-        points: points.into_iter().map(|point| (named.contains(&point.pack), point)).map(|(a, b)| (b, a)).collect(),
-        records,
-        quarantined: found.quarantined,
-        other_vaults: found.vaults.iter().map(|(id, held)| (*id, held.packs.len())).collect(),
-        foreign: (found.foreign, found.files),
-    })
+    (packs, copies)
 }
 
 /// Manifests of certified writers among the records found.
@@ -153,6 +196,17 @@ fn manifests(vault: &Vault, found: &Scan) -> BTreeMap<String, Vec<u8>> {
     out
 }
 
+/// Packs with a point record that a manifest names: one found, or one the vault
+/// has.
+async fn points_with_manifests(vault: &Vault, found: &BTreeMap<String, Vec<u8>>) -> Result<BTreeSet<PackId>> {
+    let mut named: BTreeSet<PackId> = found.values().filter_map(|bytes| point_pack(bytes)).collect();
+    for writer in vault.writer_ids() {
+        let chain = heads::chain(vault, writer, heads::Depth::Whole).await?;
+        named.extend(chain.manifests.values().filter_map(|manifest| manifest.body.point_pack));
+    }
+    Ok(named)
+}
+
 fn manifest_body(bytes: &[u8]) -> Option<Manifest> {
     vault_format::decode("manifest", &Envelope::decode(bytes).ok()?.body).ok()
 }
@@ -165,7 +219,7 @@ fn point_pack(bytes: &[u8]) -> Option<PackId> {
 pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> Result<ImportReport> {
     let mut report = ImportReport::default();
     for (holding, pack, writer) in &plan.copies {
-        match bring_home(vault, holding, *pack, *writer).await {
+        match bring_home(vault, &plan.writers, holding, *pack, *writer).await {
             Ok(()) => report.shards += 1,
             Err(error) => report.failed.push(error.to_string()),
         }
@@ -180,6 +234,9 @@ pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> R
     }
     for (point, in_manifest) in &plan.points {
         let row = point_row(point, *in_manifest);
+        if !in_manifest {
+            remember_packs(catalog, plan, &row)?;
+        }
         if !catalog.has_point(row.part.point)? {
             catalog.commit_point(&row, &[])?;
             report.points += 1;
@@ -188,11 +245,28 @@ pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> R
     Ok(report)
 }
 
-async fn bring_home(vault: &Vault, holding: &Holding, pack: PackId, writer: WriterId) -> Result<()> {
+/// Without a manifest only the catalog says that these packs should exist.
+fn remember_packs(catalog: &mut Catalog, plan: &ImportPlan, row: &PointRow) -> Result<()> {
+    for found in plan.packs.iter().filter(|found| row.part.references.contains(&found.pack)) {
+        if catalog.pack(found.pack)?.is_none() {
+            let state = PackState::Imported;
+            catalog.add_pack(PackRow { pack: found.pack, header: found.header, class: found.class as u8, state }, &[])?;
+        }
+    }
+    Ok(())
+}
+
+async fn bring_home(
+    vault: &Vault,
+    writers: &BTreeMap<Hash, Arc<CertifiedKey>>,
+    holding: &Holding,
+    pack: PackId,
+    writer: WriterId,
+) -> Result<()> {
     let bytes = holding.location.read(&holding.name).await?.ok_or_else(|| {
         OpsError::corrupt(format!("{} in {}", holding.name, holding.location.name), "it vanished during the import")
     })?;
-    let verified = vault_codec::verify_shard_object(&bytes, |hash| vault.writers.get(hash).map(AsRef::as_ref))
+    let verified = vault_codec::verify_shard_object(&bytes, |hash| writers.get(hash).map(AsRef::as_ref))
         .map_err(|error| {
             OpsError::corrupt(format!("{} in {}", holding.name, holding.location.name), error.to_string())
         })?;

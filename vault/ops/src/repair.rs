@@ -90,7 +90,7 @@ pub struct RepairReport {
 
 /// Plans a repair from the manifests, the listings and the failures on record.
 pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
-    let census = census::take(vault).await?;
+    let census = census::take(vault, catalog).await?;
     let mut shards: Vec<ShardTask> = census
         .missing(vault)
         .into_iter()
@@ -98,7 +98,7 @@ pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
             pack: missing.pack,
             index: missing.copy.index,
             location: missing.copy.spot.location,
-            cause: Cause::Missing,
+            cause: census.cut_short(&missing).map_or(Cause::Missing, Cause::Wrong),
         })
         .collect();
     for failure in catalog.failures()? {
@@ -162,7 +162,7 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Resul
     for task in &plan.shards {
         by_pack.entry(task.pack).or_default().push(task);
     }
-    let census = census::take(vault).await?;
+    let census = census::take(vault, catalog).await?;
     for (pack, tasks) in by_pack {
         match rebuild_pack(vault, &census, pack, &tasks).await {
             Ok(set) => write_tasks(vault, catalog, &set, &tasks, &mut report).await?,

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keys::certificate::{Authority, CertifiedKey};
 use keys::files::ReadKey;
+use keys::signature::VerifyingKey;
 use vault_codec::ParsedHeader;
 use vault_format::envelope::{ENVELOPE_MAGIC, Envelope, RecordKind};
 use vault_format::shard::{HEADER_BYTES, SHARD_MAGIC};
-use vault_format::{Hash, PackId, VaultId};
+use vault_format::{Blob, Hash, PackId, VaultId};
 
 use crate::error::Result;
 use crate::fetch::{Fetcher, Holding, Holdings, Trust};
@@ -37,6 +38,8 @@ pub struct Quarantined {
 pub struct Scan {
     /// Shards by vault, then by pack.
     pub vaults: BTreeMap<VaultId, Holdings>,
+    /// Packs whose shards do not agree on the header: one holding for each.
+    rivals: BTreeMap<(VaultId, PackId), BTreeMap<Hash, Holding>>,
     /// Signed records by vault: kind, envelope.
     pub records: BTreeMap<VaultId, Vec<(RecordKind, Vec<u8>)>>,
     /// Broken or truncated objects of ours.
@@ -65,7 +68,7 @@ pub async fn scan(folders: &[Arc<Location>]) -> Result<Scan> {
             if start.starts_with(&SHARD_MAGIC) {
                 scan.add_shard(folder, &listed, &start);
             } else if start.starts_with(&ENVELOPE_MAGIC) {
-                scan.add_record(folder, &listed).await?;
+                scan.add_record(folder, &listed).await;
             } else {
                 scan.foreign += 1;
             }
@@ -95,34 +98,54 @@ impl Scan {
             name: listed.name.clone(),
             bytes: listed.bytes,
         };
-        let holdings = self.vaults.entry(header.h0().vault).or_default();
-        holdings.packs.entry(header.pack()).or_default().push(holding);
+        let (vault, pack) = (header.h0().vault, header.pack());
+        let rivals = self.rivals.entry((vault, pack)).or_default();
+        rivals.entry(header.hash()).or_insert_with(|| holding.clone());
+        self.vaults.entry(vault).or_default().packs.entry(pack).or_default().push(holding);
     }
 
-    async fn add_record(&mut self, folder: &Arc<Location>, listed: &Listed) -> Result<()> {
-        let Some(bytes) = folder.read(&listed.name).await? else { return Ok(()) };
+    async fn add_record(&mut self, folder: &Arc<Location>, listed: &Listed) {
+        let bytes = match folder.read(&listed.name).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return self.quarantine(folder, listed, "it vanished while it was read"),
+            Err(error) => return self.quarantine(folder, listed, error.to_string()),
+        };
         match Envelope::decode(&bytes) {
             Ok(envelope) => {
                 self.records.entry(envelope.vault).or_default().push((envelope.kind, bytes.to_vec()));
             }
             Err(error) => self.quarantine(folder, listed, error.to_string()),
         }
-        Ok(())
     }
 
-    /// Writers certified under `root` by the certificates that were found as files.
-    pub fn certified(&self, vault: VaultId, keys: &ReadKey) -> BTreeMap<Hash, Arc<CertifiedKey>> {
-        let authority = Authority::new(vault, keys.root.clone());
-        let of_kind = |wanted| {
-            let records = self.records.get(&vault).map(Vec::as_slice).unwrap_or_default();
-            records.iter().filter(move |(kind, _)| *kind == wanted).map(|(_, bytes)| bytes)
+    /// Holders certified under `root` by the certificates that were found as files,
+    /// with the envelopes of their chains.
+    pub fn certified(&self, vault: VaultId, root: &VerifyingKey) -> Vec<(CertifiedKey, Vec<Blob>)> {
+        let authority = Authority::new(vault, root.clone());
+        let records = self.records.get(&vault).map(Vec::as_slice).unwrap_or_default();
+        let certificates = || records.iter().filter(|(kind, _)| *kind == RecordKind::Certificate);
+        let operators: Vec<(CertifiedKey, &Vec<u8>)> =
+            certificates().filter_map(|(_, bytes)| Some((authority.operator(bytes).ok()?, bytes))).collect();
+        let chain = |bytes: &Vec<u8>| {
+            operators.iter().find_map(|(operator, above)| {
+                let key = authority.holder(operator, bytes).ok()?;
+                Some((key, vec![Blob((*above).clone()), Blob(bytes.clone())]))
+            })
         };
-        let operators: Vec<CertifiedKey> =
-            of_kind(RecordKind::Certificate).filter_map(|bytes| authority.operator(bytes).ok()).collect();
-        of_kind(RecordKind::Certificate)
-            .filter_map(|bytes| operators.iter().find_map(|operator| authority.holder(operator, bytes).ok()))
-            .map(|key| (key.certificate_hash(), Arc::new(key)))
-            .collect()
+        certificates().filter_map(|(_, bytes)| chain(bytes)).collect()
+    }
+
+    /// A pack's shards once for each different header they show, with a shard that
+    /// shows it first. Nearly always there is one.
+    fn views(&self, vault: VaultId, pack: PackId) -> Vec<Holdings> {
+        let held = self.vaults.get(&vault).and_then(|holdings| holdings.packs.get(&pack));
+        let rivals = self.rivals.get(&(vault, pack));
+        let (Some(held), Some(rivals)) = (held, rivals) else { return Vec::new() };
+        let view = |first: &Holding| {
+            let all = [first].into_iter().chain(held).cloned().collect();
+            Holdings { packs: BTreeMap::from([(pack, all)]), ..Holdings::default() }
+        };
+        rivals.values().map(view).collect()
     }
 }
 
@@ -150,11 +173,12 @@ pub struct BareVault {
 /// manifest, no configuration.
 pub async fn find_points(world: &World, scan: &Scan, vault: VaultId, keys: &ReadKey) -> BareVault {
     let holdings = scan.vaults.get(&vault).cloned().unwrap_or_default();
-    let mut writers = scan.certified(vault, keys);
-    let fetcher = Fetcher::new(world.clone(), holdings.clone(), Trust::NotYet);
+    let certified = scan.certified(vault, &keys.root);
+    let mut writers: BTreeMap<Hash, Arc<CertifiedKey>> =
+        certified.into_iter().map(|(key, _)| (key.certificate_hash(), Arc::new(key))).collect();
     let (mut points, mut unusable) = (Vec::new(), Vec::new());
     for &pack in holdings.packs.keys() {
-        match find_record(&fetcher, keys, pack).await {
+        match find_in(world, scan.views(vault, pack), keys, pack).await {
             Ok(Some(found)) => points.push(BarePoint { pack, found }),
             Ok(None) => {}
             Err(error) => unusable.push((pack, error.to_string())),
@@ -169,4 +193,19 @@ pub async fn find_points(world: &World, scan: &Scan, vault: VaultId, keys: &Read
         }
     }
     BareVault { holdings, writers, points, unusable }
+}
+
+/// Looks for a pack's point record under each header its shards show. No header is
+/// trusted yet: a damaged or forged one must not hide the good one.
+async fn find_in(world: &World, views: Vec<Holdings>, keys: &ReadKey, pack: PackId) -> Result<Option<FoundRecord>> {
+    let mut why = None;
+    for holdings in views {
+        let fetcher = Fetcher::new(world.clone(), holdings, Trust::NotYet);
+        match find_record(&fetcher, keys, pack).await {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            Err(error) => why = why.or(Some(error)),
+        }
+    }
+    why.map_or(Ok(None), Err)
 }

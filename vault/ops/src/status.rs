@@ -63,7 +63,7 @@ pub struct Status {
 
 /// Looks. Keyless.
 pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
-    let census = census::take(vault).await?;
+    let census = census::take(vault, catalog).await?;
     let spots = vault.spots();
     let failures = catalog.failures()?;
     let mut worst = vault.promise();
