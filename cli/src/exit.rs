@@ -43,7 +43,8 @@ impl Failure {
 impl From<OpsError> for Failure {
     fn from(error: OpsError) -> Self {
         let exit = match &error {
-            OpsError::NoVault { .. } => NO_VAULT,
+            OpsError::NoVault { .. } | OpsError::NoPoint { .. } => NO_VAULT,
+            OpsError::Backend(error) if error.kind().retryable() => UNREACHABLE,
             OpsError::Owned { .. } => OWNED,
             OpsError::Key { .. } => KEY,
             OpsError::Unreachable { .. } => UNREACHABLE,

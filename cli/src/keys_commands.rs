@@ -56,7 +56,12 @@ pub(crate) struct Split {
 pub(crate) async fn split(session: &Session, split: Split) -> Outcome {
     let folder = folder(session, split.keys_dir.clone())?;
     let master: MasterSeed = assembly::load_key(&folder.master_seed()).map_err(|error| {
-        Failure::new(exit::KEY, format!("{error}. If the seed was dealt already, recover it from the cards first"))
+        Failure::new(
+            exit::KEY,
+            format!(
+                "{error}. A seed that was dealt and removed is only on its cards; dealing anew from cards comes later"
+            ),
+        )
     })?;
     let Some(cards_dir) = split.cards_dir else {
         return Err(Failure::new(
@@ -72,7 +77,7 @@ pub(crate) async fn split(session: &Session, split: Split) -> Outcome {
     let paths = write_cards(&cards_dir, &cards, set)?;
     rehearse(&paths, split.need, &master)?;
     if split.keys_dir.is_none() {
-        record_set(session, &master, &folder, set, split.need, &cards).await?;
+        record_set(session, &master, set, split.need, &cards).await?;
     }
     for path in &paths {
         session.output.say(format!("card  {}", path.display()));
@@ -139,7 +144,6 @@ fn rehearse(paths: &[PathBuf], need: u8, master: &MasterSeed) -> Result<(), Fail
 async fn record_set(
     session: &Session,
     master: &MasterSeed,
-    _folder: &KeyFolder,
     number: u32,
     need: u8,
     cards: &[Card],
@@ -162,7 +166,11 @@ async fn record_set(
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
-    std::fs::remove_file(path).map_err(|error| {
+    let removed = std::fs::remove_file(path);
+    if removed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    removed.map_err(|error| {
         Failure::new(
             exit::ERROR,
             format!("removing {}: {error}. The cards are good; remove the file by hand", path.display()),

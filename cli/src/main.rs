@@ -4,7 +4,9 @@
 mod agent;
 mod arguments;
 mod exit;
+mod given;
 mod kernel;
+mod kernel_put;
 mod keys_commands;
 mod output;
 mod session;
@@ -23,16 +25,14 @@ use session::Session;
 use vault_ops::audit::AuditOptions;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse_from(called_as(std::env::args_os().collect()));
-    let level = match arguments.global.verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
+    let words = called_as(std::env::args_os().collect());
+    let arguments = match Arguments::try_parse_from(&words) {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse_words(&words, &error),
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let output = output::Output::new(arguments.global.json, arguments.global.quiet);
+    log_to_stderr(&arguments.global);
+    no_core_dumps();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -40,13 +40,51 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::ERROR);
         }
     };
-    match runtime.block_on(run(arguments)) {
+    let outcome = runtime.block_on(run(arguments));
+    // A thread still reading a source is not waited for: what it reads does not count any more.
+    runtime.shutdown_background();
+    match outcome {
         Ok(code) => code,
         Err(failure) => {
             output.exit_error(failure.exit, &failure.text);
             ExitCode::from(failure.exit)
         }
     }
+}
+
+/// What clap says of words that are no command; with `--json` as a line of JSON.
+fn refuse_words(words: &[std::ffi::OsString], error: &clap::Error) -> ExitCode {
+    let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    if error.use_stderr() && json {
+        output::Output::new(true, false).exit_error(exit::USAGE, error.to_string().trim_end());
+    } else {
+        // Nobody left to tell if this fails.
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
+}
+
+/// Keys are in memory here; a core dump would write them to disk.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Where the system refuses, the program works as well as before.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+fn log_to_stderr(global: &arguments::Global) {
+    use std::io::IsTerminal;
+    let level = match global.verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    if global.json { log.json().init() } else { log.init() }
 }
 
 /// Called through a link named `vault`, `keys` or `drill` the program behaves as
@@ -62,7 +100,9 @@ fn called_as(mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let session = Session::new(arguments.global)?;
     let outcome = match arguments.command {
-        Command::Kernel { command } => return kernel::run(command).await.map_err(kernel_failure),
+        Command::Kernel { command } => {
+            kernel::run(session.output, command).await.map_err(|error| kernel_failure(&error))
+        }
         Command::Vault { command } => vault(&session, command).await,
         Command::Keys { command } => keys_command(&session, command).await,
         Command::Agent => agent::run(&session).await,
@@ -73,7 +113,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// A node that does not answer has a code of its own.
-fn kernel_failure(error: anyhow::Error) -> Failure {
+fn kernel_failure(error: &anyhow::Error) -> Failure {
     let unreachable = error
         .downcast_ref::<kernel_client::Error>()
         .is_some_and(|error| matches!(error, kernel_client::Error::Unreachable { .. }));
@@ -122,12 +162,13 @@ async fn demo(session: &Session, dir: Option<std::path::PathBuf>) -> Outcome {
 }
 
 fn config(session: &Session, command: &ConfigCommand) -> Outcome {
+    let path = session.config_path();
     match command {
         ConfigCommand::Check => {
             let config = session.config()?;
             session.output.say(format!(
                 "{} is good: {} vaults, {} locations, {} sources, {} policies",
-                session.config_path().display(),
+                path.display(),
                 config.vaults.len(),
                 config.locations.len(),
                 config.sources.len(),
@@ -136,11 +177,11 @@ fn config(session: &Session, command: &ConfigCommand) -> Outcome {
         }
         ConfigCommand::Show => {
             session.config()?;
-            let path = session.config_path();
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| Failure::new(exit::ERROR, format!("{}: {error}", path.display())))?;
             session.output.say(text.trim_end());
         }
     }
+    session.output.summary(exit::OK, serde_json::json!({ "path": path.display().to_string() }));
     Ok(exit::OK)
 }

@@ -33,6 +33,11 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         );
     }
     look.risks.extend(agent_risks(&config, &name, now));
+    look.risks.extend(overdue(&config, &name, &look.sources, now));
+    let blank = opened.vault.locations.iter().filter(|location| location.blank);
+    look.risks.extend(blank.map(|location| {
+        format!("{} is empty: mount its disk, or refill a new one with: holdfast vault repair --apply", location.name)
+    }));
     let (verdict, exit) = match (look.lost.is_empty(), look.risks.is_empty()) {
         (false, _) => ("DATA LOST", exit::LOST),
         (true, true) => ("SAFE", exit::OK),
@@ -92,6 +97,31 @@ pub(crate) async fn status(session: &Session) -> Outcome {
                 "declared": look.declared, "packs": look.packs, "risks": look.risks, "lost": look.lost.len() }),
     );
     Ok(exit)
+}
+
+/// Sources without a point, or whose newest is older than two intervals.
+fn overdue(config: &config::Config, vault: &str, sources: &[status::SourceLine], now_ms: i64) -> Vec<String> {
+    let of_vault = config.policies.values().filter(|policy| policy.vault.as_str() == vault);
+    let mut risks: Vec<String> = of_vault
+        .filter_map(|policy| {
+            let source = policy.source.as_str();
+            let Some(line) = sources.iter().find(|line| line.source == source) else {
+                return Some(format!("source {source} has no point yet: holdfast vault run {source}"));
+            };
+            let most = 2 * policy.schedule.interval().as_millis();
+            let late = u128::from((now_ms - line.last_point_ms).unsigned_abs()) > most;
+            late.then(|| {
+                format!(
+                    "the newest point of {source} is {} old: is the agent running?",
+                    ago_text(now_ms, line.last_point_ms).trim_end_matches(" ago")
+                )
+            })
+        })
+        .collect();
+    if sources.is_empty() && risks.is_empty() {
+        risks.push("nothing is backed up yet: holdfast vault run PATH".to_owned());
+    }
+    risks
 }
 
 /// What the agent's own status file says went wrong.
@@ -209,6 +239,9 @@ pub(crate) async fn audit(session: &Session, options: AuditOptions) -> Outcome {
                     "full": line.full, "detection_1_percent": line.detection(0.01) }),
         );
     }
+    for finding in &report.records {
+        output.warn(format!("{:?}: {} at {}: {}", finding.outcome, finding.name, finding.location, finding.what));
+    }
     for finding in &report.findings {
         output.warn(format!(
             "{:?}: shard {} of pack {} at {}: {}",
@@ -243,6 +276,6 @@ pub(crate) async fn audit(session: &Session, options: AuditOptions) -> Outcome {
                 .to_owned()
         }
     });
-    output.summary(exit, json!({ "packs": report.packs, "findings": report.findings.len() }));
+    output.summary(exit, json!({ "packs": report.packs, "findings": report.findings.len() + report.records.len() }));
     Ok(exit)
 }

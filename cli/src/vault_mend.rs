@@ -1,17 +1,14 @@
 //! `holdfast vault repair | import-orphans`: commands that bring shards back.
 //! Both print a plan and act only with `--apply`.
 
-use std::sync::Arc;
-
 use agent_daemon::assembly;
 use serde_json::json;
-use vault_format::LocationId;
-use vault_ops::location::Location;
 use vault_ops::points::point_text;
 use vault_ops::{import, repair};
 
 use crate::arguments::ReadKeyFrom;
-use crate::exit::{self, Failure, Outcome};
+use crate::exit::{self, Outcome};
+use crate::given::open_folders;
 use crate::session::{Session, lease, read_key};
 
 pub(crate) async fn repair(session: &Session, apply: bool) -> Outcome {
@@ -39,7 +36,11 @@ pub(crate) async fn repair(session: &Session, apply: bool) -> Outcome {
         if !plan.is_empty() {
             output.say("Nothing was changed. Do it with: holdfast vault repair --apply");
         }
-        let exit = if plan.shards.is_empty() { exit::OK } else { exit::DAMAGE };
+        let exit = match (plan.is_empty(), plan.silent.is_empty()) {
+            (false, _) => exit::DAMAGE,
+            (true, false) => exit::WARNINGS,
+            (true, true) => exit::OK,
+        };
         output.summary(exit, json!({ "planned_shards": plan.shards.len(), "planned_records": plan.records.len() }));
         return Ok(exit);
     }
@@ -119,32 +120,4 @@ pub(crate) async fn import_orphans(session: &Session, from: &[String], apply: bo
         json!({ "shards": done.shards, "records": done.records, "points": done.points, "failed": done.failed.len() }),
     );
     Ok(exit)
-}
-
-/// Opens folders or URLs that hold anything.
-pub(crate) async fn open_folders(from: &[String]) -> Result<Vec<Arc<Location>>, Failure> {
-    let mut folders = Vec::new();
-    for (at, text) in from.iter().enumerate() {
-        let store = backends::open(backends::LocationSpec::new(&url_of(text)?))
-            .await
-            .map_err(|error| Failure::new(exit::UNREACHABLE, error.to_string()))?;
-        let mut id = LocationId::default();
-        id.0[..8].copy_from_slice(&(at as u64 + 1).to_le_bytes());
-        let store = Arc::clone(store.store());
-        folders.push(Arc::new(Location { id, name: text.clone(), domain: at as u16, store }));
-    }
-    Ok(folders)
-}
-
-/// A URL as it is, a folder as a file URL.
-pub(crate) fn url_of(text: &str) -> Result<String, Failure> {
-    if text.contains("://") {
-        return Ok(text.to_owned());
-    }
-    let path = std::fs::canonicalize(text).map_err(|error| {
-        Failure::new(exit::UNREACHABLE, format!("{text}: {error}. Name a folder that exists, or a URL"))
-    })?;
-    url::Url::from_directory_path(&path)
-        .map(|url| url.as_str().trim_end_matches('/').to_owned())
-        .map_err(|()| Failure::new(exit::USAGE, format!("{text} cannot be written as a URL")))
 }

@@ -8,30 +8,31 @@ use std::time::Instant;
 use agent_daemon::assembly;
 use agent_sources::kernel::{LOG_FILE, SNAPSHOT_FILE, restore_kernel};
 use agent_sources::tree::{TreeOptions, restore_tree};
-use keys::files::ReadKey;
+use keys::files::{ReadKey, VaultPublic};
+use keys::first::KeyFolder;
 use rand_core::Rng;
 use serde_json::json;
 use vault_format::point::{KernelRoot, PointRoot, TreeRoot};
-use vault_format::{Hash, PackId, PointId};
+use vault_format::{Hash, PackId, PointId, VaultId};
 use vault_ops::backup::point_id;
 use vault_ops::fetch::{Fetcher, Trust, list_shards};
 use vault_ops::points::{self, PointName, point_text};
 use vault_ops::restore::{OpenPoint, open_point};
-use vault_ops::scan::{find_points, scan};
+use vault_ops::scan::{BareVault, Scan, find_points, scan};
 use vault_ops::source::PointReader;
 use vault_ops::vault::{Candidate, Expected, Vault};
 use vault_ops::{OpsError, world::World};
 
 use crate::arguments::RestoreArguments;
 use crate::exit::{self, Failure, Outcome};
+use crate::given::{as_folders, given_spec};
 use crate::output::{bytes_text, time_text};
 use crate::session::{Session, read_key};
-use crate::vault_mend::{open_folders, url_of};
 
 pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
     refuse_occupied(&arguments.to)?;
     let started = Instant::now();
-    let point = open(session, arguments).await?;
+    let Opened { point, newest_known } = open(session, arguments).await?;
     let record = point.record();
     session.output.say(format!(
         "{}  {} of {}, {}",
@@ -60,7 +61,7 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
             shard.why
         ));
     }
-    let exit = if bytes.exact && bad.is_empty() { exit::OK } else { exit::WARNINGS };
+    let exit = if bytes.exact && bad.is_empty() && newest_known { exit::OK } else { exit::WARNINGS };
     session.output.say(format!(
         "restored {} to {} in {:.1} s; every byte checked",
         bytes_text(bytes.bytes),
@@ -87,11 +88,19 @@ fn refuse_occupied(to: &Path) -> Result<(), Failure> {
     }
 }
 
-async fn open(session: &Session, arguments: &RestoreArguments) -> Result<OpenPoint, Failure> {
+/// A point found, and whether the chains of manifests vouch for what was listed.
+struct Opened {
+    point: OpenPoint,
+    newest_known: bool,
+}
+
+async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened, Failure> {
     let name = PointName::parse(&arguments.point)?;
     if arguments.from.is_empty() {
         let (config, vault) = session.vault_name()?;
-        let keys = read_key(&arguments.key, Some(&assembly::key_folder(&config, &vault)?))?;
+        let folder = assembly::key_folder(&config, &vault)?;
+        let keys = read_key(&arguments.key, Some(&folder))?;
+        refuse_other_vault(&keys, &folder)?;
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = assembly::candidates(&config, &vault).await;
         let vault = Vault::open(session.world.clone(), &expected, candidates).await?;
@@ -100,7 +109,7 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<OpenPoi
     let keys = read_key(&arguments.key, None)?;
     if !arguments.scan {
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
-        let candidates = given(arguments).await?;
+        let candidates = given(arguments).await;
         match Vault::open(session.world.clone(), &expected, candidates).await {
             Ok(vault) => {
                 return from_vault(&session.output, &vault, &name, arguments.source.as_deref(), keys).await;
@@ -114,20 +123,35 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<OpenPoi
     from_bare(session, &session.world, arguments, &name, keys).await
 }
 
-/// The locations given by hand.
-async fn given(arguments: &RestoreArguments) -> Result<Vec<Candidate>, Failure> {
-    let mut candidates = Vec::new();
-    for text in &arguments.from {
-        let mut spec = backends::LocationSpec::new(&url_of(text)?);
-        spec.endpoint.clone_from(&arguments.endpoint);
-        spec.allow_http = arguments.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        if let (Some(path), false) = (&arguments.credentials, spec.url.starts_with("file://")) {
-            spec.credentials = backends::Credentials::File(path.clone());
-        }
-        let store = backends::open(spec).await.map(|location| Arc::clone(location.store()));
-        candidates.push(Candidate { name: text.clone(), store });
+/// A key of another vault opens nothing here: said before "no vault" misleads.
+fn refuse_other_vault(keys: &ReadKey, folder: &KeyFolder) -> Result<(), Failure> {
+    match keys::files::load::<VaultPublic>(&folder.public()) {
+        Ok(public) if public.vault != keys.vault => Err(Failure::new(
+            exit::KEY,
+            format!(
+                "this key belongs to another vault ({}) than the configuration's ({}). Nothing was written; bring the \
+                 key or the cards of vault {1}",
+                keys.vault.short(),
+                public.vault.short()
+            ),
+        )),
+        // Without the public file the locations decide.
+        Ok(_) | Err(_) => Ok(()),
     }
-    Ok(candidates)
+}
+
+/// The locations given by hand. One that cannot be opened is a named candidate,
+/// as with the configured ones: the others may be enough.
+async fn given(arguments: &RestoreArguments) -> Vec<Candidate> {
+    let opened = arguments.from.iter().map(|text| async move {
+        let spec = given_spec(text, arguments.credentials.as_deref(), arguments.endpoint.as_deref());
+        let store = match spec {
+            Ok(spec) => backends::open(spec).await.map(|location| Arc::clone(location.store())),
+            Err(error) => Err(error),
+        };
+        Candidate { name: text.clone(), store }
+    });
+    futures::future::join_all(opened).await
 }
 
 async fn from_vault(
@@ -136,7 +160,7 @@ async fn from_vault(
     name: &PointName,
     source: Option<&str>,
     keys: Arc<ReadKey>,
-) -> Result<OpenPoint, Failure> {
+) -> Result<Opened, Failure> {
     let list = points::list(vault, &keys).await?;
     list.remarks.iter().for_each(|remark| output.warn(remark));
     let points: Vec<_> =
@@ -145,7 +169,8 @@ async fn from_vault(
     let chosen = points[name.pick(&ids)?];
     let holdings = list_shards(vault, &vault.writer_ids()).await;
     let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
-    Ok(open_point(fetcher, keys, vault.world.compute, chosen.pack, Some(chosen.record)).await?)
+    let point = open_point(fetcher, keys, vault.world.compute, chosen.pack, Some(chosen.record)).await?;
+    Ok(Opened { point, newest_known: list.remarks.is_empty() })
 }
 
 /// No manifest, no index, no names: only shards.
@@ -155,13 +180,15 @@ async fn from_bare(
     arguments: &RestoreArguments,
     name: &PointName,
     keys: Arc<ReadKey>,
-) -> Result<OpenPoint, Failure> {
-    let folders = open_folders(&arguments.from).await?;
-    let found = scan(&folders).await?;
+) -> Result<Opened, Failure> {
+    let (folders, silent) = as_folders(session, given(arguments).await)?;
+    let mut found = scan(&folders).await?;
+    found.silent.extend(silent);
     for bad in &found.quarantined {
         session.output.warn(format!("not used: {}/{}: {}", bad.folder, bad.name, bad.why));
     }
-    let bare = find_points(world, &found, keys.vault, &keys).await;
+    let mut bare = find_points(world, &found, keys.vault, &keys).await;
+    bare.holdings.silent.clone_from(&found.silent);
     for (pack, why) in &bare.unusable {
         session.output.warn(format!("pack {}: {why}", pack.short()));
     }
@@ -172,18 +199,48 @@ async fn from_bare(
         .map(|point| (point.pack, point.found.hash))
         .collect();
     if points.is_empty() {
-        let text = format!(
-            "{} files hold {} packs of this vault and no point that can be opened. More shards are needed, or another key",
-            found.files,
-            bare.holdings.packs.len()
-        );
-        return Err(Failure::new(exit::NO_VAULT, text));
+        return Err(no_bare_point(&found, &bare, keys.vault));
     }
     let ids: Vec<PointId> = points.iter().map(|(_, hash)| point_id(*hash)).collect();
     let (pack, hash) = points[name.pick(&ids)?];
     session.output.warn("restored from bare shards: the chain of manifests is not verified, a newer point may exist");
     let fetcher = Fetcher::new(world.clone(), bare.holdings, Trust::Signed(bare.writers));
-    Ok(open_point(fetcher, keys, world.compute, pack, Some(hash)).await?)
+    let point = open_point(fetcher, keys, world.compute, pack, Some(hash)).await?;
+    Ok(Opened { point, newest_known: false })
+}
+
+/// Too few shards, none at all, or somebody else's: each has its own code.
+fn no_bare_point(found: &Scan, bare: &BareVault, vault: VaultId) -> Failure {
+    if !found.silent.is_empty() {
+        let names: Vec<&str> = found.silent.iter().map(|(name, _)| name.as_str()).collect();
+        let text = format!(
+            "no point can be opened from the folders that answer. Nothing is known to be lost: bring back {} and run \
+             the same command again",
+            names.join(", ")
+        );
+        return Failure::new(exit::UNREACHABLE, text);
+    }
+    if !bare.holdings.packs.is_empty() {
+        let text = format!(
+            "{} files hold shards of {} packs of this vault and no point that can be opened. More shards are needed: \
+             add folders with --from",
+            found.files,
+            bare.holdings.packs.len()
+        );
+        return Failure::new(exit::LOST, text);
+    }
+    let others: Vec<String> = found.vaults.keys().chain(found.records.keys()).map(|id| id.short()).collect();
+    match others.first() {
+        Some(other) => Failure::new(
+            exit::KEY,
+            format!(
+                "what stands here belongs to another vault ({other}) than the key at hand ({}). Nothing was written; \
+                 bring the key or the cards of vault {other}",
+                vault.short()
+            ),
+        ),
+        None => Failure::new(exit::NO_VAULT, format!("{} files were looked at and none is ours", found.files)),
+    }
 }
 
 struct Restored {

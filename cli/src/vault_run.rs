@@ -23,15 +23,23 @@ pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>)
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let keys = assembly::writer_key(&opened.keys)?;
     let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
-    let mut worst = exit::OK;
+    let (mut worst, mut failed) = (exit::OK, None);
     for source in sources {
         let label = source.name().to_owned();
         let started = Instant::now();
         let (report, _) =
             backup::run(&opened.vault, std::sync::Arc::clone(&keys), &mut opened.catalog, source, &options).await;
-        let report = report?;
-        let code = tell(session, &opened, &label, &report, started.elapsed().as_secs_f64());
-        worst = worst.max(code);
+        match report {
+            Ok(report) => worst = worst.max(tell(session, &opened, &label, &report, started.elapsed().as_secs_f64())),
+            // One source's trouble does not keep the others from being backed up.
+            Err(error) => {
+                session.output.warn(format!("{label}: {error}"));
+                failed = failed.or(Some(Failure::from(error)));
+            }
+        }
+    }
+    if let Some(failure) = failed {
+        return Err(failure);
     }
     session.output.summary(worst, json!({}));
     Ok(worst)
@@ -81,7 +89,11 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
     for gone in &report.unreadable {
         output.warn(format!("{label}: {}: {}", gone.path, gone.why));
     }
-    let exit = if report.is_full() && report.unreadable.is_empty() { exit::OK } else { exit::WARNINGS };
+    let exit = if report.is_full() && report.unreadable.is_empty() && report.notes.is_empty() {
+        exit::OK
+    } else {
+        exit::WARNINGS
+    };
     output.say(format!(
         "ok  {}  {label}  {} items, {} unreadable  {} -> {} new, stored {}",
         point_text(report.point),
@@ -119,6 +131,7 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
     for (name, why) in &report.manifest_owed {
         output.warn(format!("the manifest is owed to {name}: {why}"));
     }
+    report.notes.iter().for_each(|note| output.warn(note));
     if !report.head_confirmed {
         output.warn("the chain's head is the newest seen, not confirmed: too few domains answer");
     }

@@ -3,6 +3,7 @@
     s3.py make-bucket ENDPOINT ACCESS SECRET BUCKET SECONDS   waits until the server answers
     s3.py make-locked-bucket ENDPOINT ACCESS SECRET BUCKET DAYS
     s3.py version-bucket ENDPOINT ACCESS SECRET BUCKET
+    s3.py rot ENDPOINT ACCESS SECRET BUCKET PREFIX            flips a bit of the first object there; prints its key
 
 A second, independent implementation of AWS Signature Version 4 (AWS General
 Reference, "Signature Version 4 signing process"), so the servers are set up
@@ -12,6 +13,7 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import re
 import sys
 import time
 import urllib.parse
@@ -93,10 +95,27 @@ def make_locked_bucket(endpoint, access, secret, bucket, days):
     expect_ok("lock", request(endpoint, access, secret, "PUT", f"/{bucket}", "object-lock=", body))
 
 
+def rot(endpoint, access, secret, bucket, prefix):
+    quoted = urllib.parse.quote(prefix, safe="")
+    status, listing = request(endpoint, access, secret, "GET", f"/{bucket}", f"list-type=2&prefix={quoted}")
+    keys = re.findall(r"<Key>([^<]+)</Key>", listing.decode())
+    if status != 200 or not keys:
+        sys.exit(f"no object under {prefix}: status {status}: {listing[:500]!r}")
+    path = f"/{bucket}/{urllib.parse.quote(keys[0])}"
+    status, body = request(endpoint, access, secret, "GET", path)
+    if status != 200:
+        sys.exit(f"reading {path}: status {status}")
+    body = bytearray(body)
+    body[len(body) // 2] ^= 1
+    expect_ok("rot", request(endpoint, access, secret, "PUT", path, body=bytes(body)))
+    print(keys[0])
+
+
 COMMANDS = {
     "make-bucket": make_bucket,
     "version-bucket": version_bucket,
     "make-locked-bucket": make_locked_bucket,
+    "rot": rot,
 }
 
 if __name__ == "__main__":

@@ -69,6 +69,12 @@ impl SeaweedFs {
         self.s3("make-locked-bucket", &[name, &days.to_string()]);
     }
 
+    /// Flips a bit in the middle of the first object under `prefix`, as a disk does
+    /// that nobody scrubs; its key.
+    pub fn rot(&self, bucket: &str, prefix: &str) -> String {
+        self.s3("rot", &[bucket, prefix]).trim().to_owned()
+    }
+
     /// Where the server stores and logs.
     pub fn folder(&self) -> &Path {
         &self.process.folder
@@ -79,7 +85,7 @@ impl SeaweedFs {
         self.process.kill();
     }
 
-    fn s3(&self, verb: &str, rest: &[&str]) {
+    fn s3(&self, verb: &str, rest: &[&str]) -> String {
         let output = Command::new(installed().join("python3"))
             .arg(here().join("s3.py"))
             .args([verb, &self.endpoint, &self.access, &self.secret])
@@ -87,6 +93,7 @@ impl SeaweedFs {
             .output()
             .expect("python3 of the test installation starts");
         assert!(output.status.success(), "s3.py {verb}: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
