@@ -45,7 +45,7 @@ async fn publish(vault: &Vault, root: &SigningKey, mut record: VaultRecord) -> R
     }
     Err(OpsError::Unreachable {
         what: format!(
-            "the new vault record stands in {} domains and needs {need} ({}). The old one still counts; bring back the \
+            "the new vault record stands in {} domains and needs {need} ({}). It may already count; bring back the \
              locations and run the same command again",
             domains.len(),
             failed.join("; ")

@@ -114,10 +114,10 @@ impl LocationAudit {
     /// Probability that a loss of fraction `lost` of this location's leaves was
     /// found: 1 - (1 - f)^c.
     pub fn detection(&self, lost: f64) -> f64 {
-        if self.offline == 0 && (self.full || self.samples >= self.leaves) {
+        if self.offline + self.unknown == 0 && (self.full || self.samples >= self.leaves) {
             return 1.0;
         }
-        1.0 - (1.0 - lost).powf((self.samples - self.offline) as f64)
+        1.0 - (1.0 - lost).powf((self.samples - self.offline - self.unknown) as f64)
     }
 }
 
@@ -147,11 +147,21 @@ impl AuditReport {
         let records = self.records.iter().map(|finding| finding.outcome);
         shards.chain(records).chain([short, offline]).max().unwrap_or(Outcome::Ok)
     }
+
+    /// Damage to a pack that too few good shards are left of is not contained.
+    fn name_the_short(&mut self, short: Vec<(PackId, usize)>) {
+        for finding in &mut self.findings {
+            if finding.outcome == Outcome::Contained && short.iter().any(|(pack, _)| *pack == finding.pack) {
+                finding.outcome = Outcome::Failed;
+            }
+        }
+        self.short = short;
+    }
 }
 
 /// Runs an audit and records it.
 pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Result<AuditReport> {
-    let census = census::take(vault, catalog).await?;
+    let mut census = census::take(vault, catalog).await?;
     let chosen: Vec<&Location> = vault
         .locations
         .iter()
@@ -165,7 +175,6 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
     let fetcher = Fetcher::new(vault.world.clone(), census.holdings.clone(), Trust::Signed(vault.writers.clone()));
     let mut report = AuditReport {
         records: lost_records(vault, &census),
-        short: census.short(vault),
         silent: census.holdings.silent.clone(),
         packs: census.packs.len(),
         ..AuditReport::default()
@@ -193,6 +202,9 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
         })?;
         report.locations.push(line);
     }
+    // Only now is it known how many shards of a pack are wrong at once.
+    census.holdings.discount(&catalog.failures()?);
+    report.name_the_short(census.short(vault));
     Ok(report)
 }
 
@@ -260,7 +272,7 @@ impl Auditor<'_> {
     async fn compare_records(&mut self, most: usize, line: &mut LocationAudit) -> Result<bool> {
         let mut wanted = self.records.clone();
         wanted.push(records::marker(self.vault, self.location.id));
-        let (compared, odd) = match records::compare(self.location, wanted, most, &mut self.vault.world.rng()).await {
+        let (compared, odd) = match records::compare(self.vault, self.location, wanted, most).await {
             Ok(found) => found,
             Err(error) => (0, vec![("records".to_owned(), Odd::Offline(error.to_string()))]),
         };

@@ -18,6 +18,7 @@ use vault_codec::{Buffers, Chunk, ChunkSizes, FrameEncoder, PACK_REF_BYTES, Pack
 use vault_format::body::ChunkKind;
 use vault_format::manifest::{PackRef, WriterPart};
 use vault_format::point::{PointRecord, Statistics};
+use vault_format::vault::KemRole;
 use vault_format::{Blob, Hash, PackId, PointId, labels};
 
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
@@ -29,7 +30,7 @@ use crate::heads::{self, Depth};
 use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
 use crate::packing::{Sealing, Stored, StoredPack, store_pack};
 use crate::place::Debt;
-use crate::placement::{Copy, Tolerance, survives, tolerance};
+use crate::placement::{Copy, Tolerance, home, survives, tolerance};
 use crate::rebuild;
 use crate::source::{Reading, Source, Unreadable};
 use crate::vault::Vault;
@@ -77,6 +78,8 @@ pub struct BackupReport {
     pub manifest_owed: Vec<(String, String)>,
     /// Whether enough domains answered to be sure of the chain's head.
     pub head_confirmed: bool,
+    /// What else a person should know.
+    pub notes: Vec<String>,
 }
 
 impl BackupReport {
@@ -106,13 +109,17 @@ pub async fn run(
         Err(error) => Err(error),
     };
     match report {
-        Ok((report, root)) => {
+        Ok((mut report, root)) => {
             let told = vault.world.compute.run(move || {
                 let told = source.committed(&root);
                 (source, told)
             });
             let (source, told) = told.await;
-            (told.map(|()| report), source)
+            // The point is durable whatever its source says to that.
+            if let Err(error) = told {
+                report.notes.push(format!("the source was not told that its point is durable: {error}"));
+            }
+            (Ok(report), source)
         }
         Err(error) => (Err(error), source),
     }
@@ -126,6 +133,8 @@ struct Run<'a> {
     previous: Hash,
     head_confirmed: bool,
     holdings: Holdings,
+    /// What locations that do not answer now showed when they last did.
+    away: BTreeMap<PackId, Vec<Copy>>,
     started_ms: i64,
     stored: BTreeMap<PackId, Stored>,
 }
@@ -139,10 +148,13 @@ impl<'a> Run<'a> {
         catalog: &'a mut Catalog,
         options: &'a BackupOptions,
     ) -> Result<Self> {
+        check_keys(vault, &keys)?;
         check_domains(vault)?;
         let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
         let next = rebuild::follow_head(vault, &keys, catalog, &chain).await?;
-        let holdings = list_shards(vault, &BTreeSet::from([keys.writer])).await;
+        let mut holdings = list_shards(vault, &BTreeSet::from([keys.writer])).await;
+        let away = rebuild::remember_shown(vault, catalog, &holdings)?;
+        holdings.discount(&catalog.failures()?);
         let sealing = Sealing {
             vault: vault.id,
             epoch: next.epoch,
@@ -160,6 +172,7 @@ impl<'a> Run<'a> {
             previous: next.previous,
             head_confirmed: chain.confirmed,
             holdings,
+            away,
             stored: BTreeMap::new(),
         })
     }
@@ -205,22 +218,51 @@ impl<'a> Run<'a> {
         Intake::new(setup, gate, out)
     }
 
-    /// Packs a new point may lean on: known here, and durable(d) by today's listing.
+    /// Packs a new point may lean on: known here, durable(d) by today's listing, and
+    /// readable from the locations that answer. A location that is away is believed
+    /// to keep the shards it showed here when it last answered, but while the source is here nothing needs to rest on
+    /// belief alone.
     fn usable(&self) -> Result<BTreeSet<PackId>> {
         let mut rows = self.catalog.packs(PackState::Committed)?;
         rows.extend(self.catalog.packs(PackState::Stored)?);
-        Ok(rows
-            .into_iter()
-            .map(|row| row.pack)
-            .filter(|&pack| survives(&self.believed(pack), self.vault.coding, self.vault.survive()))
-            .collect())
+        Ok(rows.into_iter().map(|row| row.pack).filter(|&pack| self.is_usable(pack)).collect())
+    }
+
+    fn is_usable(&self, pack: PackId) -> bool {
+        let shown: BTreeSet<u8> = self.holdings.copies(pack).iter().map(|copy| copy.index).collect();
+        shown.len() >= usize::from(self.vault.coding.data_shards())
+            && survives(&self.believed(pack), self.vault.coding, self.vault.survive())
     }
 
     fn believed(&self, pack: PackId) -> Vec<Copy> {
         match self.stored.get(&pack) {
             Some(stored) => stored.copies.clone(),
-            None => self.holdings.copies_believed(self.vault, pack),
+            None => {
+                let away = self.away.get(&pack).cloned().unwrap_or_default();
+                self.holdings.copies(pack).into_iter().chain(away).collect()
+            }
         }
+    }
+
+    /// Copies that were read back, or that a location shows today.
+    fn shown(&self, pack: PackId) -> Vec<Copy> {
+        self.stored.get(&pack).map_or_else(|| self.holdings.copies(pack), |stored| stored.copies.clone())
+    }
+
+    /// What is owed: by this run, and of the packs it reuses.
+    fn debts(&self, totals: &IntakeTotals) -> Vec<Debt> {
+        let reused = totals.reused.iter().filter(|pack| !self.stored.contains_key(pack)).flat_map(|&pack| {
+            let shown = self.shown(pack);
+            let home = home(&self.vault.spots(), self.vault.coding, self.vault.survive(), pack);
+            home.into_iter().filter(move |copy| !shown.contains(copy)).map(move |copy| Debt {
+                pack,
+                index: copy.index,
+                location: copy.spot.location,
+                why: "an earlier run's shard is not shown there".to_owned(),
+                kept_by: None,
+            })
+        });
+        self.stored.values().flat_map(|stored| stored.debts.clone()).chain(reused).collect()
     }
 
     async fn place_all(&mut self, mut packs: mpsc::UnboundedReceiver<Pack>, gate: &Gate) -> Result<()> {
@@ -256,6 +298,8 @@ impl<'a> Run<'a> {
             state: PackState::Stored,
         };
         catalog.add_pack(row, &done.index)?;
+        let copies: Vec<_> = done.stored.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
+        catalog.add_shown(row.pack, &copies)?;
         stored.insert(row.pack, done.stored);
         Ok(())
     }
@@ -408,7 +452,7 @@ impl<'a> Run<'a> {
             .part
             .references
             .iter()
-            .map(|&pack| tolerance(&spots, &self.believed(pack), self.vault.coding))
+            .map(|&pack| tolerance(&spots, &self.shown(pack), self.vault.coding))
             .min_by_key(|tolerance| (tolerance.any_domains, tolerance.larger_survived));
         BackupReport {
             point: row.part.point,
@@ -423,9 +467,10 @@ impl<'a> Run<'a> {
                 / u64::from(self.vault.coding.data_shards()),
             packs_reused: totals.reused.len(),
             tolerance: weakest.unwrap_or(Tolerance { any_domains: 0, larger_survived: 0, larger_total: 0 }),
-            debts: self.stored.values().flat_map(|stored| stored.debts.clone()).collect(),
+            debts: self.debts(totals),
             manifest_owed: manifest.owed,
             head_confirmed: self.head_confirmed,
+            notes: Vec::new(),
         }
     }
 }
@@ -444,9 +489,33 @@ pub fn point_id(record_hash: Hash) -> PointId {
     id
 }
 
+/// The writer's key must be of this vault and certified in it, and must seal to
+/// its newest reader: what it writes would otherwise be readable by nobody.
+fn check_keys(vault: &Vault, keys: &WriterKey) -> Result<()> {
+    let certificate = writer_certificate(keys);
+    let newest = vault.record.recipients.iter().rfind(|key| key.role == KemRole::Reader);
+    let seals_to = keys.reader.last().map(|key| key.as_bytes().to_vec());
+    let why = if keys.vault != vault.id {
+        "it belongs to another vault"
+    } else if !vault.writers.contains_key(&certificate) {
+        "no location shows its certificate under this vault's root"
+    } else if vault.revocations.is_revoked(&certificate) {
+        "its certificate was revoked"
+    } else if newest.map(|key| key.public.0.clone()) != seals_to {
+        "it seals to another reader key than the vault's newest"
+    } else {
+        return Ok(());
+    };
+    Err(OpsError::Key {
+        what: format!(
+            "the writer key file does not fit this vault: {why}. Nothing was written; use this vault's writer key"
+        ),
+    })
+}
+
 /// Enough domains must answer for a manifest's quorum, or nothing can commit.
 fn check_domains(vault: &Vault) -> Result<()> {
-    let answering: BTreeSet<u16> = vault.reachable().iter().map(|spot| spot.domain).collect();
+    let answering: BTreeSet<u16> = vault.writable().map(|location| location.domain).collect();
     let need = commit::domains_needed(vault);
     if answering.len() >= need {
         return Ok(());

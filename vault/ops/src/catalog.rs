@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS failures (
     location BLOB NOT NULL, pack BLOB NOT NULL, shard INTEGER NOT NULL, seen_ms INTEGER NOT NULL, what TEXT NOT NULL,
     PRIMARY KEY (location, pack, shard)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shown (
+    location BLOB NOT NULL, pack BLOB NOT NULL, shard INTEGER NOT NULL, PRIMARY KEY (location, pack, shard)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS record_failures (
     location BLOB NOT NULL, name TEXT NOT NULL, seen_ms INTEGER NOT NULL, what TEXT NOT NULL,
     PRIMARY KEY (location, name)
@@ -291,6 +294,34 @@ impl Catalog {
         Ok(self.db.query_row("SELECT 1 FROM points WHERE point = ?1", [&point.0[..]], |_| Ok(())).optional()?.is_some())
     }
 
+    /// Remembers the shards a location showed, in place of what it showed before.
+    pub fn remember_shown(&mut self, location: LocationId, shown: &[(PackId, u8)]) -> Result<()> {
+        let tx = self.db.transaction()?;
+        tx.execute("DELETE FROM shown WHERE location = ?1", [&location.0[..]])?;
+        insert_shown(&tx, shown.iter().map(|&(pack, index)| (location, pack, index)))?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Remembers copies of a pack that were written and read back.
+    pub fn add_shown(&mut self, pack: PackId, copies: &[(LocationId, u8)]) -> Result<()> {
+        let tx = self.db.transaction()?;
+        insert_shown(&tx, copies.iter().map(|&(location, index)| (location, pack, index)))?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// The shards a location showed when it last answered.
+    pub fn shown(&self, location: LocationId) -> Result<Vec<(PackId, u8)>> {
+        let mut query = self.db.prepare("SELECT pack, shard FROM shown WHERE location = ?1")?;
+        let rows = query.query_map([&location.0[..]], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))?;
+        rows.map(|row| {
+            let (pack, index) = row?;
+            Ok((read_id(&pack, PackId::from_slice)?, index))
+        })
+        .collect()
+    }
+
     /// Logs a failed verification. Repair overwrites only what stands here.
     pub fn add_failure(&self, failure: &Failure) -> Result<()> {
         self.db.execute(
@@ -383,6 +414,14 @@ impl Catalog {
             |row| row.get(0),
         )?)
     }
+}
+
+fn insert_shown(db: &Connection, shown: impl Iterator<Item = (LocationId, PackId, u8)>) -> Result<()> {
+    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO shown (location, pack, shard) VALUES (?1, ?2, ?3)")?;
+    for (location, pack, index) in shown {
+        insert.execute(params![&location.0[..], &pack.0[..], index])?;
+    }
+    Ok(())
 }
 
 fn read_id<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Result<T> {

@@ -46,7 +46,7 @@ pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
     let mut packs = BTreeMap::new();
     for &writer in &writers {
         let chain = chain(vault, writer, Depth::Whole).await?;
-        for manifest in chain.manifests.values() {
+        for manifest in chain.all() {
             for PackRef { pack, header } in &manifest.body.packs {
                 packs.insert(*pack, (*header, writer));
             }
@@ -115,9 +115,9 @@ impl Census {
     /// stands under its name.
     pub fn cut_short(&self, missing: &Missing) -> Option<String> {
         let held = self.holdings.packs.get(&missing.pack)?;
-        let there = held.iter().find(|holding| {
-            holding.location.id == missing.copy.spot.location && holding.index == missing.copy.index
-        })?;
+        let there = held
+            .iter()
+            .find(|holding| holding.location.id == missing.copy.spot.location && holding.index == missing.copy.index)?;
         Some(format!("{} bytes stand under its name, which no shard has", there.bytes))
     }
 

@@ -16,6 +16,8 @@ use vault_format::{Hash, PackId, names};
 use crate::backup::absent_names;
 use crate::create::write_record;
 use crate::error::{OpsError, Result};
+use crate::heads;
+use crate::location::Location;
 use crate::placement::write_quorum;
 use crate::vault::Vault;
 
@@ -52,10 +54,20 @@ pub(crate) async fn write(commit: &Commit<'_>) -> Result<Written> {
     let body = vault_format::encode(&manifest(commit)?);
     let bytes = keys::record::sign(RecordKind::Manifest, commit.vault.id, &body, &commit.keys.signing);
     let name = names::manifest(commit.keys.writer, commit.epoch, commit.sequence);
-    let writes = commit.vault.locations.iter().map(|location| write_record(location, &name, &bytes));
-    let outcomes = futures::future::join_all(writes).await;
+    let hash = keys::record::hash(&bytes);
+    let position = (commit.epoch, commit.sequence);
+    heads::verify(commit.vault, commit.keys.writer, position, bytes.clone())
+        .map_err(|why| OpsError::corrupt("the manifest just signed", why))?;
+    Ok(Written { hash, owed: publish(commit.vault, &name, &bytes).await? })
+}
+
+/// Writes a manifest to every location; an error if it misses its quorum. Also
+/// completes one that an earlier run could not. Returns who is owed a copy, and why.
+pub(crate) async fn publish(vault: &Vault, name: &str, bytes: &[u8]) -> Result<Vec<(String, String)>> {
+    let locations: Vec<&Location> = vault.writable().collect();
+    let outcomes = futures::future::join_all(locations.iter().map(|at| write_record(at, name, bytes))).await;
     let (mut domains, mut owed) = (BTreeSet::new(), Vec::new());
-    for (location, outcome) in commit.vault.locations.iter().zip(outcomes) {
+    for (location, outcome) in locations.into_iter().zip(outcomes) {
         match outcome {
             Ok(()) => {
                 domains.insert(location.domain);
@@ -63,21 +75,23 @@ pub(crate) async fn write(commit: &Commit<'_>) -> Result<Written> {
             Err(error) => owed.push((location.name.clone(), error.to_string())),
         }
     }
-    let need = domains_needed(commit.vault);
-    if domains.len() < need {
-        let whys: Vec<String> = owed.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        return Err(OpsError::Unreachable {
-            what: format!(
-                "not durable: the manifest stands in {} of the {need} domains it needs ({}). Its packs are stored. \
-                 Bring back {} and run the same command again",
-                domains.len(),
-                whys.join("; "),
-                absent_names(commit.vault)
-            ),
-        });
+    let blank = vault.locations.iter().filter(|location| location.blank);
+    owed.extend(blank.map(|location| (location.name.clone(), "it is empty: not mounted, or a new disk".to_owned())));
+    owed.extend(vault.absent.iter().map(|gone| (gone.name.clone(), gone.why.clone())));
+    let need = domains_needed(vault);
+    if domains.len() >= need {
+        return Ok(owed);
     }
-    owed.extend(commit.vault.absent.iter().map(|gone| (gone.name.clone(), gone.why.clone())));
-    Ok(Written { hash: keys::record::hash(&bytes), owed })
+    let whys: Vec<String> = owed.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    Err(OpsError::Unreachable {
+        what: format!(
+            "not durable: the manifest stands in {} of the {need} domains it needs ({}). Its packs are stored. Bring \
+             back {} and run the same command again",
+            domains.len(),
+            whys.join("; "),
+            absent_names(vault)
+        ),
+    })
 }
 
 fn manifest(commit: &Commit<'_>) -> Result<Manifest> {

@@ -88,7 +88,13 @@ pub async fn create(world: &World, shape: &Shape, keys: &FirstKeys<'_>, new: Vec
     for location in &new {
         let id = location_id(keys.vault, &location.name);
         let domain = domains[&location.domain];
-        locations.push(Location { id, name: location.name.clone(), domain, store: Arc::clone(&location.store) });
+        locations.push(Location {
+            id,
+            name: location.name.clone(),
+            domain,
+            blank: false,
+            store: Arc::clone(&location.store),
+        });
     }
     check_shape(shape, &locations)?;
     refuse_occupied(&locations).await?;

@@ -15,6 +15,12 @@ pub enum OpsError {
         /// Where was looked, and what to do.
         what: String,
     },
+    /// The vault is there and has no such point.
+    #[error("{what}")]
+    NoPoint {
+        /// What was asked for, and how to list what there is.
+        what: String,
+    },
     /// Another process owns this writer's state.
     #[error("{what}")]
     Owned {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+use backends::Kind;
 use bytes::Bytes;
 use keys::certificate::CertifiedKey;
 use vault_codec::{Buffers, Candidate, ParsedHeader, VerifiedHeader};
@@ -15,6 +16,7 @@ use vault_format::shard::{HEADER_BYTES, ShardLayout};
 use vault_format::suite::{Class, LEAF_BYTES};
 use vault_format::{Hash, PackId, WriterId, names};
 
+use crate::catalog::Failure;
 use crate::error::{OpsError, Result};
 use crate::location::Location;
 use crate::placement::{Copy, home};
@@ -47,6 +49,8 @@ pub struct BadShard {
     pub location_id: vault_format::LocationId,
     /// What is wrong.
     pub why: String,
+    /// It was not wrong: its location did not answer.
+    pub offline: bool,
 }
 
 /// Everything known about where shards are.
@@ -109,11 +113,21 @@ impl Holdings {
         copies
     }
 
+    /// Takes out copies that failed a verification and were not mended yet.
+    pub fn discount(&mut self, failures: &[Failure]) {
+        for failure in failures {
+            if let Some(held) = self.packs.get_mut(&failure.pack) {
+                held.retain(|holding| (holding.location.id, holding.index) != (failure.location, failure.index));
+            }
+        }
+    }
+
     /// Copies of a pack, counting as present what stands at home on a location
     /// that does not answer now: unreachable is not lost.
     pub fn copies_believed(&self, vault: &Vault, pack: PackId) -> Vec<Copy> {
         let mut copies = self.copies(pack);
-        let reachable: BTreeSet<_> = vault.reachable().into_iter().collect();
+        let answered = |location: &&Location| !self.silent.iter().any(|(name, _)| *name == location.name);
+        let reachable: BTreeSet<_> = vault.locations.iter().filter(answered).map(Location::spot).collect();
         copies.extend(
             home(&vault.spots(), vault.coding, vault.survive(), pack)
                 .into_iter()
@@ -122,6 +136,25 @@ impl Holdings {
         copies.sort_unstable();
         copies.dedup();
         copies
+    }
+}
+
+/// Why a copy could not be used.
+enum Fault {
+    /// It is missing, short or not what it should be.
+    Wrong(String),
+    /// Its location did not answer: that says nothing about it.
+    Offline(String),
+}
+
+impl Fault {
+    fn of(error: backends::BackendError) -> Self {
+        let why = error.to_string();
+        if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) { Self::Wrong(why) } else { Self::Offline(why) }
+    }
+
+    fn missing() -> Self {
+        Self::Wrong("the object is missing or too short".to_owned())
     }
 }
 
@@ -178,7 +211,7 @@ impl Fetcher {
                     lock(&self.headers).insert(pack, header.clone());
                     return Ok(header);
                 }
-                Err(why) => self.blame(pack, holding, why),
+                Err(fault) => self.blame(pack, holding, fault),
             }
         }
         Err(self.not_enough(pack, 0, 1))
@@ -189,17 +222,17 @@ impl Fetcher {
         pack: PackId,
         holding: &Holding,
         read: std::result::Result<Option<Bytes>, backends::BackendError>,
-    ) -> std::result::Result<ParsedHeader, String> {
-        let bytes = read.map_err(|error| error.to_string())?.ok_or("the object is missing or too short")?;
-        let parsed = ParsedHeader::parse(&bytes).map_err(|error| error.to_string())?;
+    ) -> std::result::Result<ParsedHeader, Fault> {
+        let bytes = read.map_err(Fault::of)?.ok_or_else(Fault::missing)?;
+        let parsed = ParsedHeader::parse(&bytes).map_err(|error| Fault::Wrong(error.to_string()))?;
         if parsed.pack() != pack || parsed.index() != holding.index {
-            return Err("another shard's bytes stand under this name".to_owned());
+            return Err(Fault::Wrong("another shard's bytes stand under this name".to_owned()));
         }
         match &self.trust {
             Trust::NotYet => Ok(parsed),
             Trust::Signed(writers) => {
                 let verified = parsed.verify(|hash| writers.get(hash).map(AsRef::as_ref));
-                verified.map(|header| (*header).clone()).map_err(|error| error.to_string())
+                verified.map(|header| (*header).clone()).map_err(|error| Fault::Wrong(error.to_string()))
             }
         }
     }
@@ -213,8 +246,13 @@ impl Fetcher {
             .map_err(|error| OpsError::corrupt(format!("the header of pack {pack}"), error.to_string()))
     }
 
-    fn blame(&self, pack: PackId, holding: &Holding, why: String) {
+    fn blame(&self, pack: PackId, holding: &Holding, fault: Fault) {
+        let (why, offline) = match fault {
+            Fault::Wrong(why) => (why, false),
+            Fault::Offline(why) => (why, true),
+        };
         lock(&self.bad).push(BadShard {
+            offline,
             pack,
             index: holding.index,
             location: holding.location.name.clone(),
@@ -259,10 +297,10 @@ impl Fetcher {
                         Ok(bytes) => {
                             good.insert(holding.index, bytes);
                         }
-                        Err(why) => self.blame(pack, holding, why),
+                        Err(why) => self.blame(pack, holding, Fault::Wrong(why)),
                     },
-                    Ok(None) => self.blame(pack, holding, "the object is missing or too short".to_owned()),
-                    Err(error) => self.blame(pack, holding, error.to_string()),
+                    Ok(None) => self.blame(pack, holding, Fault::missing()),
+                    Err(error) => self.blame(pack, holding, Fault::of(error)),
                 }
             }
         }
@@ -337,7 +375,7 @@ impl Fetcher {
                 .find_map(|(leaf, at)| header.check_leaf(index, at, leaf, &nodes).err());
             match wrong {
                 None => return Some(bytes),
-                Some(error) => self.blame(header.pack(), holding, error.to_string()),
+                Some(error) => self.blame(header.pack(), holding, Fault::Wrong(error.to_string())),
             }
         }
         None
@@ -351,13 +389,13 @@ impl Fetcher {
 
     /// Too few shards: lost if everybody answered, else only out of reach.
     fn not_enough(&self, pack: PackId, have: usize, need: usize) -> OpsError {
-        let bad: Vec<String> = lock(&self.bad)
-            .iter()
-            .filter(|bad| bad.pack == pack)
-            .map(|bad| format!("shard {} at {}: {}", bad.index, bad.location, bad.why))
-            .collect();
+        let of_pack: Vec<BadShard> = lock(&self.bad).iter().filter(|bad| bad.pack == pack).cloned().collect();
+        let mut silent: BTreeSet<String> = self.holdings.silent.iter().map(|(name, _)| name.clone()).collect();
+        silent.extend(of_pack.iter().filter(|bad| bad.offline).map(|bad| bad.location.clone()));
+        let bad: Vec<String> =
+            of_pack.iter().map(|bad| format!("shard {} at {}: {}", bad.index, bad.location, bad.why)).collect();
         let bad = if bad.is_empty() { String::new() } else { format!(" ({})", bad.join("; ")) };
-        if self.holdings.silent.is_empty() {
+        if silent.is_empty() {
             return OpsError::Lost {
                 what: format!(
                     "pack {} has {have} good shards of the {need} it needs, and every location answered{bad}: what \
@@ -366,13 +404,12 @@ impl Fetcher {
                 ),
             };
         }
-        let silent: Vec<&str> = self.holdings.silent.iter().map(|(name, _)| name.as_str()).collect();
         OpsError::Unreachable {
             what: format!(
                 "pack {} has {have} good shards of the {need} it needs on the locations that answer{bad}. Nothing is \
                  known to be lost: bring back {} and run the same command again",
                 pack.short(),
-                silent.join(", ")
+                silent.into_iter().collect::<Vec<_>>().join(", ")
             ),
         }
     }

@@ -3,6 +3,11 @@
 //! What always holds: a manifest counts only with its writer's signatures; the
 //! newest is the highest (epoch, sequence) any location shows; a head is
 //! confirmed when enough domains answered that one liar cannot hide a newer one.
+//!
+//! A run that died can leave its manifest on fewer domains than a quorum. If those
+//! are away when the next run starts, a second manifest is signed for the same
+//! place: these are rivals. What the next manifest builds on counts, or what stands
+//! on more domains; the points of both are listed, since both have their packs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +32,13 @@ pub struct SignedManifest {
     pub body: Manifest,
 }
 
+impl SignedManifest {
+    /// Its place in the chain.
+    pub fn position(&self) -> Position {
+        (self.body.epoch, self.body.sequence)
+    }
+}
+
 /// A place in a writer's chain.
 pub type Position = (u64, u64);
 
@@ -35,6 +47,8 @@ pub type Position = (u64, u64);
 pub struct Chain {
     /// Verified manifests by (epoch, sequence).
     pub manifests: BTreeMap<Position, SignedManifest>,
+    /// Manifests signed for a place that another one holds.
+    pub rivals: Vec<SignedManifest>,
     /// Names seen whose object could not be read or verified anywhere.
     pub unreadable: Vec<(Position, String)>,
     /// Positions whose predecessor is missing or has another hash.
@@ -53,6 +67,13 @@ impl Chain {
     /// The newest manifest.
     pub fn head(&self) -> Option<&SignedManifest> {
         self.manifests.last_key_value().map(|(_, manifest)| manifest)
+    }
+
+    /// All manifests, rivals too, in the order of their places.
+    pub fn all(&self) -> Vec<&SignedManifest> {
+        let mut all: Vec<_> = self.rivals.iter().chain(self.manifests.values()).collect();
+        all.sort_by_key(|manifest| manifest.position());
+        all
     }
 }
 
@@ -91,9 +112,11 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
     }
     chain.confirmed = chain.answered.len() >= read_quorum(vault.domains().len());
     for (&position, at) in holders.iter().rev() {
-        match read_manifest(vault, writer, position, at).await {
-            Ok(manifest) => {
+        let named = chain.manifests.first_key_value().map(|(_, next)| next.body.previous);
+        match read_place(vault, writer, position, at, named).await {
+            Ok((manifest, rivals)) => {
                 chain.manifests.insert(position, manifest);
+                chain.rivals.extend(rivals);
                 if depth == Depth::Head {
                     break;
                 }
@@ -105,6 +128,47 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
         chain.gaps = gaps(&chain.manifests);
     }
     Ok(chain)
+}
+
+/// The manifest that holds a place, and its rivals. `named` is what the next one
+/// builds on: if the first copy is that one, nobody else is asked.
+async fn read_place(
+    vault: &Vault,
+    writer: WriterId,
+    position: Position,
+    holders: &[usize],
+    named: Option<Hash>,
+) -> std::result::Result<(SignedManifest, Vec<SignedManifest>), String> {
+    if named.is_some() {
+        let manifest = read_manifest(vault, writer, position, holders).await?;
+        if Some(manifest.hash) == named {
+            return Ok((manifest, Vec::new()));
+        }
+    }
+    let name = names::manifest(writer, position.0, position.1);
+    let reads = holders.iter().map(|&at| vault.locations[at].read(&name));
+    let mut copies: BTreeMap<Vec<u8>, BTreeSet<u16>> = BTreeMap::new();
+    let mut why = Vec::new();
+    for (read, &at) in futures::future::join_all(reads).await.into_iter().zip(holders) {
+        let location = &vault.locations[at];
+        match read {
+            Ok(Some(bytes)) => {
+                copies.entry(bytes.to_vec()).or_default().insert(location.domain);
+            }
+            Ok(None) => why.push(format!("{}: listed but not there", location.name)),
+            Err(error) => why.push(error.to_string()),
+        }
+    }
+    let mut good = Vec::new();
+    for (bytes, domains) in copies {
+        match verify(vault, writer, position, bytes) {
+            Ok(manifest) => good.push((manifest, domains.len())),
+            Err(reason) => why.push(reason),
+        }
+    }
+    good.sort_by_key(|(manifest, domains)| (Some(manifest.hash) == named, *domains, manifest.hash));
+    let (manifest, _) = good.pop().ok_or_else(|| why.join("; "))?;
+    Ok((manifest, good.into_iter().map(|(rival, _)| rival).collect()))
 }
 
 async fn read_manifest(

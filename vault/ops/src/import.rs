@@ -119,11 +119,7 @@ pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location
 
 /// The vault with the writers found, as files or in point records, and their
 /// certificates by name.
-fn with_certificates(
-    vault: &Vault,
-    found: &Scan,
-    points: &[BarePoint],
-) -> Result<(Vault, BTreeMap<String, Vec<u8>>)> {
+fn with_certificates(vault: &Vault, found: &Scan, points: &[BarePoint]) -> Result<(Vault, BTreeMap<String, Vec<u8>>)> {
     let (mut vault, mut records) = (vault.clone(), BTreeMap::new());
     let root = VerifyingKey::from_slice(&vault.record.root_public.0)
         .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
@@ -202,7 +198,7 @@ async fn points_with_manifests(vault: &Vault, found: &BTreeMap<String, Vec<u8>>)
     let mut named: BTreeSet<PackId> = found.values().filter_map(|bytes| point_pack(bytes)).collect();
     for writer in vault.writer_ids() {
         let chain = heads::chain(vault, writer, heads::Depth::Whole).await?;
-        named.extend(chain.manifests.values().filter_map(|manifest| manifest.body.point_pack));
+        named.extend(chain.all().into_iter().filter_map(|manifest| manifest.body.point_pack));
     }
     Ok(named)
 }
@@ -250,7 +246,8 @@ fn remember_packs(catalog: &mut Catalog, plan: &ImportPlan, row: &PointRow) -> R
     for found in plan.packs.iter().filter(|found| row.part.references.contains(&found.pack)) {
         if catalog.pack(found.pack)?.is_none() {
             let state = PackState::Imported;
-            catalog.add_pack(PackRow { pack: found.pack, header: found.header, class: found.class as u8, state }, &[])?;
+            catalog
+                .add_pack(PackRow { pack: found.pack, header: found.header, class: found.class as u8, state }, &[])?;
         }
     }
     Ok(())
@@ -266,15 +263,22 @@ async fn bring_home(
     let bytes = holding.location.read(&holding.name).await?.ok_or_else(|| {
         OpsError::corrupt(format!("{} in {}", holding.name, holding.location.name), "it vanished during the import")
     })?;
-    let verified = vault_codec::verify_shard_object(&bytes, |hash| writers.get(hash).map(AsRef::as_ref))
-        .map_err(|error| {
+    let verified =
+        vault_codec::verify_shard_object(&bytes, |hash| writers.get(hash).map(AsRef::as_ref)).map_err(|error| {
             OpsError::corrupt(format!("{} in {}", holding.name, holding.location.name), error.to_string())
         })?;
     let name = names::shard(writer, pack, verified.index);
-    for copy in home(&vault.spots(), vault.coding, vault.survive(), pack) {
-        let Some(location) = vault.location(copy.spot.location).filter(|_| copy.index == verified.index) else {
-            continue;
-        };
+    let homes = home(&vault.spots(), vault.coding, vault.survive(), pack);
+    for copy in homes.into_iter().filter(|copy| copy.index == verified.index) {
+        let location = vault.location(copy.spot.location).ok_or_else(|| OpsError::Unreachable {
+            what: format!(
+                "the home of shard {} of pack {}, {}, does not answer: the shard stays in {}. Keep it and import again",
+                verified.index,
+                pack.short(),
+                vault.location_name(copy.spot.location),
+                holding.location.name
+            ),
+        })?;
         write_record(location, &name, &bytes).await?;
     }
     Ok(())

@@ -58,6 +58,10 @@ impl Gate {
         !state.closed
     }
 
+    fn is_closed(&self) -> bool {
+        self.state.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).closed
+    }
+
     /// A pack went through.
     pub(crate) fn leave(&self) {
         let (mutex, wake) = &*self.state;
@@ -176,6 +180,9 @@ impl Intake {
         let chunk = Chunk::new(&keys.dedup.id_key, kind, plain);
         let reference = ChunkRef { id: chunk.id, bytes: plain.len() as u32 };
         self.totals.plain_bytes += plain.len() as u64;
+        if self.gate.is_closed() {
+            return Err(stopped());
+        }
         if self.resolve(chunk.id)? {
             return Ok(reference);
         }
@@ -198,7 +205,7 @@ impl Intake {
         if open && self.out.send(pack).is_ok() {
             return Ok(());
         }
-        Err(OpsError::Refused { what: "the backup was stopped because placing its packs failed".to_owned() })
+        Err(stopped())
     }
 
     /// Folds a long list of chunks into lists of lists.
@@ -215,6 +222,11 @@ impl Intake {
         }
         Ok(Content { bytes, depth, chunks })
     }
+}
+
+/// What the source hears; the cause is reported by whoever stopped the run.
+fn stopped() -> OpsError {
+    OpsError::Refused { what: "the backup was stopped".to_owned() }
 }
 
 fn damaged(error: vault_codec::CodecError) -> OpsError {

@@ -24,9 +24,16 @@ pub struct Location {
     pub name: String,
     /// Its failure domain's number.
     pub domain: u16,
+    /// It answers and shows no marker: a new disk, or an empty mount point. It is
+    /// read, and refilled by a repair; a backup writes nothing there.
+    pub blank: bool,
     /// Objects, named relative to the location.
     pub store: Arc<dyn ObjectStore>,
 }
+
+/// Most bytes of any object of ours: the largest record, and more than the largest
+/// shard. A location that shows more is not believed.
+const OBJECT_BYTES_MAX: u64 = 72 << 20;
 
 /// What a first write found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +85,10 @@ impl Location {
     /// Reads a whole object; `None` if the store says it is not there.
     pub async fn read(&self, name: &str) -> Result<Option<Bytes>, BackendError> {
         let got = match self.store.get(&Path::from(name)).await {
+            Ok(got) if got.meta.size > OBJECT_BYTES_MAX => {
+                let why = format!("{} bytes; no object of a vault is so large", got.meta.size);
+                return Err(BackendError::new(Kind::Corrupt, format!("reading {name} at {}", self.name), why));
+            }
             Ok(got) => got.bytes().await,
             Err(error) => Err(error),
         };

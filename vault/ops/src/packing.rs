@@ -13,7 +13,7 @@ use vault_format::body::IndexEntry;
 use vault_format::manifest::PackRef;
 
 use crate::error::{OpsError, Result};
-use crate::place::{Debt, place};
+use crate::place::{Debt, Placed, place};
 use crate::placement::{Copy, survives};
 use crate::vault::Vault;
 
@@ -55,22 +55,26 @@ pub(crate) async fn store_pack(vault: &Vault, sealing: Arc<Sealing>, pack: Pack)
     let set = vault.world.compute.run(move || sealing.seal_and_code(pack, rng)).await?;
     let placed = place(vault, &set).await;
     if !survives(&placed.copies, vault.coding, vault.survive()) {
-        let whys: BTreeSet<String> = placed
-            .debts
-            .iter()
-            .filter(|debt| debt.kept_by.is_none())
-            .map(|debt| format!("{}: {}", vault.location_name(debt.location), debt.why))
-            .collect();
-        return Err(OpsError::Unreachable {
-            what: format!(
-                "not durable: too few locations took the shards of a pack ({}). No point was made; earlier points are \
-                 untouched. Mend or bring back the locations and run the same command again: what was stored is used",
-                whys.into_iter().collect::<Vec<_>>().join("; ")
-            ),
-        });
+        return Err(not_durable(vault, &placed));
     }
     let stored = Stored { reference: set.pack_ref(), copies: placed.copies, debts: placed.debts, body_bytes };
     Ok(StoredPack { stored, index, class })
+}
+
+/// Says who did not take its shards: also where others took them over, and yet one
+/// more loss would be one too many.
+fn not_durable(vault: &Vault, placed: &Placed) -> OpsError {
+    let name = |debt: &Debt| format!("{}: {}", vault.location_name(debt.location), debt.why);
+    let whys: BTreeSet<String> = placed.debts.iter().map(name).collect();
+    OpsError::Unreachable {
+        what: format!(
+            "not durable: the locations that took the shards of a pack would not survive the loss of {} more domains, as \
+             the vault declares ({}). No point was made; earlier points are untouched. Mend or bring back the locations \
+             and run the same command again: what was stored is used",
+            vault.survive(),
+            whys.into_iter().collect::<Vec<_>>().join("; ")
+        ),
+    }
 }
 
 impl Sealing {

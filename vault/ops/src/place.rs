@@ -11,7 +11,7 @@ use vault_codec::ShardSet;
 use vault_format::{LocationId, PackId, names};
 
 use crate::location::{Created, Location};
-use crate::placement::{Copy, Spot, handoff, home};
+use crate::placement::{Copy, Spot, handoff, home, survives};
 use crate::vault::Vault;
 
 /// A shard that is not at home.
@@ -63,11 +63,12 @@ pub async fn place(vault: &Vault, set: &ShardSet) -> Placed {
 
 async fn hand_over(vault: &Vault, set: &ShardSet, placed: &mut Placed, debt: usize, failed_at: &mut BTreeSet<Spot>) {
     let index = placed.debts[debt].index;
-    if placed.copies.iter().any(|copy| copy.index == index) {
+    let enough = survives(&placed.copies, vault.coding, vault.survive());
+    if enough && placed.copies.iter().any(|copy| copy.index == index) {
         return;
     }
     loop {
-        let able: Vec<Spot> = vault.reachable().into_iter().filter(|spot| !failed_at.contains(spot)).collect();
+        let able: Vec<Spot> = vault.writable().map(Location::spot).filter(|spot| !failed_at.contains(spot)).collect();
         let Some(spot) = handoff(&able, &placed.copies, vault.coding, index) else { return };
         let copy = Copy { index, spot };
         match write_copy(vault, set, copy).await {
@@ -82,8 +83,9 @@ async fn hand_over(vault: &Vault, set: &ShardSet, placed: &mut Placed, debt: usi
 }
 
 async fn write_copy(vault: &Vault, set: &ShardSet, copy: Copy) -> Result<(), String> {
-    let Some(location) = vault.location(copy.spot.location) else {
-        return Err("it does not answer".to_owned());
+    let Some(location) = vault.writable().find(|location| location.id == copy.spot.location) else {
+        let blank = vault.location(copy.spot.location).is_some();
+        return Err(if blank { "it is empty: not mounted, or a new disk" } else { "it does not answer" }.to_owned());
     };
     write_shard(vault, location, set, copy.index, Overwrite::Never).await
 }

@@ -39,22 +39,35 @@ pub struct PointList {
 /// Lists all points of all writers with the read key.
 pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
     let mut list = PointList { points: Vec::new(), remarks: unknown_writers(vault) };
+    let mut timed: Vec<(i64, PointSummary)> = Vec::new();
+    let mut unopened = Vec::new();
     for writer in vault.writer_ids() {
+        let mut latest_ms = i64::MIN;
         let chain = chain(vault, writer, Depth::Whole).await?;
         list.remarks.extend(remarks(&chain, writer));
-        for (&position, manifest) in &chain.manifests {
-            let body = &manifest.body;
+        for manifest in chain.all() {
+            let (position, body) = (manifest.position(), &manifest.body);
             let (ManifestKind::Point | ManifestKind::Successor, Some(record), Some(pack), Some(sealed)) =
                 (body.kind, body.point_record, body.point_pack, &body.reader)
             else {
                 continue;
             };
-            let part = open_part(vault, keys, sealed)
-                .map_err(|why| OpsError::Key { what: format!("manifest {}.{}: {why}", position.0, position.1) })?;
-            list.points.push(PointSummary { writer, position, pack, record, part });
+            match open_part(vault, keys, sealed) {
+                Ok(part) => {
+                    // A clock that was set back does not make a later point older.
+                    latest_ms = latest_ms.max(part.finished_ms);
+                    timed.push((latest_ms, PointSummary { writer, position, pack, record, part }));
+                }
+                Err(why) => unopened.push(format!("manifest {}.{}: {why}", position.0, position.1)),
+            }
         }
     }
-    list.points.sort_by_key(|point| (point.part.finished_ms, point.position));
+    if timed.is_empty() && !unopened.is_empty() {
+        return Err(OpsError::Key { what: unopened.join("; ") });
+    }
+    list.remarks.extend(unopened);
+    timed.sort_by_key(|(time, point)| (*time, point.position));
+    list.points = timed.into_iter().map(|(_, point)| point).collect();
     Ok(list)
 }
 
@@ -98,6 +111,13 @@ pub fn remarks(chain: &Chain, writer: WriterId) -> Vec<String> {
     }
     for (position, why) in &chain.unreadable {
         out.push(format!("writer {writer}: manifest {}.{} is unreadable: {why}", position.0, position.1));
+    }
+    for rival in &chain.rivals {
+        let (epoch, sequence) = rival.position();
+        out.push(format!(
+            "writer {writer}: there are two manifests {epoch}.{sequence}: one is of a run that was interrupted. The \
+             points of both are listed"
+        ));
     }
     for position in &chain.gaps {
         out.push(format!("writer {writer}: the manifest before {}.{} is missing", position.0, position.1));
@@ -145,7 +165,7 @@ impl PointName {
                 (hits.first().copied(), format!("p-{prefix}"))
             }
         };
-        found.ok_or_else(|| OpsError::Refused {
+        found.ok_or_else(|| OpsError::NoPoint {
             what: match ids.len() {
                 0 => format!("there is no point {wanted}: no backup of this source was made yet"),
                 points => {

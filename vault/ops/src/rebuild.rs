@@ -4,16 +4,20 @@
 //! silently; a catalog that is behind, or gone, is filled from the manifests and
 //! the packs' index sections with the writer's keys alone.
 
+use std::collections::BTreeMap;
+
 use keys::files::WriterKey;
 use vault_codec::BodyPart;
-use vault_format::Hash;
+use vault_format::{Hash, LocationId, PackId};
 use vault_format::body::LOCATORS_BYTES;
 use vault_format::manifest::{PackRef, WriterPart};
 
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
+use crate::commit;
 use crate::error::{OpsError, Result};
-use crate::fetch::{Fetcher, Trust, list_shards};
+use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, Position, SignedManifest, chain};
+use crate::placement::Copy;
 use crate::vault::Vault;
 
 const HEAD: &str = "head";
@@ -29,21 +33,42 @@ pub(crate) struct Next {
 /// to date.
 pub(crate) async fn follow_head(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, head: &Chain) -> Result<Next> {
     let remembered = remembered_head(catalog)?;
-    let seen = head.head().map(|manifest| ((manifest.body.epoch, manifest.body.sequence), manifest.hash));
+    let rival = head.rivals.iter().find(|rival| remembered == Some((rival.position(), rival.hash)));
+    let newest = rival.or(head.head());
+    let seen = newest.map(|manifest| (manifest.position(), manifest.hash));
     match (remembered, seen) {
         (Some((position, hash)), Some((seen, seen_hash))) if (position, hash) == (seen, seen_hash) => {}
         (Some((position, _)), seen) if seen.is_none_or(|(seen, _)| seen <= position) => {
             return Err(rolled_back(position, head));
         }
+        (None, _) if !head.confirmed => return Err(unsure(head)),
         (_, None) => return Ok(Next { epoch: 1, sequence: 1, previous: Hash::default() }),
         (_, Some(_)) => {
             catch_up(vault, keys, catalog).await?;
         }
     }
-    let Some(((epoch, sequence), previous)) = seen else {
+    let Some(newest) = newest else {
         return Ok(Next { epoch: 1, sequence: 1, previous: Hash::default() });
     };
+    let ((epoch, sequence), previous) = ((newest.body.epoch, newest.body.sequence), newest.hash);
+    // A run that died may have left its manifest short of the quorum. What builds on
+    // it must not stand safer than it does, so it is completed first.
+    let name = vault_format::names::manifest(keys.writer, epoch, sequence);
+    commit::publish(vault, &name, &newest.bytes).await?;
     Ok(Next { epoch, sequence: sequence + 1, previous })
+}
+
+/// Without a memory of its own the writer must be sure of its newest manifest, or
+/// it would write a second one beside it.
+fn unsure(head: &Chain) -> OpsError {
+    let silent: Vec<&str> = head.silent.iter().map(|(name, _)| name.as_str()).collect();
+    OpsError::Unreachable {
+        what: format!(
+            "the local catalog is new and too few domains answer to know this writer's newest manifest; nothing was \
+             written. Bring back {} and run the same command again",
+            silent.join(", ")
+        ),
+    }
 }
 
 fn rolled_back(position: Position, head: &Chain) -> OpsError {
@@ -86,19 +111,50 @@ pub(crate) fn remember_head(catalog: &Catalog, epoch: u64, sequence: u64, hash: 
     catalog.set_meta(HEAD, &bytes)
 }
 
+/// Remembers what each location that answers shows, and says what the others
+/// showed when they last did. Home positions are no evidence: a location that was
+/// away when a pack was written never had its shards.
+pub(crate) fn remember_shown(
+    vault: &Vault,
+    catalog: &mut Catalog,
+    holdings: &Holdings,
+) -> Result<BTreeMap<PackId, Vec<Copy>>> {
+    let mut shown: BTreeMap<LocationId, Vec<(PackId, u8)>> = BTreeMap::new();
+    for &pack in holdings.packs.keys() {
+        for copy in holdings.copies(pack) {
+            shown.entry(copy.spot.location).or_default().push((pack, copy.index));
+        }
+    }
+    let mut away: BTreeMap<PackId, Vec<Copy>> = BTreeMap::new();
+    for spot in vault.spots() {
+        let here = vault.location(spot.location);
+        if here.is_some_and(|here| !holdings.silent.iter().any(|(name, _)| *name == here.name)) {
+            catalog.remember_shown(spot.location, shown.get(&spot.location).map_or(&[], Vec::as_slice))?;
+            continue;
+        }
+        for (pack, index) in catalog.shown(spot.location)? {
+            away.entry(pack).or_default().push(Copy { index, spot });
+        }
+    }
+    Ok(away)
+}
+
 /// Fills the catalog from the whole chain. Returns how many points it learned.
 pub async fn catch_up(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) -> Result<usize> {
     let whole = chain(vault, keys.writer, Depth::Whole).await?;
     let holdings = list_shards(vault, &[keys.writer].into()).await;
     let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
     let mut learned = 0;
-    for manifest in whole.manifests.values() {
+    for manifest in whole.all() {
         for pack in &manifest.body.packs {
             learn_pack(&fetcher, keys, catalog, pack).await?;
         }
         learned += usize::from(learn_point(vault, keys, catalog, manifest)?);
     }
-    if let Some(head) = whole.head() {
+    // Never back: what is remembered is how a rollback is noticed.
+    if let Some(head) = whole.head()
+        && remembered_head(catalog)?.is_none_or(|(position, _)| position < (head.body.epoch, head.body.sequence))
+    {
         remember_head(catalog, head.body.epoch, head.body.sequence, head.hash)?;
     }
     Ok(learned)

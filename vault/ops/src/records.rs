@@ -13,6 +13,7 @@ use vault_format::marker::Marker;
 use vault_format::{LocationId, names};
 
 use crate::census::Census;
+use crate::heads;
 use crate::location::Location;
 use crate::vault::Vault;
 
@@ -92,43 +93,51 @@ pub(crate) enum Odd {
 }
 
 /// Compares a location's copies: all by their listed size, at most `most` of them,
-/// chosen at random, by their bytes. Says how many it read, and what is odd.
+/// chosen at random, by their bytes. Says how many it compared, and what is odd.
 pub(crate) async fn compare(
+    vault: &Vault,
     location: &Location,
     mut wanted: Vec<(String, Vec<u8>)>,
     most: usize,
-    rng: &mut impl Rng,
 ) -> Result<(u64, Vec<(String, Odd)>), BackendError> {
     let shown = shown(location).await?;
-    shuffle(&mut wanted, rng);
+    shuffle(&mut wanted, &mut vault.world.rng());
     let (mut read, mut odd) = (Vec::new(), Vec::new());
     for (name, bytes) in wanted {
         match shown.get(&name) {
             None => odd.push((name, Odd::Missing)),
-            Some(&size) if size != bytes.len() as u64 => {
-                let why = format!("{size} bytes where the signed record has {}", bytes.len());
-                odd.push((name, Odd::Wrong(why)));
-            }
-            Some(_) if read.len() < most => read.push((name, bytes)),
-            Some(_) => {}
+            Some(&size) if size == bytes.len() as u64 && read.len() >= most => {}
+            Some(_) => read.push((name, bytes)),
         }
     }
     let compared = (read.len() + odd.len()) as u64;
     let reads = futures::stream::iter(read)
-        .map(|(name, bytes)| async move { (look(location, &name, &bytes).await, name) })
+        .map(|(name, bytes)| async move { (look(vault, location, &name, &bytes).await, name) })
         .buffered(AT_ONCE);
     let found: Vec<_> = reads.filter_map(|(found, name)| async { Some((name, found?)) }).collect().await;
     odd.extend(found);
     Ok((compared, odd))
 }
 
-async fn look(location: &Location, name: &str, bytes: &[u8]) -> Option<Odd> {
+async fn look(vault: &Vault, location: &Location, name: &str, bytes: &[u8]) -> Option<Odd> {
     match location.read(name).await {
-        Ok(Some(found)) if found == bytes => None,
+        Ok(Some(found)) if found == bytes || is_rival(vault, name, &found) => None,
+        Ok(Some(found)) if found.len() != bytes.len() => {
+            Some(Odd::Wrong(format!("{} bytes where the signed record has {}", found.len(), bytes.len())))
+        }
         Ok(Some(_)) => Some(Odd::Wrong("its bytes are not those of the signed record".to_owned())),
         Ok(None) => Some(Odd::Missing),
         Err(error) => Some(Odd::Offline(error.to_string())),
     }
+}
+
+/// Another manifest signed for the same place is not damage: a repair must never
+/// write over it.
+fn is_rival(vault: &Vault, name: &str, found: &[u8]) -> bool {
+    let place = names::parse_manifest(name);
+    place.is_some_and(|(writer, epoch, sequence)| {
+        heads::verify(vault, writer, (epoch, sequence), found.to_vec()).is_ok()
+    })
 }
 
 /// Fisher and Yates.

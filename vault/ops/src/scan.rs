@@ -44,6 +44,8 @@ pub struct Scan {
     pub records: BTreeMap<VaultId, Vec<(RecordKind, Vec<u8>)>>,
     /// Broken or truncated objects of ours.
     pub quarantined: Vec<Quarantined>,
+    /// Folders that could not be listed, and why.
+    pub silent: Vec<(String, String)>,
     /// Files that are not ours.
     pub foreign: usize,
     /// Files looked at.
@@ -54,7 +56,15 @@ pub struct Scan {
 pub async fn scan(folders: &[Arc<Location>]) -> Result<Scan> {
     let mut scan = Scan::default();
     for folder in folders {
-        for listed in folder.list("").await? {
+        let listed = match folder.list("").await {
+            Ok(listed) => listed,
+            Err(error) => {
+                // A dying disk is the usual case here: the other folders may be enough.
+                scan.silent.push((folder.name.clone(), error.to_string()));
+                continue;
+            }
+        };
+        for listed in listed {
             scan.files += 1;
             let want = listed.bytes.min(HEADER_BYTES as u64);
             let start = match folder.read_range(&listed.name, 0..want).await {

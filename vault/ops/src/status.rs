@@ -63,16 +63,9 @@ pub struct Status {
 
 /// Looks. Keyless.
 pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
-    let census = census::take(vault, catalog).await?;
+    let mut census = census::take(vault, catalog).await?;
     let spots = vault.spots();
     let failures = catalog.failures()?;
-    let mut worst = vault.promise();
-    for &pack in census.packs.keys() {
-        let here = tolerance(&spots, &census.holdings.copies_believed(vault, pack), vault.coding);
-        if (here.any_domains, here.larger_survived) < (worst.any_domains, worst.larger_survived) {
-            worst = here;
-        }
-    }
     let mut locations: Vec<LocationLine> = Vec::new();
     for location in &vault.locations {
         let expected = census.expected_at(vault, location.id);
@@ -96,6 +89,15 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
             audited_ms: None,
             absent: Some(gone.why.clone()),
         });
+    }
+    // Shards known to be wrong are shown by their places and keep nothing.
+    census.holdings.discount(&failures);
+    let mut worst = vault.promise();
+    for &pack in census.packs.keys() {
+        let here = tolerance(&spots, &census.holdings.copies_believed(vault, pack), vault.coding);
+        if (here.any_domains, here.larger_survived) < (worst.any_domains, worst.larger_survived) {
+            worst = here;
+        }
     }
     let mut risks = risks(vault, &locations, worst);
     risks.extend(unknown_writers(vault));

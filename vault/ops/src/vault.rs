@@ -174,6 +174,15 @@ impl Vault {
         self.locations.iter().map(Location::spot).collect()
     }
 
+    /// Locations a backup writes to: they answer and are known to be themselves.
+    pub fn writable(&self) -> impl Iterator<Item = &Location> {
+        let active = |id| {
+            let placed = self.layout.locations.iter().find(|placed| placed.location == id);
+            placed.is_some_and(|placed| placed.state == LocationState::Active)
+        };
+        self.locations.iter().filter(move |location| !location.blank && active(location.id))
+    }
+
     /// A reachable location.
     pub fn location(&self, id: LocationId) -> Option<&Location> {
         self.locations.iter().find(|location| location.id == id)
@@ -238,7 +247,13 @@ async fn look(candidates: Vec<Candidate>) -> (Vec<Found>, Vec<Absent>) {
 }
 
 async fn look_at(name: &str, store: Arc<dyn ObjectStore>) -> std::result::Result<Found, BackendError> {
-    let location = Location { id: LocationId::default(), name: name.to_owned(), domain: 0, store: Arc::clone(&store) };
+    let location = Location {
+        id: LocationId::default(),
+        name: name.to_owned(),
+        domain: 0,
+        blank: false,
+        store: Arc::clone(&store),
+    };
     let marker = location.read(names::MARKER).await?.and_then(|bytes| Marker::decode(&bytes).ok());
     Ok(Found {
         name: name.to_owned(),
@@ -388,24 +403,34 @@ fn place_locations(
     absent: &mut Vec<Absent>,
 ) -> Vec<Location> {
     let mut locations: Vec<Location> = Vec::new();
-    for here in found {
-        let id = match here.marker {
-            Some(marker) if marker.vault == vault => Some(marker.location),
-            Some(_) => None,
-            None => Some(location_id(vault, &here.name)),
-        };
-        let placed = id.and_then(|id| layout.locations.iter().find(|location| location.location == id));
-        let why = match placed {
-            Some(placed) if !locations.iter().any(|location| location.id == placed.location) => {
+    let in_layout = |id: LocationId| layout.locations.iter().find(|location| location.location == id);
+    // Names of the configuration first: a lying store cannot take another's place by
+    // showing its marker. Then, for readers without a configuration, markers.
+    let (named, unnamed): (Vec<Found>, Vec<Found>) =
+        found.into_iter().partition(|here| in_layout(location_id(vault, &here.name)).is_some());
+    for here in named.into_iter().chain(unnamed) {
+        let by_name = location_id(vault, &here.name);
+        let marked = here.marker.filter(|marker| marker.vault == vault).map(|marker| marker.location);
+        let foreign = here.marker.is_some() && marked.is_none();
+        let id = if in_layout(by_name).is_some() { Some(by_name) } else { marked };
+        let why = match id.and_then(in_layout) {
+            Some(_) if foreign => "it carries the marker of another vault: is the wrong disk there?",
+            Some(placed) if marked.is_some_and(|marked| marked != placed.location) => {
+                "it carries the marker of another location of this vault: were two disks swapped?"
+            }
+            Some(placed) if locations.iter().any(|location| location.id == placed.location) => {
+                "another location carries the same marker: one of the two is a copy of the other"
+            }
+            Some(placed) => {
                 locations.push(Location {
                     id: placed.location,
                     name: here.name,
                     domain: placed.domain,
+                    blank: marked.is_none(),
                     store: here.store,
                 });
                 continue;
             }
-            Some(_) => "another location carries the same marker: one of the two is a copy of the other",
             None if here.marker.is_some() => "it belongs to another vault or layout",
             None => "the vault's layout does not name it",
         };
@@ -424,7 +449,8 @@ fn name_the_missing(vault: VaultId, layout: &LayoutRecord, locations: &[Location
         }
         let spot = Some(Spot { location: placed.location, domain: placed.domain });
         match absent.iter_mut().find(|gone| location_id(vault, &gone.name) == placed.location) {
-            Some(gone) => gone.spot = spot,
+            // A wrong disk in its place says nothing about the right one.
+            Some(gone) => (gone.spot, gone.unreachable) = (spot, true),
             None => absent.push(Absent {
                 name: format!("location {}", placed.location.short()),
                 spot,
