@@ -7,16 +7,21 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use keys::SigningKey;
 use keys::certificate::{Request, issue};
-use keys::files::{OperatorKey, VaultPublic, WriterKey};
 use keys::first::FirstKeys;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
+use vault_codec::{Buffers, Chunk, Compression, FrameEncoder, Packer, SealContext, ShardSet};
+use vault_format::body::ChunkKind;
 use vault_format::certificate::Role;
+use vault_format::point::{PointRecord, Statistics};
 use vault_format::shard::{HEADER_BYTES, SIGNED_BYTES};
+use vault_format::suite::{Class, Coding};
+use vault_format::tree::{ChunkRef, Content};
 use vault_format::{Blob, names};
 use vault_ops::OpsError;
 use vault_ops::audit::{AuditOptions, Outcome};
@@ -26,7 +31,7 @@ use vault_ops::location::Location;
 use vault_ops::restore::open_point;
 use vault_ops::scan::{BareVault, Scan, find_points, scan};
 use vault_ops::world::Compute;
-use world::{Lab, Setup, below, draw, folder, names_of, random_bytes, read_stream, rng, subsets};
+use world::{Lab, below, draw, folder, names_of, random_bytes, read_stream, rng, stream_reading, subsets};
 
 const K: usize = 3;
 const N: usize = 5;
@@ -210,12 +215,72 @@ async fn the_key_of_another_vault_opens_nothing_and_is_named_as_the_reason() {
     }
 }
 
-/// The keys of somebody who knows what is public of `victim` and wants to be taken
-/// for its writer: certificates of their own, under a root of their own.
-fn forger(victim: &FirstKeys, seed: u64) -> FirstKeys {
+/// What somebody makes who knows all that is public of `victim`: its vault, its
+/// writer, the key to seal to, its certificates. The signature is their own.
+async fn forged_pack(victim: &Lab, forger: &FirstKeys, certificates: Vec<Blob>, seed: u64) -> ShardSet {
     let mut rng = rng(seed);
-    let own = FirstKeys::draw(&mut rng, "forger", 1);
-    let request = |role, subject, signing: &keys::SigningKey| Request {
+    let (vault, writer) = (victim.keys.public.vault, victim.keys.writer.writer);
+    let id_key = &forger.writer.dedup.id_key;
+    let bytes = random_bytes(seed, 20_000);
+    let data = Chunk::new(id_key, ChunkKind::Data, &bytes);
+    let content = Content { bytes: 20_000, depth: 0, chunks: vec![ChunkRef { id: data.id, bytes: 20_000 }] };
+    let vault_record = victim.open().await.unwrap().record_bytes;
+    let record = PointRecord {
+        vault,
+        writer,
+        epoch: 1,
+        sequence: 9,
+        source: "bytes".to_owned(),
+        host: "lab".to_owned(),
+        started_ms: i64::MAX - 1,
+        finished_ms: i64::MAX,
+        root: stream_reading(content, &bytes).root,
+        packs: Vec::new(),
+        packs_more: None,
+        previous: None,
+        certificates: certificates.clone(),
+        vault_record: Blob(vault_record),
+        key_history: Vec::new(),
+        tags: Vec::new(),
+        statistics: Statistics {
+            items: 1,
+            changed: 1,
+            unreadable: 0,
+            plain_bytes: 20_000,
+            new_bytes: 20_000,
+            packed_bytes: 0,
+        },
+        successor_of: None,
+    };
+    let record = vault_format::encode(&record);
+    let mut encoder = FrameEncoder::new(Compression::Never).unwrap();
+    let mut packer = Packer::new(Coding::new(K as u8, N as u8).unwrap(), Class::Leaves64);
+    assert!(packer.add(encoder.encode(&data).unwrap(), &mut rng).unwrap().is_none());
+    let last = packer.finish_for_point(record.len()).last;
+    let frame = encoder.encode(&Chunk::new(id_key, ChunkKind::PointRecord, &record)).unwrap();
+    let context = SealContext {
+        vault,
+        writer,
+        epoch: 1,
+        sequence: 9,
+        recipients: &victim.keys.writer.reader,
+        index: &forger.writer.index,
+        local: &forger.writer.local,
+    };
+    let buffers = Buffers::new(2);
+    let certificate = keys::record::hash(&certificates[1].0);
+    last.close(frame)
+        .unwrap()
+        .seal(&context, &buffers, &mut rng)
+        .unwrap()
+        .code(&forger.writer.signing, certificate, &buffers)
+        .unwrap()
+}
+
+/// A chain of certificates for the victim's vault and writer, under another root.
+fn own_certificates(victim: &FirstKeys, forger: &FirstKeys) -> Vec<Blob> {
+    let vault = victim.public.vault;
+    let request = |role, subject, signing: &SigningKey| Request {
         role,
         subject,
         public: signing.verifying_key().clone(),
@@ -223,29 +288,13 @@ fn forger(victim: &FirstKeys, seed: u64) -> FirstKeys {
         serial: 1,
         not_before_ms: 1,
         not_after_ms: i64::MAX,
-        scope: (role == Role::Writer).then_some(own.writer.scope),
+        scope: (role == Role::Writer).then_some(forger.writer.scope),
         name: "lab".to_owned(),
     };
-    let root = own.master.seed.root_key(own.master.generation);
-    let vault = victim.public.vault;
-    let operator = request(Role::Operator, own.operator.subject, &own.operator.signing);
-    let operator = Blob(issue(&root, vault, operator).unwrap());
-    let writer = request(Role::Writer, victim.writer.writer, &own.writer.signing);
-    let writer = Blob(issue(&own.operator.signing, vault, writer).unwrap());
-    FirstKeys {
-        public: VaultPublic { vault, root: own.public.root.clone() },
-        operator: OperatorKey { vault, certificate: operator.clone(), ..own.operator },
-        writer: WriterKey {
-            vault,
-            writer: victim.writer.writer,
-            reader: victim.writer.reader.clone(),
-            janitor: victim.writer.janitor.clone(),
-            certificates: vec![operator, writer],
-            ..own.writer
-        },
-        read: keys::files::ReadKey { vault, ..own.read },
-        master: keys::files::MasterSeed { vault, ..own.master },
-    }
+    let root = forger.master.seed.root_key(forger.master.generation);
+    let operator = request(Role::Operator, forger.operator.subject, &forger.operator.signing);
+    let writer = request(Role::Writer, victim.writer.writer, &forger.writer.signing);
+    vec![Blob(issue(&root, vault, operator).unwrap()), Blob(issue(&forger.operator.signing, vault, writer).unwrap())]
 }
 
 /// The forger's shards are whole, are sealed to the right reader and carry the
@@ -253,39 +302,33 @@ fn forger(victim: &FirstKeys, seed: u64) -> FirstKeys {
 #[tokio::test]
 async fn packs_made_with_public_keys_alone_are_never_accepted() {
     let (lab, points) = lab(30).await;
-    for borrowed_certificates in [false, true] {
-        let mut keys = forger(&lab.keys, 31);
-        if borrowed_certificates {
-            keys.writer.certificates.clone_from(&lab.keys.writer.certificates);
-        }
-        let setup = Setup::new((K as u8, N as u8), 0, &[0; 5]);
-        let mut forger = Lab::with_keys(world::world(31), keys, setup).await;
-        forger.backup_unchecked(&random_bytes(31, 90_000)).await;
-        let forged: BTreeSet<String> = shards(&forger).await.into_keys().collect();
-
-        let mut folders = Folders::new(32, 2);
+    let forger = FirstKeys::draw(&mut rng(31), "forger", 1);
+    let own = own_certificates(&lab.keys, &forger);
+    for certificates in [own.clone(), lab.keys.writer.certificates.clone()] {
+        let set = forged_pack(&lab, &forger, certificates, 32).await;
+        let mut folders = Folders::new(33, 2);
         folders.throw_in_any_k(&lab).await;
         let mut forged_names = BTreeSet::new();
-        for bytes in shards(&forger).await.into_values().flat_map(BTreeMap::into_values) {
-            forged_names.insert(folders.throw_in(&bytes).await);
+        for object in set.objects() {
+            forged_names.insert(folders.throw_in(&object.to_vec()).await);
         }
-        for at in 0..forger.stores.len() {
-            for name in forger.names(at).await.into_iter().filter(|name| !name.starts_with(names::SHARDS)) {
-                folders.throw_in(&forger.get(at, &name).await).await;
-            }
+        for Blob(bytes) in &own {
+            folders.throw_in(bytes).await;
         }
-        let found = folders.scan().await;
-        let bare = find_points(&lab.world, &found, lab.keys.public.vault, &lab.read_key()).await;
+        let bare = find_points(&lab.world, &folders.scan().await, lab.keys.public.vault, &lab.read_key()).await;
         assert!(restore_all(&lab, &bare).await == points, "only what the true writer made");
-        let unusable: BTreeSet<String> = bare.unusable.iter().map(|(pack, _)| pack.to_string()).collect();
-        assert!(!unusable.is_empty() && unusable.is_subset(&forged), "{:?}", bare.unusable);
+        assert_eq!(bare.unusable.len(), 1);
+        assert_eq!(bare.unusable[0].0, set.pack(), "{:?}", bare.unusable);
         assert!(bare.writers.values().all(|writer| writer.public() == lab.keys.writer.signing.verifying_key()));
+        // Nor when asked for by name.
+        let fetcher = Fetcher::new(lab.world.clone(), bare.holdings.clone(), Trust::Signed(bare.writers.clone()));
+        assert!(open_point(fetcher, lab.read_key(), Compute::Inline, set.pack(), None).await.is_err());
 
         let vault = lab.open().await.unwrap();
         let plan = import::plan(&vault, Some(&lab.read_key()), &folders.locations()).await.unwrap();
         let quarantined: BTreeSet<String> = plan.quarantined.iter().map(|file| file.name.clone()).collect();
         assert_eq!(quarantined, forged_names, "an import quarantines them by name");
-        assert!(plan.packs.iter().all(|found| !forged.contains(&found.pack.to_string())));
+        assert!(plan.packs.iter().all(|found| found.pack != set.pack()));
         assert_eq!((plan.shards(), plan.points.len()), (0, 2), "the vault has all of its own already");
     }
 }
@@ -410,7 +453,11 @@ async fn an_import_without_a_key_brings_shards_home_and_changes_nothing_that_sta
     assert_eq!(before, [lab.names(2).await, lab.names(3).await, lab.names(4).await]);
     assert!(lab.restore(0).await.unwrap() == points[1]);
     let vault = lab.open().await.unwrap();
-    assert_eq!(import::plan(&vault, None, &folders.locations()).await.unwrap().shards(), 0, "a second one has nothing to do");
+    assert_eq!(
+        import::plan(&vault, None, &folders.locations()).await.unwrap().shards(),
+        0,
+        "a second one has nothing to do"
+    );
 }
 
 #[tokio::test]

@@ -51,9 +51,13 @@ impl Clock for TestClock {
 }
 
 pub(crate) fn world(seed: u64) -> World {
+    world_at(seed, 1_800_000_000_000)
+}
+
+fn world_at(seed: u64, now_ms: i64) -> World {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    World::new(Arc::new(TestClock(AtomicI64::new(1_800_000_000_000))), Compute::Inline, bytes)
+    World::new(Arc::new(TestClock(AtomicI64::new(now_ms))), Compute::Inline, bytes)
 }
 
 /// A generator whose stream is the same for ever.
@@ -250,13 +254,13 @@ impl Lab {
         }
     }
 
-    /// A copy of the whole world, with other randomness from here on.
+    /// A copy of the whole world at the same time, with other randomness from here on.
     pub(crate) fn fork(&self, seed: u64) -> Self {
         let catalog_file = self.files.new_catalog();
         let copy = rusqlite::Connection::open(&self.catalog_file).unwrap();
         copy.execute("VACUUM INTO ?1", [catalog_file.to_str().unwrap()]).unwrap();
         Self {
-            world: world(seed),
+            world: world_at(seed, self.world.now_ms()),
             keys: Arc::clone(&self.keys),
             setup: self.setup.clone(),
             stores: self.stores.iter().map(|(name, store)| (name.clone(), Arc::new(store.fork()))).collect(),
@@ -310,29 +314,6 @@ impl Lab {
         let options = BackupOptions { host: "lab".to_owned(), tags: Vec::new(), compression: self.setup.compression };
         let writer = self.writer();
         vault_ops::backup::run(vault, writer, &mut self.catalog, source, &options).await.0
-    }
-
-    /// A backup with keys that no key file would hold. It may fail at its end, once
-    /// its packs stand.
-    pub(crate) async fn backup_unchecked(&mut self, bytes: &[u8]) {
-        let keys = Arc::clone(&self.keys);
-        let writer = WriterKey {
-            vault: keys.writer.vault,
-            writer: keys.writer.writer,
-            scope: keys.writer.scope,
-            signing: through(&keys.writer.signing),
-            dedup: through(&keys.writer.dedup),
-            index: through(&keys.writer.index),
-            local: through(&keys.writer.local),
-            reader: keys.writer.reader.clone(),
-            janitor: keys.writer.janitor.clone(),
-            root: keys.writer.root.clone(),
-            certificates: keys.writer.certificates.clone(),
-        };
-        let vault = self.open().await.unwrap();
-        let options = BackupOptions { host: "lab".to_owned(), tags: Vec::new(), compression: self.setup.compression };
-        let source = Box::new(Bytes(bytes.to_vec()));
-        let _ = vault_ops::backup::run(&vault, Arc::new(writer), &mut self.catalog, source, &options).await;
     }
 
     pub(crate) fn writer(&self) -> Arc<WriterKey> {
@@ -400,11 +381,6 @@ impl Lab {
             self.delete(location, &name).await;
         }
     }
-}
-
-/// A secret cannot be cloned, and need not: it goes through its bytes.
-fn through<T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>>(secret: &T) -> T {
-    minicbor::decode(&minicbor::to_vec(secret).unwrap()).unwrap()
 }
 
 pub(crate) async fn names_of(store: &dyn ObjectStore) -> Vec<String> {
