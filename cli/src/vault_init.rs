@@ -36,7 +36,10 @@ pub(crate) async fn run(session: &Session, local: Option<Local>) -> Outcome {
     let coding = Coding::new(vault.encoding.data, vault.encoding.total)
         .map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
     let new = open_locations(session, &config, &name, local_given).await?;
-    refuse_shared_devices(&config, &name)?;
+    // Tests have one disk and need several domains on it; nobody else should set this.
+    if std::env::var_os("HOLDFAST_TEST_ONE_DEVICE").is_none() {
+        assembly::refuse_shared_devices(&config, &name)?;
+    }
     let folder = assembly::key_folder(&config, &name)?;
     if !folder.public().exists() {
         FirstKeys::draw(&mut session.world.rng(), &host_name(), session.world.now_ms())
@@ -150,33 +153,6 @@ fn unreachable(error: BackendError) -> Failure {
         exit::UNREACHABLE,
         format!("{error}. Nothing was written; every location must answer when a vault is made"),
     )
-}
-
-/// Folders on one device fail together, whatever the configuration claims.
-fn refuse_shared_devices(config: &Config, vault: &str) -> Result<(), Failure> {
-    use std::os::unix::fs::MetadataExt;
-    let mut seen: Vec<(u64, String, String)> = Vec::new();
-    for name in &config.vaults[vault].locations {
-        let location = &config.locations[name];
-        let config::Scheme::File(path) = &location.scheme else { continue };
-        let Ok(meta) = std::fs::metadata(path) else { continue };
-        if let Some((_, other, _)) =
-            seen.iter().find(|(device, _, domain)| *device == meta.dev() && *domain != location.domain)
-        {
-            let allowed = std::env::var_os("HOLDFAST_TEST_ONE_DEVICE").is_some();
-            if !allowed {
-                return Err(Failure::new(
-                    exit::USAGE,
-                    format!(
-                        "{other} and {name} lie on one device and claim different domains: they fail together. Give \
-                         them the same domain, or move one to another disk"
-                    ),
-                ));
-            }
-        }
-        seen.push((meta.dev(), name.to_string(), location.domain.clone()));
-    }
-    Ok(())
 }
 
 struct Loaded {

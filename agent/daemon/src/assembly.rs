@@ -73,6 +73,30 @@ pub fn vault_name(config: &Config, wanted: Option<&str>) -> Result<String> {
     }
 }
 
+/// Folders on one device fail together, whatever the configuration claims.
+pub fn refuse_shared_devices(config: &Config, vault: &str) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let names = config.vaults.get(vault).map(|vault| vault.locations.clone()).unwrap_or_default();
+    let mut seen: Vec<(u64, config::Name, &str)> = Vec::new();
+    for name in names {
+        let Some(location) = config.locations.get(&name) else { continue };
+        let Scheme::File(path) = &location.scheme else { continue };
+        // A folder that is not there yet is made by `vault init` and looked at then.
+        let Ok(meta) = std::fs::metadata(path) else { continue };
+        let clash = seen.iter().find(|(device, _, domain)| *device == meta.dev() && *domain != location.domain);
+        if let Some((_, other, _)) = clash {
+            return Err(OpsError::Refused {
+                what: format!(
+                    "{other} and {name} lie on one device and claim different domains: they fail together. Give them the \
+                     same domain, or move one to another disk"
+                ),
+            });
+        }
+        seen.push((meta.dev(), name, &location.domain));
+    }
+    Ok(())
+}
+
 /// A vault's key folder.
 pub fn key_folder(config: &Config, vault: &str) -> Result<KeyFolder> {
     let vault = config.vaults.get(vault).ok_or_else(|| OpsError::NoVault { what: format!("no vault \"{vault}\"") })?;
