@@ -365,7 +365,7 @@ async fn status(output: Output, args: &NodeArgs) -> Result<u8> {
     }
     output.summary(
         code,
-        json!({ "version": health.version.to_string(), "writable": health.status == "ok", "sequence": state.sequence,
+        json!({ "version": health.version, "writable": health.status == "ok", "sequence": state.sequence,
                 "state_hash": state.state_hash.to_string(), "durable_seq": cursors.durable_seq,
                 "folded_seq": cursors.folded_seq, "chain_broken_at": cursors.chain_broken_at, "failure": state.failure }),
     );

@@ -49,16 +49,18 @@ impl Session {
     /// Reads and checks the configuration.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
         let path = self.config_path();
-        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Failure::new(
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Failure::new(exit::USAGE, format!("reading {}: {error}", path.display()));
+            }
+            let path = path.display();
+            Failure::new(
                 exit::NO_VAULT,
                 format!(
-                    "there is no configuration at {}. Make a vault with: holdfast vault init --local DIR, or name a \
-                     file with --config",
-                    path.display()
+                    "there is no configuration at {path}. Make a vault with: holdfast vault init --local DIR, or name a \
+                     file with --config"
                 ),
-            ),
-            _ => Failure::new(exit::USAGE, format!("reading {}: {error}", path.display())),
+            )
         })?;
         Config::parse(&text).map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", path.display())))
     }

@@ -229,7 +229,7 @@ fn no_bare_point(found: &Scan, bare: &BareVault, vault: VaultId) -> Failure {
         );
         return Failure::new(exit::LOST, text);
     }
-    let others: Vec<String> = found.vaults.keys().chain(found.records.keys()).map(|id| id.short()).collect();
+    let others: Vec<String> = found.vaults.keys().chain(found.records.keys()).map(VaultId::short).collect();
     match others.first() {
         Some(other) => Failure::new(
             exit::KEY,

@@ -7,12 +7,14 @@
 //! the newest; `import-orphans` shows a plan, changes nothing before `--apply`,
 //! and brings everything home, from where it is audited and restored again.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod stage;
 
 use std::fs;
 use std::path::Path;
 
-use stage::{Numbers, Stage, assert_same_tree, files_below, write_tree};
+use stage::{Numbers, Stage, assert_same_tree, cards, files_below, write_tree};
 
 fn stage_with_point() -> Stage {
     let stage = Stage::with_local_vault();
@@ -57,7 +59,7 @@ fn shards_of_any_five_folders_are_enough() {
         box_up(&stage, &folders, &to, numbers);
         litter(&stage, &to, numbers);
         for scan in [&["--scan"][..], &[]] {
-            let more = [stage.cards(&[1, 3, 5]), vec!["--from".to_owned(), to.clone()]].concat();
+            let more = [cards(&[1, 3, 5]), vec!["--from".to_owned(), to.clone()]].concat();
             let arguments: Vec<&str> =
                 ["--config", "none.toml", "vault", "restore", "--to", "out"].iter().chain(scan).copied().collect();
             let ran = stage.holdfast_with(&arguments, &more).ends(3);
@@ -72,7 +74,7 @@ fn shards_of_any_five_folders_are_enough() {
 fn shards_of_four_folders_are_not_and_it_says_so() {
     let stage = stage_with_point();
     box_up(&stage, &[2, 4, 6, 8], "box", &mut Numbers(6));
-    let more = [stage.cards(&[1, 2, 3]), vec!["--from".to_owned(), "box".to_owned()]].concat();
+    let more = [cards(&[1, 2, 3]), vec!["--from".to_owned(), "box".to_owned()]].concat();
     stage.holdfast_with(&["vault", "restore", "--to", "out"], &more).ends(5).says("--from");
     assert!(!stage.path("out/tree").exists());
 }
@@ -108,7 +110,7 @@ fn orphans_come_home() {
     empty_the_vault(&stage, numbers);
     litter_without_shards(&stage, numbers);
     let before = (count(&stage.path("box")), count(&stage.path("vault")));
-    let cards = stage.cards(&[2, 3, 4]);
+    let cards = cards(&[2, 3, 4]);
 
     let plan = stage.holdfast_with(&["vault", "import-orphans", "box", "--plan"], &cards).ends(0);
     plan.says("enough").says("point p-").says("Nothing was changed").never_says("TOO FEW");
@@ -146,6 +148,6 @@ fn half_the_orphans_come_home_and_repair_does_the_rest() {
     stage.holdfast(&["vault", "audit"]).ends(4).says("vault repair --apply");
     stage.holdfast(&["vault", "repair", "--apply"]).ends(0);
     stage.holdfast(&["vault", "audit", "--full"]).ends(0);
-    stage.holdfast_with(&["vault", "restore", "--to", "out"], &stage.cards(&[1, 2, 3])).ends(0);
+    stage.holdfast_with(&["vault", "restore", "--to", "out"], &cards(&[1, 2, 3])).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
 }

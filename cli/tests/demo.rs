@@ -6,6 +6,8 @@
 //! behind; with five of nine shards of a pack rotten a restore fails, and leaves
 //! nothing that looks like a node's data.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod stage;
 
 use std::fs;

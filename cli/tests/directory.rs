@@ -5,6 +5,8 @@
 //! did not change is not stored twice; a refused command changes nothing and says
 //! what to do; with `--json` every line of both streams is JSON.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod stage;
 
 use std::fs;

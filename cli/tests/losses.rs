@@ -9,11 +9,13 @@
 //! Short form: corner patterns and a dozen drawn from a seed. `HOLDFAST_LONG=1`
 //! tries all 126.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod stage;
 
 use std::fs;
 
-use stage::{Numbers, Stage, assert_same_tree, write_tree};
+use stage::{Numbers, Stage, assert_same_tree, cards, write_tree};
 
 fn stage_with_point() -> Stage {
     let stage = Stage::with_local_vault();
@@ -55,12 +57,12 @@ fn any_five_folders_and_any_three_cards_are_enough() {
     let numbers = &mut Numbers(seed);
     for lost in patterns(numbers) {
         let left: Vec<u32> = (1..=9).filter(|number| !lost.contains(number)).collect();
-        let cards = numbers.choose(3, 5);
-        println!("lost {lost:?}, cards {cards:?}");
+        let holders = numbers.choose(3, 5);
+        println!("lost {lost:?}, cards {holders:?}");
         for number in &lost {
             fs::rename(stage.path(&format!("vault/p{number}")), stage.path(&format!("gone{number}"))).unwrap();
         }
-        let more = [from(&left), stage.cards(&cards)].concat();
+        let more = [from(&left), cards(&holders)].concat();
         stage.holdfast_with(&["vault", "restore", "latest", "--to", "out"], &more).ends(0);
         assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
         fs::remove_dir_all(stage.path("out")).unwrap();
@@ -73,7 +75,7 @@ fn any_five_folders_and_any_three_cards_are_enough() {
 #[test]
 fn five_lost_folders_are_lost_only_if_they_answer() {
     let stage = stage_with_point();
-    let everywhere = [from(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), stage.cards(&[1, 2, 3])].concat();
+    let everywhere = [from(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), cards(&[1, 2, 3])].concat();
     let restore = |more: &[String]| stage.holdfast_with(&["vault", "restore", "--to", "out"], more);
 
     // Gone: not there to be asked. One of the paths named may be missing, five not.
@@ -84,8 +86,8 @@ fn five_lost_folders_are_lost_only_if_they_answer() {
             fs::remove_dir_all(stage.path("out")).unwrap();
         }
     }
-    let configured = stage.cards(&[1, 2, 3]);
-    for more in [&everywhere, &configured, &[from(&[6, 7, 8, 9]), stage.cards(&[1, 2, 3])].concat()] {
+    let configured = cards(&[1, 2, 3]);
+    for more in [&everywhere, &configured, &[from(&[6, 7, 8, 9]), cards(&[1, 2, 3])].concat()] {
         restore(more).ends(14).says("Nothing is known to be lost").says("bring back").never_says("is lost");
         assert!(!stage.path("out/tree").exists());
     }
@@ -119,7 +121,7 @@ fn a_run_leans_only_on_packs_that_can_be_read_now() {
         fs::rename(stage.path(&format!("vault/p{number}")), stage.path(&format!("gone{number}"))).unwrap();
     }
     stage.holdfast(&["vault", "run", "tree"]).ends(3).says("with debts").says("is owed to p3");
-    stage.holdfast_with(&["vault", "restore", "--to", "out"], &stage.cards(&[2, 3, 5])).ends(0);
+    stage.holdfast_with(&["vault", "restore", "--to", "out"], &cards(&[2, 3, 5])).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
 }
 
@@ -140,15 +142,15 @@ fn wrong_keys_and_too_few_cards_have_names() {
     let all = from(&[1, 2, 3, 4, 5, 6, 7, 8, 9]);
     for from in [&all[..], &[]] {
         try_it(&theirs, from).ends(12).says("another vault");
-        try_it(&stage.cards(&[1, 4]), from).ends(13).says("2 good cards of the 3 needed");
-        try_it(&stage.cards(&[1, 4, 1]), from).ends(13).says("2 good cards of the 3 needed").says("same card");
-        let mixed = [stage.cards(&[1, 4]), their_card(2).to_vec()].concat();
+        try_it(&cards(&[1, 4]), from).ends(13).says("2 good cards of the 3 needed");
+        try_it(&cards(&[1, 4, 1]), from).ends(13).says("2 good cards of the 3 needed").says("same card");
+        let mixed = [cards(&[1, 4]), their_card(2).to_vec()].concat();
         try_it(&mixed, from).ends(13).says("2 good cards of the 3 needed").says("theirs/card-set1-2.txt");
     }
     try_it(&[], &all).ends(12).says("--card");
     assert!(!stage.path("out").exists(), "nothing is written before the key is right");
     // A bad card among enough good ones stops nothing.
-    let enough = [stage.cards(&[1, 1, 4]), their_card(2).to_vec(), stage.cards(&[5])].concat();
+    let enough = [cards(&[1, 1, 4]), their_card(2).to_vec(), cards(&[5])].concat();
     try_it(&enough, &all).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
     stage.holdfast_with(&["keys", "recover", "--out", "their.key"], &theirs).ends(0).never_says(&stage.text("vault"));

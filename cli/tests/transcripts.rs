@@ -3,6 +3,8 @@
 //! What must hold: nobody changes them without seeing it. `BLESS=1 cargo test -p
 //! holdfast --test transcripts` writes them anew; read the difference.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod stage;
 
 use std::fs;

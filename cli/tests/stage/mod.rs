@@ -10,6 +10,7 @@
 //! - The folder is removed, unless the test panicked: then it is kept and named.
 
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each story uses its own part of the stage")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod layout;
 mod numbers;
@@ -73,11 +74,6 @@ impl Stage {
         assert!(!self.path("vault/keys/read.key").exists() && !self.path("vault/keys/master.seed").exists());
     }
 
-    /// `--card FILE` for each of these cards.
-    pub fn cards(&self, numbers: &[u32]) -> Vec<String> {
-        numbers.iter().flat_map(|number| ["--card".to_owned(), format!("cards/card-set1-{number}.txt")]).collect()
-    }
-
     /// Removes the catalog, as if the host's disk had been lost with it.
     pub fn lose_catalog(&self) {
         fs::remove_dir_all(self.path("vault/state")).unwrap();
@@ -99,6 +95,11 @@ impl Drop for Stage {
             eprintln!("the stage is kept in {}", self.dir.path().display());
         }
     }
+}
+
+/// `--card FILE` for each of these cards.
+pub fn cards(numbers: &[u32]) -> Vec<String> {
+    numbers.iter().flat_map(|number| ["--card".to_owned(), format!("cards/card-set1-{number}.txt")]).collect()
 }
 
 /// Every file below a folder; none if there is no such folder.
