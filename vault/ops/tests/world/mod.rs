@@ -146,13 +146,14 @@ pub(crate) struct Setup {
     /// `domains[i]` is the domain of location i.
     pub(crate) domains: Vec<u8>,
     pub(crate) chunks: (u32, u32, u32),
+    pub(crate) class_max: u8,
     pub(crate) compression: Compression,
 }
 
 impl Setup {
     pub(crate) fn new(coding: (u8, u8), survive: u8, domains: &[u8]) -> Self {
         let chunks = (4 << 10, 16 << 10, 48 << 10);
-        Self { coding, survive, domains: domains.to_vec(), chunks, compression: Compression::default() }
+        Self { coding, survive, domains: domains.to_vec(), chunks, class_max: 3, compression: Compression::default() }
     }
 }
 
@@ -222,7 +223,7 @@ impl Lab {
             coding: Coding::new(setup.coding.0, setup.coding.1).unwrap(),
             survive_domains: setup.survive,
             chunks: setup.chunks,
-            class_max: 3,
+            class_max: setup.class_max,
         };
         let generation = keys.read.generations.last().unwrap();
         let root = keys.master.seed.root_key(keys.master.generation);
