@@ -208,12 +208,12 @@ impl Intake {
         Err(stopped())
     }
 
-    /// Folds a long list of chunks into lists of lists.
-    fn fold(&mut self, bytes: u64, mut chunks: Vec<ChunkRef>) -> Result<Content> {
+    /// Folds a long list of chunks into lists of at most `fanout`, and lists of lists.
+    fn fold(&mut self, bytes: u64, mut chunks: Vec<ChunkRef>, fanout: usize) -> Result<Content> {
         let mut depth = 0;
-        while chunks.len() > FANOUT {
-            let mut above = Vec::with_capacity(chunks.len().div_ceil(FANOUT));
-            for part in chunks.chunks(FANOUT) {
+        while chunks.len() > fanout {
+            let mut above = Vec::with_capacity(chunks.len().div_ceil(fanout));
+            for part in chunks.chunks(fanout) {
                 let list = vault_format::encode(&ChunkList { chunks: part.to_vec() });
                 above.push(self.take(ChunkKind::List, &list)?);
             }
@@ -259,7 +259,7 @@ impl Sink for Intake {
         match read {
             Ok(bytes) => {
                 self.chunker = Some(chunker);
-                self.fold(bytes, chunks)
+                self.fold(bytes, chunks, FANOUT)
             }
             Err(stop) => {
                 // What was cut before the error is stored and harmless; the chunker starts anew.
@@ -284,5 +284,73 @@ impl Sink for Intake {
 
     fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keys::first::FirstKeys;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    struct NoClock;
+
+    #[async_trait::async_trait]
+    impl Clock for NoClock {
+        fn now_ms(&self) -> i64 {
+            0
+        }
+
+        async fn sleep(&self, _: std::time::Duration) {}
+    }
+
+    fn intake(dir: &std::path::Path) -> Intake {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let setup = IntakeSetup {
+            keys: Arc::new(FirstKeys::draw(&mut rng, "host", 1).writer),
+            clock: Arc::new(NoClock),
+            catalog: Catalog::open(&dir.join("catalog")).unwrap(),
+            usable: BTreeSet::new(),
+            sizes: ChunkSizes::new(64, 256, 1024).unwrap(),
+            coding: Coding::new(3, 5).unwrap(),
+            class_max: Class::Leaves64,
+            compression: Compression::Never,
+            rng,
+        };
+        Intake::new(setup, Gate::new(Compute::Inline), mpsc::unbounded_channel().0).unwrap()
+    }
+
+    fn chunks(count: u32) -> Vec<ChunkRef> {
+        (0..count).map(|at| ChunkRef { id: ChunkId(*blake3::hash(&at.to_le_bytes()).as_bytes()), bytes: 1 }).collect()
+    }
+
+    #[test]
+    fn lists_are_folded_only_as_deep_as_they_must_be() {
+        let dir = tempfile::tempdir().unwrap();
+        // Chunks, fanout; depth, entries at the top, lists made.
+        let cases = [
+            (0, 3, (0, 0, 0)),
+            (3, 3, (0, 3, 0)),
+            (4, 3, (1, 2, 2)),
+            (9, 3, (1, 3, 3)),
+            (10, 3, (2, 2, 6)),
+            (27, 3, (2, 3, 12)),
+            (28, 3, (3, 2, 10 + 4 + 2)),
+            (4_096, FANOUT, (0, 4_096, 0)),
+            (4_097, FANOUT, (1, 2, 2)),
+            (20_000, FANOUT, (1, 5, 5)),
+        ];
+        for (count, fanout, (depth, entries, lists)) in cases {
+            let mut intake = intake(dir.path());
+            let content = intake.fold(count.into(), chunks(count), fanout).unwrap();
+            let found = (content.depth, content.chunks.len(), intake.fresh.len());
+            assert_eq!(found, (depth, entries, lists), "{count} chunks");
+            assert_eq!(content.bytes, u64::from(count));
+            content.check().unwrap();
+            // The same chunks give the same content and no new lists.
+            assert_eq!(intake.fold(count.into(), chunks(count), fanout).unwrap(), content);
+            assert_eq!(intake.fresh.len(), lists);
+        }
     }
 }
