@@ -64,24 +64,25 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         ));
     }
     output
-        .say(format!("{:<12} {:>6} {:>7} {:>8} {:>5}   last audit", "location", "domain", "shards", "missing", "bad"));
+        .say(format!("{:<12} {:<12} {:>7} {:>8} {:>5}   last audit", "location", "domain", "shards", "missing", "bad"));
     for line in &look.locations {
+        let domain = config.locations.get(line.name.as_str()).map_or("unknown", |location| location.domain.as_str());
         let audited = match (&line.absent, line.audited_ms) {
             (Some(why), _) => format!("<- {why}"),
             (None, None) => "never".to_owned(),
             (None, Some(ms)) => ago_text(now, ms),
         };
         output.say(format!(
-            "{:<12} {:>6} {:>7} {:>8} {:>5}   {audited}",
+            "{:<12} {:<12} {:>7} {:>8} {:>5}   {audited}",
             line.name,
-            line.domain,
+            domain,
             line.shards,
             line.shards - line.shown,
             line.bad
         ));
         output.event(
             "location",
-            json!({ "name": line.name, "domain": line.domain, "shards": line.shards, "shown": line.shown,
+            json!({ "name": line.name, "domain": domain, "shards": line.shards, "shown": line.shown,
                     "bad": line.bad, "absent": line.absent }),
         );
     }

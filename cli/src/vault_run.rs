@@ -23,7 +23,7 @@ pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>)
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let keys = assembly::writer_key(&opened.keys)?;
     let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
-    let (mut worst, mut failed) = (exit::OK, None);
+    let (mut worst, mut failed, alone) = (exit::OK, None, sources.len() == 1);
     for source in sources {
         let label = source.name().to_owned();
         let started = Instant::now();
@@ -31,6 +31,7 @@ pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>)
             backup::run(&opened.vault, std::sync::Arc::clone(&keys), &mut opened.catalog, source, &options).await;
         match report {
             Ok(report) => worst = worst.max(tell(session, &opened, &label, &report, started.elapsed().as_secs_f64())),
+            Err(error) if alone => return Err(error.into()),
             // One source's trouble does not keep the others from being backed up.
             Err(error) => {
                 session.output.warn(format!("{label}: {error}"));

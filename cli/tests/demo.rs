@@ -36,7 +36,7 @@ fn it_tells_the_whole_story() {
 
     fs::create_dir(stage.path("occupied")).unwrap();
     fs::write(stage.path("occupied/mine"), b"mine").unwrap();
-    stage.holdfast(&["demo", "--dir", "occupied"]).ends(1).says("not empty");
+    stage.holdfast(&["--json", "demo", "--dir", "occupied"]).ends(1).says("not empty").last();
     assert_eq!(fs::read_dir(stage.path("occupied")).unwrap().count(), 1);
 }
 

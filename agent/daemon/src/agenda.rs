@@ -41,6 +41,8 @@ pub struct Made {
     pub full: bool,
     /// Files that could not be read.
     pub unreadable: u64,
+    /// What else a person should know.
+    pub notes: Vec<String>,
 }
 
 /// What happened.
@@ -177,11 +179,13 @@ impl Agenda {
         let began_ms = job.running_since_ms.take().unwrap_or(now_ms);
         let PolicyPlan { name, source, vault, .. } = &job.plan;
         let line = match result {
-            Ok(Made { point, position, full, unreadable }) => {
+            Ok(Made { point, position, full, unreadable, notes }) => {
                 let seconds = now_ms.saturating_sub(began_ms).max(0) / 1000;
                 let place = if full { "full" } else { "durable, with debts" };
-                let line =
-                    format!("{name}: {source} -> {vault}: ok {point}, {place}, {unreadable} unreadable, {seconds} s");
+                let notes = notes.iter().map(|note| format!(". {note}")).collect::<String>();
+                let line = format!(
+                    "{name}: {source} -> {vault}: ok {point}, {place}, {unreadable} unreadable, {seconds} s{notes}"
+                );
                 job.history = History { began_ms: Some(began_ms), failed_ms: None, failures: 0 };
                 job.last = Some(LastPoint { point, position, began_ms, durable_ms: now_ms, full, unreadable });
                 job.error = None;
@@ -244,7 +248,7 @@ mod tests {
     }
 
     fn made() -> Made {
-        Made { point: "p-1".into(), position: 9, full: true, unreadable: 0 }
+        Made { point: "p-1".into(), position: 9, full: true, unreadable: 0, notes: Vec::new() }
     }
 
     fn started(actions: &[Action]) -> Vec<usize> {

@@ -138,6 +138,7 @@ impl Backups {
             position: report.position,
             full: report.is_full(),
             unreadable: report.unreadable.len() as u64,
+            notes: report.notes,
         })
     }
 }

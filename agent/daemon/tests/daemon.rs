@@ -74,7 +74,9 @@ impl Runner for Script {
         }
         self.running.lock().unwrap().retain(|vault| *vault != policy.vault);
         match behaviour {
-            Behaviour::Works => Ok(Made { point: "p-1".into(), position: 3, full: true, unreadable: 0 }),
+            Behaviour::Works => {
+                Ok(Made { point: "p-1".into(), position: 3, full: true, unreadable: 0, notes: Vec::new() })
+            }
             Behaviour::Fails | Behaviour::EndsWhenAsked | Behaviour::Hangs => {
                 Err(OpsError::Unreachable { what: "no network".into() })
             }
