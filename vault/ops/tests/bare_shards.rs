@@ -2,6 +2,8 @@
 //! the key they are enough for every point, and what nobody certified is not
 //! accepted. Then the same shards are brought home into an emptied vault.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -258,7 +260,7 @@ async fn forged_pack(victim: &Lab, forger: &FirstKeys, certificates: Vec<Blob>, 
     assert!(packer.add(encoder.encode(&data).unwrap(), &mut rng).unwrap().is_none());
     let last = packer.finish_for_point(record.len()).last;
     let frame = encoder.encode(&Chunk::new(id_key, ChunkKind::PointRecord, &record)).unwrap();
-    let context = SealContext {
+    let sealing = SealContext {
         vault,
         writer,
         epoch: 1,
@@ -271,7 +273,7 @@ async fn forged_pack(victim: &Lab, forger: &FirstKeys, certificates: Vec<Blob>, 
     let certificate = keys::record::hash(&certificates[1].0);
     last.close(frame)
         .unwrap()
-        .seal(&context, &buffers, &mut rng)
+        .seal(&sealing, &buffers, &mut rng)
         .unwrap()
         .code(&forger.writer.signing, certificate, &buffers)
         .unwrap()
@@ -398,7 +400,7 @@ async fn an_emptied_vault_is_filled_from_orphans_again() {
         let options = AuditOptions { samples: 10, location: None, full: true };
         let report = vault_ops::audit::run(&vault, &lab.catalog, &options).await.unwrap();
         assert_eq!(report.packs, plan.packs.len(), "{case:?}: the imported packs are known");
-        assert_eq!(report.locations.iter().map(|line| line.ok).sum::<u64>() > 0, true);
+        assert!(report.locations.iter().map(|line| line.ok).sum::<u64>() > 0);
         assert!(report.short.is_empty() && report.findings.iter().all(|finding| finding.what.contains("not there")));
         let plan = vault_ops::repair::plan(&vault, &lab.catalog).await.unwrap();
         let done = vault_ops::repair::apply(&vault, &lab.catalog, &plan).await.unwrap();

@@ -5,6 +5,8 @@
 //! The short form takes turns where the long form, `HOLDFAST_CRASHES=2`, tries every
 //! combination; `HOLDFAST_STORMS=10` makes the weather ten times longer.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod world;
 
 use std::sync::Arc;
@@ -192,6 +194,12 @@ fn storm(turn: u64) -> Faults {
     }
 }
 
+fn set_all(stores: &[Faulty], faults: Faults) {
+    for store in stores {
+        store.set(faults);
+    }
+}
+
 #[tokio::test]
 async fn no_weather_makes_a_point_durable_that_is_not() {
     let (base, old) = scene(SEED + 20).await;
@@ -210,7 +218,7 @@ async fn no_weather_makes_a_point_durable_that_is_not() {
             let place = format!("seed {:#x}, storm {turn}, run {run}", SEED + 20);
             let bytes = random_bytes(turn * 10 + run, 30_000);
             tried.push(bytes.clone());
-            stores.iter().for_each(|store| store.set(storm(turn)));
+            set_all(&stores, storm(turn));
             let outcome = match lab.open_through(|at, _| Arc::new(stores[at].clone())).await {
                 Ok(vault) => {
                     let outcome = lab.backup_in(&vault, &bytes).await;
@@ -222,7 +230,7 @@ async fn no_weather_makes_a_point_durable_that_is_not() {
                 }
                 Err(error) => Err(error),
             };
-            stores.iter().for_each(|store| store.set(Faults::default()));
+            set_all(&stores, Faults::default());
             match outcome {
                 Ok(report) => {
                     reported += 1;

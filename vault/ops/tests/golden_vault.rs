@@ -11,6 +11,8 @@
 //! The vault under `testdata/golden/v1` is never written anew: `BLESS=1` makes it
 //! only where there is none.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod world;
 
 use std::collections::BTreeMap;

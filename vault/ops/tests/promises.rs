@@ -1,6 +1,8 @@
 //! What a vault promises, tried from the outside: every loss it says it
 //! survives, and the smallest it does not.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod world;
 
 use vault_ops::OpsError;

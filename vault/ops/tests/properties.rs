@@ -2,6 +2,8 @@
 //!
 //! `HOLDFAST_PROPERTIES=20` makes the random parts twenty times longer.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod world;
 
 use std::collections::BTreeSet;
