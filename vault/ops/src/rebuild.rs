@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use keys::files::WriterKey;
 use vault_codec::BodyPart;
-use vault_format::{Hash, LocationId, PackId};
 use vault_format::body::LOCATORS_BYTES;
 use vault_format::manifest::{PackRef, WriterPart};
+use vault_format::{Hash, LocationId, PackId};
 
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
 use crate::commit;
