@@ -179,7 +179,7 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
         packs: census.packs.len(),
         ..AuditReport::default()
     };
-    let records: Vec<_> = records::in_force(vault, &census).await.into_iter().collect();
+    let records: Vec<_> = records::in_force(vault, &census).into_iter().collect();
     for location in chosen {
         let mut auditor = Auditor {
             vault,

@@ -4,7 +4,7 @@
 //! create; it counts once it stands, read back, on a majority of the domains and
 //! in at least d + 1 of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keys::files::WriterKey;
 use vault_format::envelope::RecordKind;
@@ -19,6 +19,7 @@ use crate::error::{OpsError, Result};
 use crate::heads;
 use crate::location::Location;
 use crate::placement::write_quorum;
+use crate::records;
 use crate::vault::Vault;
 
 /// What a manifest is made from.
@@ -49,7 +50,8 @@ pub(crate) fn domains_needed(vault: &Vault) -> usize {
     write_quorum(domains).max(usize::from(vault.survive()) + 1).min(domains)
 }
 
-/// Signs the manifest and writes it to every location.
+/// Signs the manifest and writes it to every location, once what it rests on stands
+/// on as many domains as it must itself.
 pub(crate) async fn write(commit: &Commit<'_>) -> Result<Written> {
     let body = vault_format::encode(&manifest(commit)?);
     let bytes = keys::record::sign(RecordKind::Manifest, commit.vault.id, &body, &commit.keys.signing);
@@ -58,11 +60,17 @@ pub(crate) async fn write(commit: &Commit<'_>) -> Result<Written> {
     let position = (commit.epoch, commit.sequence);
     heads::verify(commit.vault, commit.keys.writer, position, bytes.clone())
         .map_err(|why| OpsError::corrupt("the manifest just signed", why))?;
-    Ok(Written { hash, owed: publish(commit.vault, &name, &bytes).await? })
+    let mut owed = BTreeMap::new();
+    for (name, bytes) in records::founding(commit.vault) {
+        owed.extend(publish(commit.vault, &name, &bytes).await?);
+    }
+    owed.extend(publish(commit.vault, &name, &bytes).await?);
+    Ok(Written { hash, owed: owed.into_iter().collect() })
 }
 
-/// Writes a manifest to every location; an error if it misses its quorum. Also
-/// completes one that an earlier run could not. Returns who is owed a copy, and why.
+/// Writes a record to every location that lacks it; an error if it misses its
+/// quorum. Also completes a manifest that an earlier run could not. Returns who is
+/// owed a copy, and why.
 pub(crate) async fn publish(vault: &Vault, name: &str, bytes: &[u8]) -> Result<Vec<(String, String)>> {
     let locations: Vec<&Location> = vault.writable().collect();
     let outcomes = futures::future::join_all(locations.iter().map(|at| write_record(at, name, bytes))).await;
@@ -85,8 +93,8 @@ pub(crate) async fn publish(vault: &Vault, name: &str, bytes: &[u8]) -> Result<V
     let whys: Vec<String> = owed.iter().map(|(name, why)| format!("{name}: {why}")).collect();
     Err(OpsError::Unreachable {
         what: format!(
-            "not durable: the manifest stands in {} of the {need} domains it needs ({}). Its packs are stored. Bring \
-             back {} and run the same command again",
+            "not durable: the record {name} stands in {} of the {need} domains it needs ({}). The packs are stored. \
+             Bring back {} and run the same command again",
             domains.len(),
             whys.join("; "),
             absent_names(vault)

@@ -20,33 +20,23 @@ use crate::vault::Vault;
 /// Records read at once.
 const AT_ONCE: usize = 8;
 
+/// The records without which no point of the vault is found: names and bytes.
+pub(crate) fn founding(vault: &Vault) -> BTreeMap<String, Vec<u8>> {
+    let certificates = vault.certificates.iter().map(|(hash, bytes)| (names::certificate(*hash), bytes.clone()));
+    let record = (names::vault(vault.record.epoch), vault.record_bytes.clone());
+    let layout = (names::layout(vault.layout.epoch), vault.layout_bytes.clone());
+    certificates.chain([record, layout]).collect()
+}
+
 /// Names and bytes of all records in force, the markers left out.
-pub(crate) async fn in_force(vault: &Vault, census: &Census) -> BTreeMap<String, Vec<u8>> {
-    let mut records = BTreeMap::new();
-    records.insert(names::vault(vault.record.epoch), vault.record_bytes.clone());
-    for (hash, bytes) in &vault.certificates {
-        records.insert(names::certificate(*hash), bytes.clone());
-    }
+pub(crate) fn in_force(vault: &Vault, census: &Census) -> BTreeMap<String, Vec<u8>> {
+    let mut records = founding(vault);
     for (writer, chain) in &census.chains {
         for (&(epoch, sequence), manifest) in &chain.manifests {
             records.insert(names::manifest(*writer, epoch, sequence), manifest.bytes.clone());
         }
     }
-    if let Some(bytes) = layout_bytes(vault).await {
-        records.insert(names::layout(vault.layout.epoch), bytes);
-    }
     records
-}
-
-async fn layout_bytes(vault: &Vault) -> Option<Vec<u8>> {
-    for location in &vault.locations {
-        if let Ok(Some(bytes)) = location.read(&names::layout(vault.layout.epoch)).await
-            && keys::record::hash(&bytes) == vault.layout_hash
-        {
-            return Some(bytes.to_vec());
-        }
-    }
-    None
 }
 
 /// Records that should exist and that no location shows whole: names, and why it

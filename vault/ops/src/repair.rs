@@ -121,7 +121,7 @@ pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
 
 /// Every signed record belongs on every location.
 async fn record_tasks(vault: &Vault, catalog: &Catalog, census: &Census, plan: &mut RepairPlan) -> Result<()> {
-    let wanted = records::in_force(vault, census).await;
+    let wanted = records::in_force(vault, census);
     let failures = catalog.record_failures()?;
     for location in &vault.locations {
         let shown = match records::shown(location).await {

@@ -81,6 +81,8 @@ pub struct Vault {
     pub record_hash: Hash,
     /// The operator's word.
     pub layout: LayoutRecord,
+    /// Its envelope.
+    pub layout_bytes: Vec<u8>,
     /// Its envelope's hash.
     pub layout_hash: Hash,
     /// k of n.
@@ -127,7 +129,7 @@ impl Vault {
         record.check().map_err(|error| OpsError::format("the vault record", &error))?;
         let coding = record.coding().map_err(|error| OpsError::format("the vault record", &error))?;
         let operators = operators(&authority, &record)?;
-        let (layout, layout_hash) = newest_layout(&operators, &found)?;
+        let (layout, layout_hash, layout_bytes) = newest_layout(&operators, &found)?;
         let (writers, certificates) = certified_writers(&authority, &operators, &record, &found);
         let revocations = Arc::new(revocations(&authority, &operators, &writers, &found));
         let locations = place_locations(id, &layout, found, &mut absent);
@@ -139,6 +141,7 @@ impl Vault {
             record_bytes,
             record_hash,
             layout,
+            layout_bytes,
             layout_hash,
             coding,
             locations,
@@ -334,14 +337,14 @@ fn operators(authority: &Authority, record: &VaultRecord) -> Result<Vec<Certifie
         .collect()
 }
 
-fn newest_layout(operators: &[CertifiedKey], found: &[Found]) -> Result<(LayoutRecord, Hash)> {
-    let mut newest: Option<(LayoutRecord, Hash)> = None;
+fn newest_layout(operators: &[CertifiedKey], found: &[Found]) -> Result<(LayoutRecord, Hash, Vec<u8>)> {
+    let mut newest: Option<(LayoutRecord, Hash, Vec<u8>)> = None;
     for bytes in distinct(found, |here| &here.layouts) {
         let verified = operators.iter().find_map(|operator| operator.verify(bytes, RecordKind::Layout).ok());
         let Some(verified) = verified else { continue };
         let Ok(layout) = verified.decode::<LayoutRecord>("layout record") else { continue };
-        if newest.as_ref().is_none_or(|(best, _)| best.epoch < layout.epoch) {
-            newest = Some((layout, verified.hash()));
+        if newest.as_ref().is_none_or(|(best, ..)| best.epoch < layout.epoch) {
+            newest = Some((layout, verified.hash(), bytes.clone()));
         }
     }
     newest.ok_or_else(|| OpsError::corrupt("the layout record", "no location holds one signed by an operator"))

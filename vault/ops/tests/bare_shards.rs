@@ -217,12 +217,13 @@ async fn the_key_of_another_vault_opens_nothing_and_is_named_as_the_reason() {
     }
 }
 
-/// What somebody makes who knows all that is public of `victim`: its vault, its
-/// writer, the key to seal to, its certificates. The signature is their own.
+/// What somebody makes who knows all that is public of `victim` (its vault, its
+/// writer, the key to seal to, its certificates) and, like another writer of its
+/// scope, the key of its chunk ids. The signature is their own.
 async fn forged_pack(victim: &Lab, forger: &FirstKeys, certificates: Vec<Blob>, seed: u64) -> ShardSet {
     let mut rng = rng(seed);
     let (vault, writer) = (victim.keys.public.vault, victim.keys.writer.writer);
-    let id_key = &forger.writer.dedup.id_key;
+    let id_key = &victim.keys.writer.dedup.id_key;
     let bytes = random_bytes(seed, 20_000);
     let data = Chunk::new(id_key, ChunkKind::Data, &bytes);
     let content = Content { bytes: 20_000, depth: 0, chunks: vec![ChunkRef { id: data.id, bytes: 20_000 }] };

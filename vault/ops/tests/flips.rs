@@ -238,6 +238,82 @@ async fn every_flip_in_a_layout_certificate_or_marker_is_named_and_harmless() {
     flip_kinds(&[Kind::Layout, Kind::Certificate, Kind::Marker]).await;
 }
 
+/// Damage larger than a byte.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Deleted,
+    Emptied,
+    Cut,
+    Grown,
+    /// By noise of the same length.
+    Replaced,
+    /// By another object of the vault, whole and signed, but not this one.
+    Swapped,
+}
+
+impl Damage {
+    const ALL: [Self; 6] = [Self::Deleted, Self::Emptied, Self::Cut, Self::Grown, Self::Replaced, Self::Swapped];
+
+    fn of(self, good: &[u8], other: &[u8], rng: &mut ChaCha20Rng) -> Option<Vec<u8>> {
+        match self {
+            Self::Deleted => None,
+            Self::Emptied => Some(Vec::new()),
+            Self::Cut => Some(good[..below(rng, good.len())].to_vec()),
+            Self::Grown => Some([good, &[0]].concat()),
+            Self::Replaced => Some(random_bytes(rng.next_u64(), good.len())),
+            Self::Swapped => Some(other.to_vec()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_that_are_gone_cut_grown_or_swapped_are_named_and_harmless() {
+    let seed = SEED + 8;
+    let (lab, first, second) = lab(seed).await;
+    let mut rng = rng(seed);
+    for kind in [Kind::Payload, Kind::Manifest, Kind::VaultRecord, Kind::Layout, Kind::Certificate, Kind::Marker] {
+        let objects = objects(&lab, kind).await;
+        // Something of the same kind that is not the same; of what there is only one, another kind.
+        let strangers = objects_like(&lab, kind, &objects).await;
+        for damage in Damage::ALL {
+            for _ in 0..3 * scale("HOLDFAST_FLIPS") {
+                let lab = lab.fork(rng.next_u64());
+                let (location, name, good) = &objects[below(&mut rng, objects.len())];
+                let different: Vec<&Vec<u8>> = strangers.iter().filter(|other| *other != good).collect();
+                let bad = damage.of(good, different[below(&mut rng, different.len())], &mut rng);
+                let place = format!("seed {seed}: {name} at p{} {damage:?}", location + 1);
+                match bad {
+                    Some(bad) => lab.put(*location, name, bad).await,
+                    None => lab.delete(*location, name).await,
+                }
+                let vault = lab.open().await.expect(&place);
+                assert!(lab.restore_from(&vault, 0).await.expect(&place).0 == second, "a wrong restore: {place}");
+                assert!(lab.restore_from(&vault, 1).await.expect(&place).0 == first, "a wrong restore: {place}");
+                let here = &lab.stores[*location].0;
+                if vault.absent.iter().any(|gone| gone.name == *here) {
+                    assert_eq!(kind, Kind::Marker, "{place}");
+                    continue;
+                }
+                let report = audit(&lab, &vault, Some(here)).await;
+                assert_eq!(report.worst(), Outcome::Contained, "{place}");
+                assert_eq!(named(&report, here, &vault), BTreeSet::from([name.clone()]), "{place}");
+            }
+        }
+    }
+}
+
+/// Bytes that could be taken for an object of a kind.
+async fn objects_like(lab: &Lab, kind: Kind, objects: &[(usize, String, Vec<u8>)]) -> Vec<Vec<u8>> {
+    let mut like: BTreeSet<Vec<u8>> = objects.iter().map(|(.., bytes)| bytes.clone()).collect();
+    if like.len() == 1 {
+        let folder = if kind == Kind::Layout { names::VAULT } else { names::LAYOUT };
+        for (name, at) in copies(lab, folder).await {
+            like.insert(lab.get(at[0], &name).await);
+        }
+    }
+    like.into_iter().collect()
+}
+
 /// All objects under a folder's name, by the places where they stand.
 async fn copies(lab: &Lab, folder: &str) -> BTreeMap<String, Vec<usize>> {
     let mut copies: BTreeMap<String, Vec<usize>> = BTreeMap::new();

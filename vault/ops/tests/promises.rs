@@ -198,3 +198,19 @@ async fn another_vaults_key_opens_nothing_and_says_so() {
     let error = vault_ops::points::list(&vault, &other.read_key()).await.unwrap_err();
     assert!(matches!(error, OpsError::Key { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn records_left_on_one_location_only_are_copied_before_a_point_is_durable() {
+    let mut lab = Lab::new(18, (5, 9), 1, &[0, 1, 2, 3]).await;
+    for at in 1..4 {
+        for name in lab.names(at).await.into_iter().filter(|name| name != "location") {
+            lab.delete(at, &name).await;
+        }
+    }
+    let bytes = random_bytes(18, 100_000);
+    lab.backup(&bytes).await.unwrap();
+    for gone in 0..4 {
+        lab.down = vec![gone];
+        assert_eq!(lab.restore(0).await.unwrap(), bytes, "without p{}", gone + 1);
+    }
+}
