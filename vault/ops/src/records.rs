@@ -72,6 +72,13 @@ pub(crate) async fn shown(location: &Location) -> Result<BTreeMap<String, u64>, 
     Ok(shown)
 }
 
+/// How many of these records a location does not list. One that does not answer is
+/// told as such elsewhere.
+pub(crate) async fn missing(location: &Location, wanted: &BTreeMap<String, Vec<u8>>) -> usize {
+    let Ok(shown) = shown(location).await else { return 0 };
+    wanted.keys().filter(|name| !shown.contains_key(*name)).count()
+}
+
 /// What is odd about a copy of a record.
 pub(crate) enum Odd {
     /// It is not there.

@@ -10,6 +10,7 @@ use crate::census;
 use crate::error::Result;
 use crate::placement::{Tolerance, tolerance};
 use crate::points::{remarks, unknown_writers};
+use crate::records;
 use crate::vault::Vault;
 
 /// One location's line.
@@ -25,6 +26,8 @@ pub struct LocationLine {
     pub shown: usize,
     /// Known to be wrong.
     pub bad: usize,
+    /// Copies of signed records that are missing, or known to be wrong.
+    pub records_bad: usize,
     /// When it last answered an audit rightly.
     pub audited_ms: Option<i64>,
     /// Why it cannot be used now, if so.
@@ -66,6 +69,8 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     let mut census = census::take(vault, catalog).await?;
     let spots = vault.spots();
     let failures = catalog.failures()?;
+    let wanted = records::in_force(vault, &census);
+    let record_failures = catalog.record_failures()?;
     let mut locations: Vec<LocationLine> = Vec::new();
     for location in &vault.locations {
         let expected = census.expected_at(vault, location.id);
@@ -75,6 +80,8 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
             shown: expected.iter().filter(|(pack, index)| census.shows(location.id, *pack, *index)).count(),
             shards: expected.len(),
             bad: failures.iter().filter(|failure| failure.location == location.id).count(),
+            records_bad: records::missing(location, &wanted).await
+                + record_failures.iter().filter(|failure| failure.location == location.id).count(),
             audited_ms: catalog.last_audit(location.id)?,
             absent: None,
         });
@@ -86,6 +93,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
             shards: gone.spot.map_or(0, |spot| census.expected_at(vault, spot.location).len()),
             shown: 0,
             bad: 0,
+            records_bad: 0,
             audited_ms: None,
             absent: Some(gone.why.clone()),
         });
@@ -140,6 +148,10 @@ fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<Str
         }
         if line.bad > 0 {
             risks.push(format!("{} holds {} wrong shards: holdfast vault repair --plan", line.name, line.bad));
+        }
+        if line.records_bad > 0 {
+            let (name, bad) = (&line.name, line.records_bad);
+            risks.push(format!("{name} lacks {bad} signed records, or has them wrong: holdfast vault repair --plan"));
         }
     }
     risks

@@ -207,6 +207,9 @@ async fn records_left_on_one_location_only_are_copied_before_a_point_is_durable(
             lab.delete(at, &name).await;
         }
     }
+    let look = vault_ops::status::look(&lab.open().await.unwrap(), &lab.catalog).await.unwrap();
+    let lacking = look.risks.iter().filter(|risk| risk.contains("lacks 4 signed records"));
+    assert_eq!(lacking.count(), 3, "{:?}", look.risks);
     let bytes = random_bytes(18, 100_000);
     lab.backup(&bytes).await.unwrap();
     for gone in 0..4 {
