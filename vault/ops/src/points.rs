@@ -42,7 +42,7 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
     let mut timed: Vec<(i64, PointSummary)> = Vec::new();
     let mut unopened = Vec::new();
     for writer in vault.writer_ids() {
-        let mut latest_ms = i64::MIN;
+        let (mut at, mut floor_ms, mut latest_ms) = ((0, 0), i64::MIN, i64::MIN);
         let chain = chain(vault, writer, Depth::Whole).await?;
         list.remarks.extend(remarks(&chain, writer));
         for manifest in chain.all() {
@@ -54,9 +54,14 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
             };
             match open_part(vault, keys, sealed) {
                 Ok(part) => {
-                    // A clock that was set back does not make a later point older.
-                    latest_ms = latest_ms.max(part.finished_ms);
-                    timed.push((latest_ms, PointSummary { writer, position, pack, record, part }));
+                    // A clock that was set back does not make a later point older than those before it;
+                    // of rivals for one place the clock decides.
+                    if position > at {
+                        (at, floor_ms) = (position, latest_ms);
+                    }
+                    let time_ms = floor_ms.max(part.finished_ms);
+                    latest_ms = latest_ms.max(time_ms);
+                    timed.push((time_ms, PointSummary { writer, position, pack, record, part }));
                 }
                 Err(why) => unopened.push(format!("manifest {}.{}: {why}", position.0, position.1)),
             }

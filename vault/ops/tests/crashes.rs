@@ -12,8 +12,11 @@ mod world;
 use std::sync::Arc;
 
 use backends::{Faults, Faulty};
+use vault_format::shard::{HEADER_BYTES, INDEX_AT};
+use vault_ops::OpsError;
 use vault_ops::audit::{AuditOptions, Outcome};
 use vault_ops::backup::BackupReport;
+use vault_ops::place::{Overwrite, write_shard};
 use world::stores::{Trip, Tripwire};
 use world::{Lab, random_bytes, rng, scale, subsets};
 
@@ -175,6 +178,48 @@ async fn what_only_an_absent_location_knows_of_a_dead_run_takes_nothing_back() {
     }
 }
 
+/// Five domains, any two may be lost. A dead run's manifest stands on two of them;
+/// they are away when the next run reports its point from the other three. Of those
+/// two are lost then, and the dead manifest stands on more domains than the true one.
+#[tokio::test]
+async fn a_dead_runs_manifest_on_more_domains_hides_no_reported_point() {
+    let mut base = Lab::new(SEED + 15, (1, 5), 2, &[0, 1, 2, 3, 4]).await;
+    let (old, dead, new) = (random_bytes(1, 40_000), random_bytes(2, 40_000), random_bytes(3, 40_000));
+    base.backup(&old).await.unwrap();
+    let untripped = Tripwire::never();
+    meet(&mut base.fork(1), &dead, &untripped).await.unwrap().unwrap();
+    let (mut found, mut went_on) = (0, 0);
+    for at in untripped.seen() - 20..untripped.seen() {
+        let mut lab = base.fork(1);
+        assert!(meet(&mut lab, &dead, &Tripwire::new(at, Trip::DiesAfter)).await.is_none());
+        let mut holders = Vec::new();
+        for at in 0..lab.stores.len() {
+            let manifests = lab.names(at).await.into_iter().filter(|name| name.starts_with("manifests/")).count();
+            holders.extend((manifests == 2).then_some(at));
+        }
+        if holders.len() != 2 {
+            continue;
+        }
+        found += 1;
+        lab.down.clone_from(&holders);
+        lab.backup(&new).await.unwrap();
+        for gone in subsets(5, 2) {
+            lab.down.clone_from(&gone);
+            assert!(lab.restore(0).await.unwrap() == new, "without {gone:?}");
+            // The next run builds on what it remembers to have reported, or waits for it.
+            let mut lab = lab.fork(2);
+            let next = lab.backup(&dead).await;
+            assert!(matches!(next, Ok(_) | Err(OpsError::Unreachable { .. })), "without {gone:?}: {next:?}");
+            went_on += usize::from(next.is_ok());
+            lab.down.clear();
+            let points = all_points(&lab).await;
+            assert!(points[0] == old && points.contains(&new), "after {gone:?}");
+        }
+    }
+    assert!(found > 0, "no operation leaves the manifest on two locations");
+    assert!(went_on > 0);
+}
+
 /// Weather that a backup may or may not get through.
 fn storm(turn: u64) -> Faults {
     let mild = Faults {
@@ -300,4 +345,37 @@ async fn a_location_that_fails_while_it_is_repaired_does_not_stop_the_others() {
     assert_eq!(done.records, 1, "p2 has its manifest again: {done:?}");
     silent.set_down(false);
     assert!(lab.restore(0).await.unwrap() == old);
+}
+
+#[tokio::test]
+async fn what_exists_already_counts_only_if_it_is_right_and_is_never_overwritten() {
+    let (lab, _) = scene(SEED + 50).await;
+    let vault = lab.open().await.unwrap();
+    let mut objects = Vec::new();
+    for at in 0..DOMAINS {
+        for name in lab.names(at).await.into_iter().filter(|name| name.starts_with("shards/")) {
+            objects.push((at, lab.get(at, &name).await, name));
+        }
+    }
+    let header = vault_codec::verify_header(&objects[0].1, |hash| vault.writers.get(hash).map(AsRef::as_ref)).unwrap();
+    let payload = |bytes: &[u8]| header.layout().payload().map(|at| bytes[at as usize]).collect::<Vec<u8>>();
+    let payloads: Vec<_> = objects.iter().map(|(_, bytes, _)| (bytes[INDEX_AT], payload(bytes))).collect();
+    let candidates: Vec<_> =
+        payloads.iter().map(|(index, payload)| vault_codec::Candidate { index: *index, payload }).collect();
+    let set = vault_codec::repair(&header, &candidates, &vault_codec::Buffers::new(2)).unwrap().shards;
+    for (at, good, name) in &objects {
+        let location = &vault.locations[*at];
+        let write = || write_shard(&vault, location, &set, good[INDEX_AT], Overwrite::Never);
+        write().await.unwrap();
+        let mut bad = good.clone();
+        bad[HEADER_BYTES + 9] ^= 1;
+        for wrong in [bad, Vec::new(), good[..good.len() - 1].to_vec(), objects[usize::from(*at == 0)].1.clone()] {
+            lab.put(*at, name, wrong.clone()).await;
+            let error = write().await.unwrap_err();
+            assert!(error.contains("under this name"), "{error}");
+            assert!(lab.get(*at, name).await == wrong, "nothing was overwritten");
+        }
+        write_shard(&vault, location, &set, good[INDEX_AT], Overwrite::FailedVerification).await.unwrap();
+        assert!(lab.get(*at, name).await == *good);
+    }
 }
