@@ -3,6 +3,7 @@
 
 mod agent;
 mod arguments;
+mod death;
 mod exit;
 mod given;
 mod kernel;

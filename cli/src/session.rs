@@ -13,6 +13,7 @@ use vault_ops::vault::StatePaths;
 use vault_ops::world::World;
 
 use crate::arguments::{Global, ReadKeyFrom};
+use crate::death;
 use crate::exit::{self, Failure};
 use crate::output::Output;
 
@@ -29,7 +30,7 @@ impl Session {
         getrandom::fill(&mut seed)
             .map_err(|error| Failure::new(exit::ERROR, format!("the operating system gives no randomness: {error}")))?;
         let output = Output::new(global.json, global.quiet);
-        Ok(Self { global, output, world: assembly::system_world(seed) })
+        Ok(Self { global, output, world: death::at_a_named_step(assembly::system_world(seed))? })
     }
 
     /// Where the configuration is, or would be.

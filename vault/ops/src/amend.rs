@@ -14,6 +14,7 @@ use vault_format::vault::{CardSet, VaultRecord};
 use crate::create::write_record;
 use crate::error::{OpsError, Result};
 use crate::placement::write_quorum;
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// Adds the hashes of a new set of cards, so that a false card can be named.
@@ -34,6 +35,7 @@ async fn publish(vault: &Vault, root: &SigningKey, mut record: VaultRecord) -> R
     for location in &vault.locations {
         match write_record(location, &name, &bytes).await {
             Ok(()) => {
+                vault.world.reached(Step::AmendRecordWritten);
                 domains.insert(location.domain);
             }
             Err(error) => failed.push(error.to_string()),

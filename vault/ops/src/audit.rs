@@ -22,6 +22,7 @@ use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Trust};
 use crate::location::Location;
 use crate::records::{self, Odd};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// Challenges under way at once.
@@ -200,6 +201,7 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
             offline: line.offline,
             full: line.full,
         })?;
+        vault.world.reached(Step::AuditLineRecorded);
         report.locations.push(line);
     }
     // Only now is it known how many shards of a pack are wrong at once.
@@ -291,6 +293,7 @@ impl Auditor<'_> {
                         seen_ms: self.vault.world.now_ms(),
                         what: why.clone(),
                     })?;
+                    self.vault.world.reached(Step::AuditFailureRecorded);
                     (Outcome::Contained, why)
                 }
             };
@@ -448,6 +451,7 @@ impl Auditor<'_> {
                     seen_ms: self.vault.world.now_ms(),
                     what: why.clone(),
                 })?;
+                self.vault.world.reached(Step::AuditFailureRecorded);
                 (self.weigh(pack, index), why)
             }
         };

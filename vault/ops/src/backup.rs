@@ -33,6 +33,7 @@ use crate::place::Debt;
 use crate::placement::{Copy, Tolerance, home, survives, tolerance};
 use crate::rebuild;
 use crate::source::{Reading, Source, Unreadable};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// Packs being sealed, coded and placed at once.
@@ -115,6 +116,7 @@ pub async fn run(
                 (source, told)
             });
             let (source, told) = told.await;
+            vault.world.reached(Step::BackupSourceTold);
             // The point is durable whatever its source says to that.
             if let Err(error) = told {
                 report.notes.push(format!("the source was not told that its point is durable: {error}"));
@@ -152,6 +154,7 @@ impl<'a> Run<'a> {
         check_domains(vault)?;
         let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
         let next = rebuild::follow_head(vault, &keys, catalog, &chain).await?;
+        vault.world.reached(Step::BackupChainFollowed);
         let mut holdings = list_shards(vault, &BTreeSet::from([keys.writer])).await;
         let away = rebuild::remember_shown(vault, catalog, &holdings)?;
         holdings.discount(&catalog.failures()?);
@@ -276,7 +279,7 @@ impl<'a> Run<'a> {
                 },
                 Some(outcome) = work.next() => {
                     let noted = match outcome {
-                        Ok(done) => Self::note(self.catalog, &mut self.stored, done),
+                        Ok(done) => Self::note(self.vault, self.catalog, &mut self.stored, done),
                         Err(error) => Err(error),
                     };
                     if let Err(error) = noted {
@@ -290,7 +293,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn note(catalog: &mut Catalog, stored: &mut BTreeMap<PackId, Stored>, done: StoredPack) -> Result<()> {
+    fn note(
+        vault: &Vault,
+        catalog: &mut Catalog,
+        stored: &mut BTreeMap<PackId, Stored>,
+        done: StoredPack,
+    ) -> Result<()> {
         let row = PackRow {
             pack: done.stored.reference.pack,
             header: done.stored.reference.header,
@@ -301,6 +309,7 @@ impl<'a> Run<'a> {
         let copies: Vec<_> = done.stored.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
         catalog.add_shown(row.pack, &copies)?;
         stored.insert(row.pack, done.stored);
+        vault.world.reached(Step::BackupPackNoted);
         Ok(())
     }
 
@@ -318,7 +327,7 @@ impl<'a> Run<'a> {
         let Tail { packs, last } = packer.finish_for_point(bound);
         for pack in packs {
             let done = store_pack(self.vault, Arc::clone(&self.sealing), pack).await?;
-            Self::note(self.catalog, &mut self.stored, done)?;
+            Self::note(self.vault, self.catalog, &mut self.stored, done)?;
         }
         record.packs = self.references(&totals)?;
         record.statistics.packed_bytes = self.stored.values().map(|stored| stored.body_bytes).sum();
@@ -328,7 +337,8 @@ impl<'a> Run<'a> {
         let frame = encoder.encode(&chunk).map_err(refused)?;
         let done = store_pack(self.vault, Arc::clone(&self.sealing), last.close(frame).map_err(refused)?).await?;
         let point_pack = done.stored.reference.clone();
-        Self::note(self.catalog, &mut self.stored, done)?;
+        Self::note(self.vault, self.catalog, &mut self.stored, done)?;
+        self.vault.world.reached(Step::BackupPointStored);
         self.commit(reading, record, record_hash, point_pack, &totals).await
     }
 
@@ -413,6 +423,7 @@ impl<'a> Run<'a> {
             packs: &packs,
         };
         let manifest = commit::write(&commit).await?;
+        self.vault.world.reached(Step::BackupBeforeRemember);
         let row = PointRow {
             writer: self.sealing.keys.writer,
             epoch: self.sealing.epoch,
@@ -423,7 +434,9 @@ impl<'a> Run<'a> {
         };
         let committed: Vec<PackId> = packs.iter().map(|pack| pack.pack).collect();
         self.catalog.commit_point(&row, &committed)?;
+        self.vault.world.reached(Step::BackupPointRemembered);
         rebuild::remember_head(self.catalog, self.sealing.epoch, self.sealing.sequence, manifest.hash)?;
+        self.vault.world.reached(Step::BackupHeadRemembered);
         let report = self.report(reading, &record, &row, totals, manifest);
         Ok((report, record.root))
     }

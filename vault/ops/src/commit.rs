@@ -20,6 +20,7 @@ use crate::heads;
 use crate::location::Location;
 use crate::placement::write_quorum;
 use crate::records;
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// What a manifest is made from.
@@ -62,18 +63,31 @@ pub(crate) async fn write(commit: &Commit<'_>) -> Result<Written> {
         .map_err(|why| OpsError::corrupt("the manifest just signed", why))?;
     let mut owed = BTreeMap::new();
     for (name, bytes) in records::founding(commit.vault) {
-        owed.extend(publish(commit.vault, &name, &bytes).await?);
+        owed.extend(publish(commit.vault, &name, &bytes, None).await?);
     }
-    owed.extend(publish(commit.vault, &name, &bytes).await?);
+    commit.vault.world.reached(Step::CommitFoundingStands);
+    owed.extend(publish(commit.vault, &name, &bytes, Some(Step::CommitManifestWritten)).await?);
     Ok(Written { hash, owed: owed.into_iter().collect() })
 }
 
 /// Writes a record to every location that lacks it; an error if it misses its
 /// quorum. Also completes a manifest that an earlier run could not. Returns who is
-/// owed a copy, and why.
-pub(crate) async fn publish(vault: &Vault, name: &str, bytes: &[u8]) -> Result<Vec<(String, String)>> {
+/// owed a copy, and why. `each` is reached with every location that has it.
+pub(crate) async fn publish(
+    vault: &Vault,
+    name: &str,
+    bytes: &[u8],
+    each: Option<Step>,
+) -> Result<Vec<(String, String)>> {
     let locations: Vec<&Location> = vault.writable().collect();
-    let outcomes = futures::future::join_all(locations.iter().map(|at| write_record(at, name, bytes))).await;
+    let writes = locations.iter().map(|at| async move {
+        write_record(at, name, bytes).await?;
+        if let Some(step) = each {
+            vault.world.reached(step);
+        }
+        Ok::<(), OpsError>(())
+    });
+    let outcomes = futures::future::join_all(writes).await;
     let (mut domains, mut owed) = (BTreeSet::new(), Vec::new());
     for (location, outcome) in locations.into_iter().zip(outcomes) {
         match outcome {

@@ -24,6 +24,7 @@ use vault_format::{Blob, Hash, VaultId, names};
 use crate::error::{OpsError, Result};
 use crate::location::{Created, Location};
 use crate::placement::{Spot, can_survive};
+use crate::step::Step;
 use crate::vault::location_id;
 use crate::world::World;
 
@@ -110,6 +111,7 @@ pub async fn create(world: &World, shape: &Shape, keys: &FirstKeys<'_>, new: Vec
     objects.push((names::vault(1), vault_record));
     for location in &locations {
         write_first(keys.vault, location, &objects).await?;
+        world.reached(Step::CreateLocationWritten);
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ use crate::heads;
 use crate::location::Location;
 use crate::placement::home;
 use crate::scan::{BarePoint, Quarantined, Scan, find_points, scan};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// A pack found among orphans.
@@ -216,14 +217,20 @@ pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> R
     let mut report = ImportReport::default();
     for (holding, pack, writer) in &plan.copies {
         match bring_home(vault, &plan.writers, holding, *pack, *writer).await {
-            Ok(()) => report.shards += 1,
+            Ok(()) => {
+                report.shards += 1;
+                vault.world.reached(Step::ImportShardHome);
+            }
             Err(error) => report.failed.push(error.to_string()),
         }
     }
     for (name, bytes) in &plan.records {
         for location in &vault.locations {
             match write_record(location, name, bytes).await {
-                Ok(()) => report.records += 1,
+                Ok(()) => {
+                    report.records += 1;
+                    vault.world.reached(Step::ImportRecordWritten);
+                }
                 Err(error) => report.failed.push(error.to_string()),
             }
         }
@@ -236,6 +243,7 @@ pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> R
         if !catalog.has_point(row.part.point)? {
             catalog.commit_point(&row, &[])?;
             report.points += 1;
+            vault.world.reached(Step::ImportPointRemembered);
         }
     }
     Ok(report)

@@ -30,6 +30,7 @@ pub mod restore;
 pub mod scan;
 pub mod source;
 pub mod status;
+pub mod step;
 pub mod vault;
 pub mod world;
 

@@ -15,6 +15,7 @@ use vault_format::manifest::PackRef;
 use crate::error::{OpsError, Result};
 use crate::place::{Debt, Placed, place};
 use crate::placement::{Copy, survives};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// What sealing needs, shared with the threads that seal.
@@ -53,10 +54,12 @@ pub(crate) async fn store_pack(vault: &Vault, sealing: Arc<Sealing>, pack: Pack)
         .collect();
     let rng = vault.world.rng();
     let set = vault.world.compute.run(move || sealing.seal_and_code(pack, rng)).await?;
+    vault.world.reached(Step::BackupPackSealed);
     let placed = place(vault, &set).await;
     if !survives(&placed.copies, vault.coding, vault.survive()) {
         return Err(not_durable(vault, &placed));
     }
+    vault.world.reached(Step::BackupPackPlaced);
     let stored = Stored { reference: set.pack_ref(), copies: placed.copies, debts: placed.debts, body_bytes };
     Ok(StoredPack { stored, index, class })
 }

@@ -12,6 +12,7 @@ use vault_format::{LocationId, PackId, names};
 
 use crate::location::{Created, Location};
 use crate::placement::{Copy, Spot, handoff, home, survives};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// A shard that is not at home.
@@ -75,6 +76,7 @@ async fn hand_over(vault: &Vault, set: &ShardSet, placed: &mut Placed, debt: usi
             Ok(()) => {
                 placed.copies.push(copy);
                 placed.debts[debt].kept_by = Some(spot.location);
+                vault.world.reached(Step::PlaceShardHandedOver);
                 return;
             }
             Err(_) => failed_at.insert(spot),
@@ -112,12 +114,23 @@ pub async fn write_shard(
     let parts = object.parts().to_vec();
     let created = match overwrite {
         Overwrite::Never => location.create(name, parts).await,
-        Overwrite::FailedVerification => location.overwrite(name, parts).await.map(|()| Created::New),
+        Overwrite::FailedVerification => {
+            vault.world.reached(Step::RepairBeforeOverwrite);
+            location.overwrite(name, parts).await.map(|()| Created::New)
+        }
     };
     match created.map_err(|error| error.to_string())? {
-        Created::New => read_back(vault, location, set, index).await,
-        Created::Exists => compare_existing(location, set, index).await,
+        Created::New => {
+            vault.world.reached(match overwrite {
+                Overwrite::Never => Step::PlaceShardWritten,
+                Overwrite::FailedVerification => Step::RepairAfterOverwrite,
+            });
+            read_back(vault, location, set, index).await?;
+        }
+        Created::Exists => compare_existing(location, set, index).await?,
     }
+    vault.world.reached(Step::PlaceShardReadBack);
+    Ok(())
 }
 
 async fn read_back(vault: &Vault, location: &Location, set: &ShardSet, index: u8) -> Result<(), String> {

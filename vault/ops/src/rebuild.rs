@@ -18,6 +18,7 @@ use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, Position, SignedManifest, chain};
 use crate::placement::Copy;
+use crate::step::Step;
 use crate::vault::Vault;
 
 const HEAD: &str = "head";
@@ -54,7 +55,7 @@ pub(crate) async fn follow_head(vault: &Vault, keys: &WriterKey, catalog: &mut C
     // A run that died may have left its manifest short of the quorum. What builds on
     // it must not stand safer than it does, so it is completed first.
     let name = vault_format::names::manifest(keys.writer, epoch, sequence);
-    commit::publish(vault, &name, &newest.bytes).await?;
+    commit::publish(vault, &name, &newest.bytes, Some(Step::RebuildHeadWritten)).await?;
     Ok(Next { epoch, sequence: sequence + 1, previous })
 }
 
@@ -148,8 +149,10 @@ pub async fn catch_up(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) ->
     for manifest in whole.all() {
         for pack in &manifest.body.packs {
             learn_pack(&fetcher, keys, catalog, pack).await?;
+            vault.world.reached(Step::RebuildPackLearned);
         }
         learned += usize::from(learn_point(vault, keys, catalog, manifest)?);
+        vault.world.reached(Step::RebuildPointLearned);
     }
     // Never back: what is remembered is how a rollback is noticed.
     if let Some(head) = whole.head()

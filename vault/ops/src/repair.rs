@@ -20,6 +20,7 @@ use crate::fetch::{Fetcher, Trust};
 use crate::location::Location;
 use crate::place::{Overwrite, write_shard};
 use crate::records;
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// Why a shard is to be written.
@@ -154,6 +155,7 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Resul
             Ok(()) => {
                 catalog.clear_record_failure(location.id, &task.name)?;
                 report.records += 1;
+                vault.world.reached(Step::RepairRecordCopied);
             }
             Err(error) => report.failed.push(format!("{} at {}: {error}", task.name, location.name)),
         }
@@ -165,7 +167,10 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Resul
     let census = census::take(vault, catalog).await?;
     for (pack, tasks) in by_pack {
         match rebuild_pack(vault, &census, pack, &tasks).await {
-            Ok(set) => write_tasks(vault, catalog, &set, &tasks, &mut report).await?,
+            Ok(set) => {
+                vault.world.reached(Step::RepairShardRebuilt);
+                write_tasks(vault, catalog, &set, &tasks, &mut report).await?;
+            }
             Err(crate::OpsError::Lost { what }) => report.lost.push(what),
             Err(error) => report.failed.push(error.to_string()),
         }
@@ -228,7 +233,9 @@ async fn write_tasks(
         };
         match written {
             Ok(()) => {
+                vault.world.reached(Step::RepairBeforeClear);
                 catalog.clear_failure(task.location, task.pack, task.index)?;
+                vault.world.reached(Step::RepairShardDone);
                 report.shards.push((*task).clone());
             }
             Err(why) => report.failed.push(format!(

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::step::Step;
+
 /// Wall time.
 #[async_trait]
 pub trait Clock: Send + Sync {
@@ -46,6 +48,9 @@ impl Compute {
     }
 }
 
+/// Told of every step that is reached.
+pub type Observer = Arc<dyn Fn(Step) + Send + Sync>;
+
 /// The operations' surroundings.
 #[derive(Clone)]
 pub struct World {
@@ -54,13 +59,27 @@ pub struct World {
     /// Where processor-bound work runs.
     pub compute: Compute,
     entropy: Arc<Mutex<ChaCha20Rng>>,
+    observer: Option<Observer>,
 }
 
 impl World {
     /// A world whose randomness all comes from `seed` (32 bytes from the
     /// operating system, or a test's seed).
     pub fn new(clock: Arc<dyn Clock>, compute: Compute, seed: [u8; 32]) -> Self {
-        Self { clock, compute, entropy: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed))) }
+        Self { clock, compute, entropy: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed))), observer: None }
+    }
+
+    /// The same world, with somebody who is told of every step.
+    #[must_use]
+    pub fn observed_by(self, observer: Observer) -> Self {
+        Self { observer: Some(observer), ..self }
+    }
+
+    /// Says that a step was reached. Without an observer, nothing.
+    pub fn reached(&self, step: Step) {
+        if let Some(observer) = &self.observer {
+            observer(step);
+        }
     }
 
     /// An independent generator, seeded from the world's.
