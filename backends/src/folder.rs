@@ -1,14 +1,9 @@
-//! A local folder as a location: `object_store`'s file store, made fit for the only copy.
+//! A local folder as a location, fit for the only copy.
 //!
 //! What always holds:
-//! - **Acknowledged means on the medium.** The library (0.14, `with_fsync(true)`, read in
-//!   its source) writes beside the target as `name#N`, syncs that file, publishes it by
-//!   rename (overwrite) or hard link (create) and syncs the directory; directories it makes
-//!   itself are synced up to the first that existed. Two gaps remain and are closed here:
-//!   a directory that *another* writer or a killed process made may not be synced in its
-//!   parent yet, and an object that "already exists" may be a link whose directory was
-//!   never synced. So each directory on the way is synced once per process, and the
-//!   object's own directory again when it already existed.
+//! - **Acknowledged means on the medium**: the bytes, the name and every directory on the way are
+//!   synced before a write is acknowledged, also when the object "already exists"; what a listing
+//!   shows is on the medium too. The steps are in `files.rs`, the assumptions in [`crate::disk`].
 //! - **Never visible half.** What a killed process leaves is `name#N`, which no listing
 //!   shows and no read reaches; the next write of that name steps around it, and
 //!   [`crate::Location::sweep_leftovers`] gives the space back.
@@ -19,31 +14,38 @@
 //! - **Never made by accident.** Opening makes the folder only when asked to.
 //! - **Listed in order** of the names' bytes, as S3 does. The price is that a listing is
 //!   held in memory, about 200 bytes per object.
+//! - **Nobody waits for a disk by accident**: calls that may block run on threads for it; on a
+//!   simulated disk they run in place, so that a seed decides everything.
 //!
-//! Deletes are not synced: one that a power cut undoes leaves an orphan, which is found.
+//! Upload in parts, copy and rename hold the object in memory: nothing here uses them, objects of a
+//! vault are small, and one way to write is enough to prove.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::fs::{self, File};
+mod files;
+
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    Attributes, CopyMode, CopyOptions, Error, Extensions, GetOptions, GetRange, GetResult, GetResultPayload,
+    ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, RenameOptions, RenameTargetMode, Result, UploadPart,
 };
 
+use crate::disk::{Disk, DiskFile, EntryKind, SyncPoint};
 use crate::error::classify_io;
 use crate::{BackendError, Kind};
+use files::{Files, Publish};
+
+/// Read at once; larger objects come in pieces. No shard is larger.
+const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The folder is not the one that was opened: its disk is gone, or another took its place.
 #[derive(Debug, thiserror::Error)]
@@ -54,138 +56,93 @@ pub(crate) struct FolderGone {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
-    files: LocalFileSystem,
-    root: Arc<Root>,
-}
-
-#[derive(Debug)]
-struct Root {
-    path: PathBuf,
-    identity: (u64, u64),
-    /// Directories whose entry in their parent was synced by this process.
-    synced: Mutex<BTreeSet<PathBuf>>,
+    files: Arc<Files>,
 }
 
 impl Folder {
     /// Opens a folder that exists, or makes it durably when `create` says so.
-    pub(crate) fn open(path: &FilePath, create: bool) -> std::result::Result<Self, BackendError> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, path: &FilePath, create: bool) -> std::result::Result<Self, BackendError> {
         let what = || format!("folder {}", path.display());
         let failed = |e: &io::Error| BackendError::new(classify_io(e), what(), e.to_string());
-        if create && !path.exists() {
-            create_durably(path).map_err(|error| failed(&error))?;
+        if create {
+            make_durably(disk.as_ref(), path).map_err(|error| failed(&error))?;
         }
-        let path = fs::canonicalize(path).map_err(|error| {
+        let path = disk.canonical(path).map_err(|error| {
             if error.kind() != io::ErrorKind::NotFound {
                 return failed(&error);
             }
             let why = "it does not exist; mount its disk, or make a new location with: holdfast vault location add";
             BackendError::new(Kind::Unavailable, what(), why)
         })?;
-        let metadata = fs::metadata(&path).map_err(|error| failed(&error))?;
-        if !metadata.is_dir() {
+        let metadata = disk.metadata(&path).map_err(|error| failed(&error))?;
+        if metadata.kind != EntryKind::Directory {
             return Err(BackendError::new(Kind::Config, what(), "it is not a folder"));
         }
-        let files = LocalFileSystem::new_with_prefix(&path)
-            .map_err(|error| BackendError::from_store(what(), &error))?
-            .with_fsync(true);
-        let root = Arc::new(Root { identity: identity(&metadata), synced: Mutex::new(BTreeSet::new()), path });
-        Ok(Self { files, root })
+        Ok(Self { files: Arc::new(Files::new(disk, path, metadata.identity)) })
     }
 
     pub(crate) fn path(&self) -> &FilePath {
-        &self.root.path
+        &self.files.root
     }
 
     pub(crate) fn device(&self) -> u64 {
-        self.root.identity.0
+        self.files.device()
     }
 
     /// Removes what killed writers left half written before `before`; how many files.
     pub(crate) async fn sweep_leftovers(&self, before: SystemTime) -> Result<u64> {
-        self.check().await?;
-        let root = self.path().to_owned();
-        blocking(move || sweep(&root, before).map_err(generic)).await
+        self.run(move |files| files.sweep(before)).await
     }
 
-    /// Fails when the folder is no longer the one that was opened.
-    async fn check(&self) -> Result<()> {
-        let root = Arc::clone(&self.root);
-        blocking(move || root.check()).await
+    /// Disks block: never on the threads that run everyone's tasks.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Files) -> Result<T> + Send + 'static) -> Result<T> {
+        let files = Arc::clone(&self.files);
+        if files.disk.blocks() { tokio::task::spawn_blocking(move || work(&files)).await? } else { work(&files) }
     }
 
-    /// "Not found" is believed only from the folder that was opened.
-    async fn believe<T>(&self, result: Result<T>) -> Result<T> {
-        if matches!(result, Err(Error::NotFound { .. })) {
-            self.check().await?;
-        }
-        result
+    fn listing(&self, prefix: Option<&Path>, offset: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (folder, prefix, offset) = (self.clone(), prefix.cloned(), offset.cloned());
+        let list = async move { folder.run(move |files| files.list(prefix.as_ref(), offset.as_ref())).await };
+        stream::once(list).map_ok(|objects| stream::iter(objects.into_iter().map(Ok))).try_flatten().boxed()
     }
 
-    /// Ends a write: what it stands on is synced, and it went where it should.
-    async fn settle(&self, location: &Path, existed: bool) -> Result<()> {
-        let object = self.files.path_to_filesystem(location)?;
-        let root = Arc::clone(&self.root);
-        blocking(move || {
-            let directory = object.parent().unwrap_or(&root.path);
-            if existed {
-                sync_directory(directory)?;
+    /// The rest of a range, piece by piece.
+    fn pieces(&self, file: Arc<dyn DiskFile>, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        let folder = self.clone();
+        stream::try_unfold(range, move |rest| {
+            let (folder, file) = (folder.clone(), Arc::clone(&file));
+            async move {
+                if rest.is_empty() {
+                    return Ok(None);
+                }
+                let piece = first_piece(&rest);
+                let rest = piece.end..rest.end;
+                let bytes = folder.run(move |_| files::read_range(file.as_ref(), piece)).await?;
+                Ok(Some((bytes, rest)))
             }
-            root.sync_way_to(directory)?;
-            root.check()
         })
-        .await
-    }
-
-    fn sorted(self, listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
-        stream::once(async move {
-            let mut objects: Vec<ObjectMeta> = listing.try_collect().await?;
-            self.check().await?;
-            objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
-            Ok::<_, Error>(stream::iter(objects.into_iter().map(Ok)))
-        })
-        .try_flatten()
         .boxed()
     }
-}
 
-impl Root {
-    fn check(&self) -> Result<()> {
-        match fs::metadata(&self.path) {
-            Ok(metadata) if identity(&metadata) == self.identity => Ok(()),
-            _ => Err(generic(FolderGone { path: self.path.clone() })),
-        }
+    async fn write(&self, location: &Path, payload: PutPayload, publish: Publish) -> Result<PutResult> {
+        let location = location.clone();
+        let metadata = self.run(move |files| files.put(&location, &payload, publish)).await?;
+        Ok(PutResult { e_tag: Some(files::e_tag(&metadata)), version: None, extensions: Extensions::default() })
     }
 
-    /// Makes the entries of `directory` and its parents durable, up to the root.
-    fn sync_way_to(&self, directory: &FilePath) -> Result<()> {
-        let mut below = directory;
-        while below != self.path && below.starts_with(&self.path) {
-            if self.known().contains(below) {
-                return Ok(());
-            }
-            let above = below.parent().unwrap_or(&self.path);
-            sync_directory(above)?;
-            below = above;
-        }
-        // Only now is the whole way durable: an error above leaves nothing marked.
-        let mut below = directory;
-        let mut known = self.known();
-        while below != self.path && below.starts_with(&self.path) {
-            known.insert(below.to_owned());
-            below = below.parent().unwrap_or(&self.path);
-        }
-        Ok(())
+    async fn remove(&self, location: Path) -> Result<Path> {
+        self.run(move |files| files.delete(&location).map(|()| location)).await
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
-        // The set only grows by finished facts: a panic elsewhere cannot make it wrong.
-        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn copy(&self, from: &Path, to: &Path, publish: Publish) -> Result<()> {
+        let parts: Vec<Bytes> = self.get(from).await?.into_stream().try_collect().await?;
+        self.write(to, parts.into_iter().collect(), publish).await.map(|_| ())
     }
 }
 
 impl std::fmt::Display for Folder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "folder {}", self.root.path.display())
+        write!(f, "folder {}", self.path().display())
     }
 }
 
@@ -193,159 +150,178 @@ impl std::fmt::Display for Folder {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for Folder {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.check().await?;
-        let result = self.files.put_opts(location, payload, opts).await;
-        match &result {
-            Ok(_) => self.settle(location, false).await?,
-            Err(Error::AlreadyExists { .. }) => self.settle(location, true).await?,
-            Err(_) => {}
+        if !opts.attributes.is_empty() {
+            return Err(not_here("attributes of an object"));
         }
-        result
+        let publish = match opts.mode {
+            PutMode::Overwrite => Publish::Replace,
+            PutMode::Create => Publish::Create,
+            PutMode::Update(_) => return Err(not_here("a conditional replacement")),
+        };
+        self.write(location, payload, publish).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.check().await?;
-        let upload = self.files.put_multipart_opts(location, opts).await?;
-        Ok(Box::new(FolderUpload { folder: self.clone(), location: location.clone(), upload }))
+        if !opts.attributes.is_empty() {
+            return Err(not_here("attributes of an object"));
+        }
+        Ok(Box::new(FolderUpload { folder: self.clone(), location: location.clone(), parts: Vec::new() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let result = self.files.get_opts(location, options).await;
-        self.believe(result).await
+        let location = location.clone();
+        let opened = self.run(move |files| {
+            let (file, meta) = files.open(&location)?;
+            options.check_preconditions(&meta)?;
+            let range = match &options.range {
+                Some(range) => range.as_range(meta.size).map_err(generic)?,
+                None => 0..meta.size,
+            };
+            // In the same turn: a second one costs more than the bytes.
+            let piece = if options.head { range.start..range.start } else { first_piece(&range) };
+            let rest = if options.head { range.end..range.end } else { piece.end..range.end };
+            let first = files::read_range(file.as_ref(), piece)?;
+            Ok((Arc::from(file), meta, range, first, rest))
+        });
+        let (file, meta, range, first, rest) = opened.await?;
+        let payload = stream::iter([Ok(first)]).chain(self.pieces(file, rest));
+        let payload = GetResultPayload::Stream(payload.boxed());
+        Ok(GetResult { payload, meta, range, attributes: Attributes::default(), extensions: Extensions::default() })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let result = self.files.get_ranges(location, ranges).await;
-        self.believe(result).await
+        let (location, ranges) = (location.clone(), ranges.to_vec());
+        self.run(move |files| {
+            let (file, meta) = files.open(&location)?;
+            let read = |range| {
+                let range = GetRange::Bounded(range).as_range(meta.size).map_err(generic)?;
+                files::read_range(file.as_ref(), range)
+            };
+            ranges.into_iter().map(read).collect()
+        })
+        .await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let folder = self.clone();
-        stream::once(async move {
-            folder.check().await?;
-            Ok::<_, Error>(folder.files.delete_stream(locations))
-        })
-        .try_flatten()
-        .boxed()
+        let delete = move |location| {
+            let folder = folder.clone();
+            async move { folder.remove(location?).await }
+        };
+        locations.map(delete).buffered(10).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.clone().sorted(self.files.list(prefix))
+        self.listing(prefix, None)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.clone().sorted(self.files.list_with_offset(prefix, offset))
+        self.listing(prefix, Some(offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let mut listed = self.files.list_with_delimiter(prefix).await?;
-        self.check().await?;
-        listed.objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
-        Ok(listed)
+        let prefix = prefix.cloned();
+        self.run(move |files| files.list_level(prefix.as_ref())).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.check().await?;
-        self.files.copy_opts(from, to, options).await?;
-        self.settle(to, false).await
+        let publish = match options.mode {
+            CopyMode::Overwrite => Publish::Replace,
+            CopyMode::Create => Publish::Create,
+        };
+        self.copy(from, to, publish).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.check().await?;
-        self.files.rename_opts(from, to, options).await?;
-        self.settle(to, false).await
+        let publish = match options.target_mode {
+            RenameTargetMode::Overwrite => Publish::Replace,
+            RenameTargetMode::Create => Publish::Create,
+        };
+        self.copy(from, to, publish).await?;
+        if from == to { Ok(()) } else { self.remove(from.clone()).await.map(|_| ()) }
     }
 }
 
+/// Parts are kept until the upload is complete.
 #[derive(Debug)]
 struct FolderUpload {
     folder: Folder,
     location: Path,
-    upload: Box<dyn MultipartUpload>,
+    parts: Vec<PutPayload>,
 }
 
 #[async_trait]
 impl MultipartUpload for FolderUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.upload.put_part(data)
+        self.parts.push(data);
+        futures::future::ok(()).boxed()
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.folder.check().await?;
-        let result = self.upload.complete().await?;
-        self.folder.settle(&self.location, false).await?;
-        Ok(result)
+        let parts = std::mem::take(&mut self.parts);
+        let payload = parts.into_iter().flatten().collect();
+        self.folder.write(&self.location, payload, Publish::Replace).await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.upload.abort().await
+        self.parts.clear();
+        Ok(())
     }
 }
 
-/// Makes a folder and the missing ones above it, each synced in its parent.
-fn create_durably(path: &FilePath) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// Makes a folder and the missing ones above it, and syncs all of them: some may have been made by
+/// a process that was killed before its sync.
+fn make_durably(disk: &dyn Disk, path: &FilePath) -> io::Result<()> {
+    if let Err(error) = disk.metadata(path) {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
+        }
+        let above = path.parent().ok_or(error)?;
+        make_durably(disk, above)?;
+        match disk.make_directory(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        return disk.sync_directory(above, SyncPoint::Root);
     }
-    let parent = path.parent().unwrap_or(FilePath::new("/"));
-    create_durably(parent)?;
-    match fs::create_dir(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        Err(error) => return Err(error),
-    }
-    File::open(parent)?.sync_all()
-}
-
-/// Half-written files are called `name#N`, which no object can be.
-fn sweep(directory: &FilePath, before: SystemTime) -> io::Result<u64> {
-    let mut swept = 0;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        // A link is never one of ours, and is not followed out of the folder.
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            swept += sweep(&entry.path(), before)?;
-        } else if kind.is_file() && is_leftover(&entry.file_name()) && entry.metadata()?.modified()? < before {
-            fs::remove_file(entry.path())?;
-            swept += 1;
+    let device = disk.metadata(path)?.identity.device;
+    for above in path.ancestors().skip(1) {
+        if disk.metadata(above)?.identity.device != device {
+            // The path below is a mount point, which we did not make.
+            break;
+        }
+        match disk.sync_directory(above, SyncPoint::Root) {
+            // Where we may not look we made nothing, and neither did we before.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
         }
     }
-    Ok(swept)
+    Ok(())
 }
 
-fn is_leftover(name: &OsStr) -> bool {
-    let number = name.to_str().and_then(|name| name.rsplit_once('#'));
-    number.is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+fn first_piece(range: &Range<u64>) -> Range<u64> {
+    range.start..range.end.min(range.start.saturating_add(PIECE_BYTES))
 }
 
-fn sync_directory(directory: &FilePath) -> Result<()> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(generic)
-}
-
-fn identity(metadata: &fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+fn not_here(what: &str) -> Error {
+    Error::NotImplemented { operation: what.to_owned(), implementer: "a local folder".to_owned() }
 }
 
 fn generic(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Generic { store: "folder", source: Box::new(error) }
 }
 
-/// Disks block: never on the threads that run everyone's tasks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::classify;
-    use object_store::{ObjectStoreExt, PutMode};
+    use crate::disk::RealDisk;
+    use std::fs;
 
     fn folder() -> (tempfile::TempDir, Folder) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("disk/holdfast");
-        let folder = Folder::open(&path, true).unwrap();
+        let folder = Folder::open(Arc::new(RealDisk), &path, true).unwrap();
         (dir, folder)
     }
 
@@ -362,12 +338,12 @@ mod tests {
     fn a_missing_folder_is_unavailable_and_not_made() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("unplugged");
-        let error = Folder::open(&path, false).unwrap_err();
+        let error = Folder::open(Arc::new(RealDisk), &path, false).unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
         assert!(!path.exists());
         fs::write(&path, b"a file").unwrap();
-        assert_eq!(Folder::open(&path, false).unwrap_err().kind(), Kind::Config);
-        assert_eq!(Folder::open(&path, true).unwrap_err().kind(), Kind::Config);
+        assert_eq!(Folder::open(Arc::new(RealDisk), &path, false).unwrap_err().kind(), Kind::Config);
+        assert_eq!(Folder::open(Arc::new(RealDisk), &path, true).unwrap_err().kind(), Kind::Config);
     }
 
     /// The disk of an open location is unplugged: the mount point below is an empty folder.
@@ -437,7 +413,7 @@ mod tests {
         let (_dir, folder) = folder();
         fs::create_dir_all(folder.path().join("w/x")).unwrap();
         folder.put(&Path::from("w/x/y"), "1".into()).await.unwrap();
-        let known = folder.root.known().clone();
+        let known = folder.files.synced().ways.clone();
         let expected = ["w", "w/x"].map(|d| folder.path().join(d));
         assert_eq!(known.into_iter().collect::<Vec<_>>(), expected);
     }

@@ -22,6 +22,7 @@
 
 mod create;
 pub mod credentials;
+pub mod disk;
 mod error;
 mod faulty;
 mod folder;
@@ -37,7 +38,7 @@ pub use create::CreateAs;
 pub use credentials::{Credentials, Secret};
 pub use error::{BackendError, Kind, classify};
 pub use faulty::{Faults, Faulty, Injected, Pause};
-pub use location::{Location, LocationSpec, Timeouts, open};
+pub use location::{Location, LocationSpec, Timeouts, folder_on, open};
 pub use metered::{Counts, Meter, Metered};
 pub use probe::{ConditionalPut, Grade, Probe, probe};
 

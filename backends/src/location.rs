@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::create::{CreateAs, Creating, FirstWrite};
 use crate::credentials::{self, Credentials};
+use crate::disk::{Disk, RealDisk};
 use crate::folder::Folder;
 use crate::http::Connector;
 use crate::{BackendError, Kind};
@@ -117,7 +118,21 @@ pub async fn open(spec: LocationSpec) -> Result<Location, BackendError> {
     }
 }
 
+/// Opens a folder on a disk that is not the machine's: for the seeded world and crash tests.
+/// `create` makes it durably, as [`LocationSpec::create`] does.
+pub fn folder_on(disk: Arc<dyn Disk>, path: &FilePath, create: bool) -> Result<Location, BackendError> {
+    let url = Url::from_directory_path(path)
+        .map_err(|()| refuse(&path.display().to_string(), "the path of a folder is absolute"))?;
+    Ok(Location::of_folder(Folder::open(disk, path, create)?, &url))
+}
+
 impl Location {
+    fn of_folder(folder: Folder, url: &Url) -> Self {
+        let mut location = Self::new(Arc::new(folder.clone()), url);
+        location.folder = Some(folder);
+        location
+    }
+
     fn new(store: Arc<dyn ObjectStore>, url: &Url) -> Self {
         let creating = Arc::new(Creating::default());
         Self {
@@ -202,10 +217,8 @@ fn refuse(url: &str, why: impl Into<String>) -> BackendError {
 fn open_folder(url: &Url, create: bool) -> Result<Location, BackendError> {
     let path =
         url.to_file_path().map_err(|()| refuse(url.as_str(), "a local folder is written file:///absolute/path"))?;
-    let folder = Folder::open(&path, create)?;
-    let mut location = Location::new(Arc::new(folder.clone()), url);
-    location.folder = Some(folder);
-    Ok(location)
+    let folder = Folder::open(Arc::new(RealDisk), &path, create)?;
+    Ok(Location::of_folder(folder, url))
 }
 
 async fn open_s3(url: &Url, spec: &LocationSpec) -> Result<Location, BackendError> {
