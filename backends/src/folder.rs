@@ -282,7 +282,7 @@ fn make_durably(disk: &dyn Disk, path: &FilePath) -> io::Result<()> {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        return disk.sync_directory(above, SyncPoint::Root);
+        return disk.sync_directory(above, SyncPoint::Made);
     }
     let device = disk.metadata(path)?.identity.device;
     for above in path.ancestors().skip(1) {

@@ -15,6 +15,7 @@
 //! [`SimulatedDisk`] behaves exactly this badly. Each sync names what it is for ([`SyncPoint`]), so
 //! that a test can leave out one of them and show that the loss is found.
 
+mod medium;
 mod real;
 mod simulated;
 
@@ -125,12 +126,15 @@ pub enum SyncPoint {
     Way,
     /// The names that a listing shows and this process has not synced: they are counted as stored.
     Listed,
-    /// The root and the directories above it, when a location is made.
+    /// The root of a location, or a directory above it, that was made just now.
+    Made,
+    /// A root that was there already when its location is made, and the directories above it:
+    /// whoever made them may have been killed before its sync.
     Root,
 }
 
 impl SyncPoint {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Bytes, Self::Created, Self::Replaced, Self::Found, Self::Way, Self::Listed, Self::Root];
+    pub const ALL: [Self; 8] =
+        [Self::Bytes, Self::Created, Self::Replaced, Self::Found, Self::Way, Self::Listed, Self::Made, Self::Root];
 }
