@@ -107,15 +107,22 @@ pub(crate) enum VaultCommand {
     Restore(RestoreArguments),
     /// Challenge the locations for random pieces of what they should hold.
     Audit {
-        /// Leaves of 64 KiB to challenge per location.
-        #[arg(long, default_value_t = vault_ops::audit::SAMPLES_DEFAULT)]
-        samples: usize,
+        /// Leaves of 64 KiB to challenge per location, at most [default: what the budget pays, else 459: they find a loss
+        /// of 1 % with 99 %].
+        #[arg(long)]
+        samples: Option<usize>,
+        /// What it may cost, as in 2GiB or 30m [default: the vault's audit_budget].
+        #[arg(long, value_name = "SIZE|TIME")]
+        budget: Option<String>,
         /// One location only.
         #[arg(long, value_name = "NAME")]
         location: Option<String>,
         /// Read everything.
         #[arg(long)]
         full: bool,
+        /// Show the audits made so far, and ask nothing.
+        #[arg(long, conflicts_with_all = ["samples", "budget", "full"])]
+        history: bool,
     },
     /// Rebuild missing and wrong shards from the others. Needs no key.
     Repair {

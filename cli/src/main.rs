@@ -11,6 +11,7 @@ mod kernel_put;
 mod keys_commands;
 mod output;
 mod session;
+mod vault_audit;
 mod vault_init;
 mod vault_look;
 mod vault_mend;
@@ -23,7 +24,6 @@ use arguments::{Arguments, Command, ConfigCommand, KeysCommand, VaultCommand};
 use clap::Parser;
 use exit::{Failure, Outcome};
 use session::Session;
-use vault_ops::audit::AuditOptions;
 
 fn main() -> ExitCode {
     let words = called_as(std::env::args_os().collect());
@@ -131,8 +131,11 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Status => vault_look::status(session).await,
         VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,
-        VaultCommand::Audit { samples, location, full } => {
-            vault_look::audit(session, AuditOptions { samples, location, full }).await
+        VaultCommand::Audit { location, history: true, .. } => {
+            vault_audit::history(session, location.as_deref()).await
+        }
+        VaultCommand::Audit { samples, budget, location, full, history: false } => {
+            vault_audit::run(session, vault_audit::Wanted { samples, budget, location, full }).await
         }
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
         VaultCommand::ImportOrphans { from, apply, key, .. } => {

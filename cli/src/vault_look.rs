@@ -1,9 +1,8 @@
-//! `holdfast vault status | snapshots | audit`: commands that look and change
+//! `holdfast vault status | snapshots`: commands that look and change
 //! nothing stored.
 
 use agent_daemon::assembly;
 use serde_json::json;
-use vault_ops::audit::{self, AuditOptions, Outcome as Found};
 use vault_ops::points::{self, point_text};
 use vault_ops::status;
 
@@ -210,73 +209,4 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
     }
     output.summary(exit::OK, json!({ "points": count }));
     Ok(exit::OK)
-}
-
-pub(crate) async fn audit(session: &Session, options: AuditOptions) -> Outcome {
-    let (config, name) = session.vault_name()?;
-    let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    let report = audit::run(&opened.vault, &opened.catalog, &options).await?;
-    let output = session.output;
-    output.say(format!(
-        "{:<12} {:>7} {:>9} {:>9} {:>7} {:>8}   finds a loss of 1 % with",
-        "location", "shards", "leaves", "read ok", "failed", "offline"
-    ));
-    for line in &report.locations {
-        output.say(format!(
-            "{:<12} {:>7} {:>9} {:>9} {:>7} {:>8}   {:.1} %{}",
-            line.name,
-            line.shards,
-            line.leaves,
-            line.ok,
-            line.failed,
-            line.offline,
-            100.0 * line.detection(0.01),
-            if line.full { "  (everything read)" } else { "" }
-        ));
-        output.event(
-            "location",
-            json!({ "name": line.name, "shards": line.shards, "leaves": line.leaves, "samples": line.samples,
-                    "ok": line.ok, "failed": line.failed, "offline": line.offline, "unknown": line.unknown,
-                    "full": line.full, "detection_1_percent": line.detection(0.01) }),
-        );
-    }
-    for finding in &report.records {
-        output.warn(format!("{:?}: {} at {}: {}", finding.outcome, finding.name, finding.location, finding.what));
-    }
-    for finding in &report.findings {
-        output.warn(format!(
-            "{:?}: shard {} of pack {} at {}: {}",
-            finding.outcome,
-            finding.index,
-            finding.pack.short(),
-            finding.location,
-            finding.what
-        ));
-    }
-    for (pack, have) in &report.short {
-        output.warn(format!(
-            "pack {} has only {have} shards left of {}",
-            pack.short(),
-            opened.vault.coding.data_shards()
-        ));
-    }
-    report.silent.iter().for_each(|(name, why)| output.warn(format!("{name} does not answer: {why}")));
-    let exit = match report.worst() {
-        Found::Ok => exit::OK,
-        Found::Offline | Found::Unknown => exit::WARNINGS,
-        Found::Contained => exit::DAMAGE,
-        Found::Failed => exit::LOST,
-    };
-    output.say(match report.worst() {
-        Found::Ok => format!("ok: {} packs, every challenge was answered rightly", report.packs),
-        Found::Offline | Found::Unknown => "not everything could be judged; see above".to_owned(),
-        Found::Contained => "damage found; the other shards are enough. Next: holdfast vault repair --apply".to_owned(),
-        Found::Failed => {
-            "damage beyond repair from these locations. Look for other copies of the shards and import them: \
-                          holdfast vault import-orphans DIR --apply"
-                .to_owned()
-        }
-    });
-    output.summary(exit, json!({ "packs": report.packs, "findings": report.findings.len() + report.records.len() }));
-    Ok(exit)
 }

@@ -19,8 +19,10 @@ mod location;
 mod name;
 mod policy;
 mod raw;
+mod size;
 mod source;
 mod time;
+mod upkeep;
 mod vault;
 
 pub use check::{Config, Notify, Web};
@@ -31,4 +33,5 @@ pub use name::Name;
 pub use policy::{Drill, Keep, Policy, Scenario};
 pub use source::{KernelAt, Source, SourceKind};
 pub use time::Schedule;
+pub use upkeep::{AuditBudget, Upkeep};
 pub use vault::{Encoding, Vault};

@@ -38,6 +38,11 @@ pub(crate) struct Vault {
     pub(crate) keys: Option<Word>,
     pub(crate) pack_leaves_max: Option<Spanned<i64>>,
     pub(crate) trash: Option<Word>,
+    pub(crate) audit_budget: Option<Word>,
+    pub(crate) audit_interval: Option<Word>,
+    pub(crate) scrub_interval: Option<Word>,
+    pub(crate) scrub_bandwidth: Option<Word>,
+    pub(crate) repair: Option<bool>,
     pub(crate) locations: Option<Vec<Word>>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Result, Text};
 use crate::raw::Word;
-use crate::{Location, Name, raw, time};
+use crate::{Location, Name, Upkeep, raw, time};
 
 /// A vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Vault {
     pub pack_leaves_max: u16,
     /// How long what is forgotten can be brought back; at least a day.
     pub trash: Duration,
+    /// What is done to keep it whole.
+    pub upkeep: Upkeep,
     /// Its locations, in order of their names.
     pub locations: Vec<Name>,
 }
@@ -114,7 +116,8 @@ impl Vault {
             },
         };
         let survive_domains = check_survival(text, name, raw, encoding, &locations, all)?;
-        Ok(Self { encoding, survive_domains, keys, pack_leaves_max, trash, locations })
+        let upkeep = Upkeep::check(text, name, raw)?;
+        Ok(Self { encoding, survive_domains, keys, pack_leaves_max, trash, upkeep, locations })
     }
 }
 

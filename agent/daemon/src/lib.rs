@@ -7,6 +7,7 @@ pub mod assembly;
 pub mod schedule;
 pub mod service;
 pub mod status;
+pub mod upkeep;
 
 mod agenda;
 mod daemon;

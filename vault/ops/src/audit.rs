@@ -1,23 +1,23 @@
 //! Audit: random challenges against what each location should hold.
 //!
 //! What always holds: a challenge is a leaf chosen uniformly over the bytes a
-//! location should hold, with the auditor's own randomness; it is read with its
-//! Merkle path and checked to the signed root of the pack that was asked for; the
-//! copies of the small signed records are compared too, as many as leaves are
-//! asked for; no key is needed; a verified wrong byte raises the location to a
-//! full scrub.
+//! location keeps (its own shards and those handed over to it), with the auditor's
+//! own randomness; the copies of the small signed records are compared too, as
+//! many as leaves are asked for; no key is needed; a budget bounds the sample, and
+//! a verified wrong byte raises the location to a full scrub, whatever the budget.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt;
 use rand_core::Rng;
-use vault_codec::VerifiedHeader;
-use vault_format::shard::HEADER_BYTES;
-use vault_format::{PackId, names};
+use vault_format::PackId;
+use vault_format::suite::LEAF_BYTES;
 
-use crate::catalog::{AuditRow, Catalog, Failure, RecordFailure};
+use crate::catalog::{AuditRow, Catalog, ReadRow, RecordFailure};
 use crate::census::{self, Census};
+use crate::challenge::{Answer, Challenge, Examiner};
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Trust};
 use crate::location::Location;
@@ -25,15 +25,23 @@ use crate::records::{self, Odd};
 use crate::step::Step;
 use crate::vault::Vault;
 
+pub use crate::challenge::{Finding, Outcome};
+
 /// Challenges under way at once.
 const AT_ONCE: usize = 8;
+/// Challenges drawn at once, between two looks at the budget.
+const BATCH: usize = 64;
+/// Most bytes one challenge reads: a leaf, and the nodes of the largest class.
+const CHALLENGE_BYTES: u64 = LEAF_BYTES as u64 + (16 << 10);
 /// Challenges that find a loss of 1 % with 99 %.
 pub const SAMPLES_DEFAULT: usize = 459;
+/// Coverage and the age of what was not read are shown over this time.
+pub const COVERAGE_DEFAULT: Duration = Duration::from_hours(90 * 24);
 
 /// What to audit.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
-    /// Leaves to challenge per location.
+    /// Leaves to challenge per location, at most.
     pub samples: usize,
     /// One location by name, or all.
     pub location: Option<String>,
@@ -41,34 +49,26 @@ pub struct AuditOptions {
     pub full: bool,
 }
 
-/// How a challenge ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// The right bytes came.
-    Ok,
-    /// The location did not answer: says nothing about the bytes.
-    Offline,
-    /// The auditor could not judge: no verified header of the pack is at hand.
-    Unknown,
-    /// Wrong or missing here, and at least k other shards of the pack are shown.
-    Contained,
-    /// Wrong or missing here, and fewer than k others are shown.
-    Failed,
+/// What an audit may cost, over all its locations in equal parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// As many samples as were asked for.
+    None,
+    /// Bytes of leaves and their paths.
+    Bytes(u64),
+    /// Time.
+    Time(Duration),
 }
 
-/// A shard that is wrong or missing, or that could not be judged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Name of the location.
-    pub location: String,
-    /// Which pack.
-    pub pack: PackId,
-    /// Which index.
-    pub index: u8,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What was seen.
-    pub what: String,
+impl Budget {
+    fn share(self, locations: usize) -> Self {
+        let parts = locations.max(1) as u32;
+        match self {
+            Self::None => Self::None,
+            Self::Bytes(bytes) => Self::Bytes(bytes / u64::from(parts)),
+            Self::Time(time) => Self::Time(time / parts),
+        }
+    }
 }
 
 /// A record's copy that is wrong or missing, or that could not be read.
@@ -89,7 +89,7 @@ pub struct RecordFinding {
 pub struct LocationAudit {
     /// Its name.
     pub name: String,
-    /// Shards it should hold.
+    /// Shards it keeps, or should.
     pub shards: usize,
     /// Leaves challenged, or all leaves read.
     pub samples: u64,
@@ -109,6 +109,13 @@ pub struct LocationAudit {
     pub records_failed: u64,
     /// Whether everything was read, by wish or after a wrong byte.
     pub full: bool,
+    /// Bytes of shards that were read.
+    pub bytes: u64,
+    /// Leaves read and found right within [`COVERAGE_DEFAULT`], by any audit or scrub.
+    pub covered: u64,
+    /// When the shard was last read whole that waits longest; when it was first
+    /// known, if it never was. `None` without shards.
+    pub oldest_ms: Option<i64>,
 }
 
 impl LocationAudit {
@@ -119,6 +126,11 @@ impl LocationAudit {
             return 1.0;
         }
         1.0 - (1.0 - lost).powf((self.samples - self.offline - self.unknown) as f64)
+    }
+
+    /// Share of its leaves that were read lately.
+    pub fn coverage(&self) -> f64 {
+        if self.leaves == 0 { 1.0 } else { self.covered as f64 / self.leaves as f64 }
     }
 }
 
@@ -149,6 +161,19 @@ impl AuditReport {
         shards.chain(records).chain([short, offline]).max().unwrap_or(Outcome::Ok)
     }
 
+    /// One finding per shard: the worst; a full scrub repeats what the sample saw.
+    pub(crate) fn add(&mut self, finding: Finding) {
+        let Finding { pack, index, outcome, .. } = finding;
+        let same = |other: &&mut Finding| {
+            (other.pack, other.index, &other.location) == (pack, index, &finding.location)
+        };
+        match self.findings.iter_mut().find(same) {
+            Some(known) if known.outcome >= outcome => {}
+            Some(known) => *known = finding,
+            None => self.findings.push(finding),
+        }
+    }
+
     /// Damage to a pack that too few good shards are left of is not contained.
     fn name_the_short(&mut self, short: Vec<(PackId, usize)>) {
         for finding in &mut self.findings {
@@ -162,6 +187,16 @@ impl AuditReport {
 
 /// Runs an audit and records it.
 pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Result<AuditReport> {
+    run_within(vault, catalog, options, Budget::None).await
+}
+
+/// Runs an audit within a budget and records it.
+pub async fn run_within(
+    vault: &Vault,
+    catalog: &Catalog,
+    options: &AuditOptions,
+    budget: Budget,
+) -> Result<AuditReport> {
     let mut census = census::take(vault, catalog).await?;
     let chosen: Vec<&Location> = vault
         .locations
@@ -181,16 +216,11 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
         ..AuditReport::default()
     };
     let records: Vec<_> = records::in_force(vault, &census).into_iter().collect();
+    let budget = budget.share(chosen.len());
     for location in chosen {
-        let mut auditor = Auditor {
-            vault,
-            catalog,
-            census: &census,
-            records: &records,
-            fetcher: &fetcher,
-            location,
-            report: &mut report,
-        };
+        let bytes = AtomicU64::new(0);
+        let examiner = Examiner { vault, catalog, census: &census, fetcher: &fetcher, location, bytes };
+        let mut auditor = Auditor { examiner, records: &records, budget, report: &mut report };
         let line = auditor.location(options).await?;
         catalog.add_audit(AuditRow {
             at_ms: vault.world.now_ms(),
@@ -213,48 +243,65 @@ pub async fn run(vault: &Vault, catalog: &Catalog, options: &AuditOptions) -> Re
 /// What no location shows: lost if all of them answered.
 fn lost_records(vault: &Vault, census: &Census) -> Vec<RecordFinding> {
     let all_answered = census.holdings.silent.is_empty();
-    let outcome = if all_answered { Outcome::Failed } else { Outcome::Unknown };
-    let lost = records::lost(vault, census).into_iter();
-    lost.map(|(name, what)| RecordFinding { location: "every location that answers".to_owned(), name, outcome, what })
-        .collect()
+    let judge = |lost: records::Lost| RecordFinding {
+        location: "every location that answers".to_owned(),
+        name: lost.name,
+        outcome: if all_answered && !lost.offline { Outcome::Failed } else { Outcome::Unknown },
+        what: lost.why,
+    };
+    records::lost(vault, census).into_iter().map(judge).collect()
 }
 
 struct Auditor<'a> {
-    vault: &'a Vault,
-    catalog: &'a Catalog,
-    census: &'a Census,
+    examiner: Examiner<'a>,
     records: &'a Vec<(String, Vec<u8>)>,
-    fetcher: &'a Fetcher,
-    location: &'a Location,
+    budget: Budget,
     report: &'a mut AuditReport,
 }
 
-/// A leaf to be asked for. The leaf after the last stands for header and trailer.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Challenge {
-    pack: PackId,
-    index: u8,
-    leaf: usize,
+/// A location's shards with their leaves.
+struct Shards {
+    list: Vec<(PackId, u8, u64)>,
+    /// Sum of the leaves up to each shard.
+    ends: Vec<u64>,
 }
 
-enum Answer {
-    Right(u64),
-    Wrong(String),
-    Gone,
-    Offline(String),
-    Unknown(String),
+impl Shards {
+    fn of(census: &Census, vault: &Vault, location: &Location) -> Self {
+        let kept = census.kept_at(vault, location.id);
+        let list: Vec<_> = kept.into_iter().map(|(pack, index)| (pack, index, census.leaves(pack))).collect();
+        let mut sum = 0_u64;
+        let ends = list.iter().map(|(.., leaves)| {
+            sum += leaves;
+            sum
+        });
+        Self { ends: ends.collect(), list }
+    }
+
+    fn leaves(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// The leaf of that number, counted through all shards.
+    fn challenge(&self, at: u64) -> Challenge {
+        let shard = self.ends.partition_point(|&end| end <= at);
+        let (pack, index, leaves) = self.list[shard];
+        Challenge { pack, index, leaf: (leaves - (self.ends[shard] - at)) as usize }
+    }
 }
 
 impl Auditor<'_> {
     async fn location(&mut self, options: &AuditOptions) -> Result<LocationAudit> {
-        let expected = self.census.expected_at(self.vault, self.location.id);
-        let mut line =
-            LocationAudit { name: self.location.name.clone(), shards: expected.len(), ..LocationAudit::default() };
-        let shards: Vec<(PackId, u8, usize)> = expected
-            .iter()
-            .map(|&(pack, index)| (pack, index, self.census.class(pack).map_or(1, |class| class.leaves() + 1)))
-            .collect();
-        line.leaves = shards.iter().map(|(.., leaves)| *leaves as u64).sum();
+        let (vault, location) = (self.examiner.vault, self.examiner.location);
+        let shards = Shards::of(self.examiner.census, vault, location);
+        let mut line = LocationAudit {
+            name: location.name.clone(),
+            shards: shards.list.len(),
+            leaves: shards.leaves(),
+            ..LocationAudit::default()
+        };
+        let expected: Vec<_> = shards.list.iter().map(|&(pack, index, _)| (pack, index)).collect();
+        self.examiner.catalog.expect_reads(location.id, &expected, vault.world.now_ms())?;
         let mut full = options.full;
         if !full {
             let wrong_shard = self.sample(&shards, options.samples, &mut line).await?;
@@ -267,14 +314,33 @@ impl Auditor<'_> {
             self.scrub(&shards, &mut line).await?;
             self.compare_records(usize::MAX, &mut line).await?;
         }
+        line.bytes = self.examiner.bytes.load(Ordering::Relaxed);
+        self.look_back(&shards, &mut line)?;
         Ok(line)
+    }
+
+    /// What all audits and scrubs together have read.
+    fn look_back(&self, shards: &Shards, line: &mut LocationAudit) -> Result<()> {
+        let (catalog, location) = (self.examiner.catalog, self.examiner.location.id);
+        let window_ms = i64::try_from(COVERAGE_DEFAULT.as_millis()).unwrap_or(i64::MAX);
+        let since_ms = self.examiner.vault.world.now_ms().saturating_sub(window_ms);
+        let (whole, single) = (catalog.reads(location)?, catalog.leaves_read(location, since_ms)?);
+        for &(pack, index, leaves) in &shards.list {
+            let read = whole.get(&(pack, index));
+            let recently = read.and_then(|read| read.whole_ms).is_some_and(|at_ms| at_ms >= since_ms);
+            let some = || single.get(&(pack, index)).copied().unwrap_or(0).min(leaves);
+            line.covered += if recently { leaves } else { some() };
+            let since = read.map(ReadRow::since_ms);
+            line.oldest_ms = [line.oldest_ms, since].into_iter().flatten().min();
+        }
+        Ok(())
     }
 
     /// Compares at most `most` copies of records. True if one is wrong.
     async fn compare_records(&mut self, most: usize, line: &mut LocationAudit) -> Result<bool> {
         let mut wanted = self.records.clone();
-        wanted.push(records::marker(self.vault, self.location.id));
-        let (compared, odd) = match records::compare(self.vault, self.location, wanted, most).await {
+        wanted.push(records::marker(self.examiner.vault, self.examiner.location.id));
+        let (compared, odd) = match records::compare(self.examiner.vault, self.examiner.location, wanted, most).await {
             Ok(found) => found,
             Err(error) => (0, vec![("records".to_owned(), Odd::Offline(error.to_string()))]),
         };
@@ -287,18 +353,18 @@ impl Auditor<'_> {
                 Odd::Missing => (Outcome::Contained, "the record is not there".to_owned()),
                 Odd::Wrong(why) => {
                     wrong = true;
-                    self.catalog.add_record_failure(&RecordFailure {
-                        location: self.location.id,
+                    self.examiner.catalog.add_record_failure(&RecordFailure {
+                        location: self.examiner.location.id,
                         name: name.clone(),
-                        seen_ms: self.vault.world.now_ms(),
+                        seen_ms: self.examiner.vault.world.now_ms(),
                         what: why.clone(),
                     })?;
-                    self.vault.world.reached(Step::AuditFailureRecorded);
+                    self.examiner.vault.world.reached(Step::AuditFailureRecorded);
                     (Outcome::Contained, why)
                 }
             };
             line.records_failed += u64::from(outcome == Outcome::Contained);
-            let finding = RecordFinding { location: self.location.name.clone(), name, outcome, what };
+            let finding = RecordFinding { location: self.examiner.location.name.clone(), name, outcome, what };
             // A full scrub repeats what the sample saw.
             if !self.report.records.contains(&finding) {
                 self.report.records.push(finding);
@@ -307,190 +373,105 @@ impl Auditor<'_> {
         Ok(wrong)
     }
 
-    /// Challenges random leaves. True if a wrong byte came back.
-    async fn sample(&mut self, shards: &[(PackId, u8, usize)], most: usize, line: &mut LocationAudit) -> Result<bool> {
-        let challenges = self.choose(shards, most);
-        let this = &*self;
-        let answers: Vec<(Challenge, Answer)> = futures::stream::iter(challenges)
-            .map(|challenge| async move { (challenge, this.ask(challenge).await) })
+    /// Challenges random leaves within the budget. True if a wrong byte came back.
+    async fn sample(&mut self, shards: &Shards, most: usize, line: &mut LocationAudit) -> Result<bool> {
+        let clock = &self.examiner.vault.world.clock;
+        let began_ms = clock.now_ms();
+        let mut chosen = BTreeSet::new();
+        let mut wrong_byte = false;
+        loop {
+            let left = (most as u64).min(shards.leaves()) - chosen.len() as u64;
+            let paid = match self.budget {
+                Budget::None => left,
+                Budget::Bytes(bytes) => bytes.saturating_sub(self.examiner.bytes.load(Ordering::Relaxed)) / CHALLENGE_BYTES,
+                Budget::Time(time) => {
+                    let spent_ms = clock.now_ms().saturating_sub(began_ms).max(0).unsigned_abs();
+                    if u128::from(spent_ms) < time.as_millis() { left } else { 0 }
+                }
+            };
+            // However small the budget: an audit that asks nothing would find nothing wrong.
+            let paid = if chosen.is_empty() { paid.max(1) } else { paid };
+            let batch = self.draw(shards.leaves(), left.min(paid).min(BATCH as u64) as usize, &mut chosen);
+            if batch.is_empty() {
+                return Ok(wrong_byte);
+            }
+            wrong_byte |= self.ask_all(shards, batch, line).await?;
+        }
+    }
+
+    /// So many leaves, by number, that were not chosen yet.
+    fn draw(&self, leaves: u64, count: usize, chosen: &mut BTreeSet<u64>) -> Vec<u64> {
+        let mut rng = self.examiner.vault.world.rng();
+        let rest = leaves - chosen.len() as u64;
+        let mut batch = Vec::with_capacity(count);
+        // Few are left: trying would hit those chosen already again and again.
+        let mut few: Vec<u64> = if (rest as usize) < 4 * count {
+            (0..leaves).filter(|at| !chosen.contains(at)).collect()
+        } else {
+            Vec::new()
+        };
+        while batch.len() < count {
+            // The remainder's bias is below 2^-40 for any vault that fits this planet.
+            let at = match few.len() as u64 {
+                0 => rng.next_u64() % leaves,
+                more => few.swap_remove((rng.next_u64() % more) as usize),
+            };
+            if chosen.insert(at) {
+                batch.push(at);
+            }
+        }
+        batch
+    }
+
+    async fn ask_all(&mut self, shards: &Shards, batch: Vec<u64>, line: &mut LocationAudit) -> Result<bool> {
+        let examiner = &self.examiner;
+        let answers: Vec<(Challenge, Answer)> = futures::stream::iter(batch)
+            .map(|at| {
+                let challenge = shards.challenge(at);
+                async move { (challenge, examiner.ask(challenge).await) }
+            })
             .buffered(AT_ONCE)
             .collect()
             .await;
         let mut wrong_byte = false;
+        let mut right = Vec::new();
         for (challenge, answer) in answers {
             line.samples += 1;
             wrong_byte |= matches!(answer, Answer::Wrong(_));
-            self.judge(challenge.pack, challenge.index, answer, line)?;
+            if matches!(answer, Answer::Right) {
+                right.push((challenge.pack, challenge.index, challenge.leaf));
+            }
+            self.judge(challenge.pack, challenge.index, answer, 1, line)?;
         }
+        let (catalog, now_ms) = (self.examiner.catalog, self.examiner.vault.world.now_ms());
+        catalog.add_leaf_reads(self.examiner.location.id, &right, now_ms)?;
         Ok(wrong_byte)
     }
 
-    fn choose(&self, shards: &[(PackId, u8, usize)], most: usize) -> Vec<Challenge> {
-        let total: u64 = shards.iter().map(|(.., leaves)| *leaves as u64).sum();
-        if total <= most as u64 {
-            return shards
-                .iter()
-                .flat_map(|&(pack, index, leaves)| (0..leaves).map(move |leaf| Challenge { pack, index, leaf }))
-                .collect();
-        }
-        let mut rng = self.vault.world.rng();
-        let mut ends = Vec::with_capacity(shards.len());
-        let mut sum = 0_u64;
-        for (.., leaves) in shards {
-            sum += *leaves as u64;
-            ends.push(sum);
-        }
-        let mut chosen = BTreeSet::new();
-        while chosen.len() < most {
-            // The remainder's bias is below 2^-40 for any vault that fits this planet.
-            let at = rng.next_u64() % total;
-            let shard = ends.partition_point(|&end| end <= at);
-            let (pack, index, leaves) = shards[shard];
-            let leaf = leaves - (ends[shard] - at) as usize;
-            chosen.insert(Challenge { pack, index, leaf });
-        }
-        chosen.into_iter().collect()
-    }
-
-    async fn ask(&self, challenge: Challenge) -> Answer {
-        let header = match self.header(challenge.pack).await {
-            Ok(header) => header,
-            Err(why) => return Answer::Unknown(why),
-        };
-        let name = names::shard(header.h0().writer, challenge.pack, challenge.index);
-        let layout = header.layout();
-        let ends = challenge.leaf >= header.h0().class.leaves();
-        let (first, second) = if ends {
-            (0..HEADER_BYTES as u64, layout.trailer())
-        } else {
-            (layout.leaf(challenge.leaf), layout.nodes())
-        };
-        let read =
-            futures::future::join(self.location.read_range(&name, first), self.location.read_range(&name, second));
-        let (first, second) = match read.await {
-            (Ok(Some(first)), Ok(Some(second))) => (first, second),
-            (Ok(None), _) | (_, Ok(None)) => return Answer::Gone,
-            (Err(error), _) | (_, Err(error)) => return Answer::Offline(error.to_string()),
-        };
-        let checked = if ends {
-            header.check_ends(&first, &second).and_then(|index| same_index(index, challenge.index))
-        } else {
-            header.check_leaf(challenge.index, challenge.leaf, &first, &second)
-        };
-        match checked {
-            Ok(()) => Answer::Right(1),
-            Err(error) => Answer::Wrong(error.to_string()),
-        }
-    }
-
-    async fn header(&self, pack: PackId) -> std::result::Result<VerifiedHeader, String> {
-        let header = self.fetcher.signed_header(pack).await.map_err(|error| error.to_string())?;
-        match self.census.packs.get(&pack) {
-            Some((hash, _)) if *hash == header.hash() => Ok(header),
-            _ => Err("the header shown is not the one the manifest signed".to_owned()),
-        }
-    }
-
     /// Reads every shard of the location whole.
-    async fn scrub(&mut self, shards: &[(PackId, u8, usize)], line: &mut LocationAudit) -> Result<()> {
-        for &(pack, index, leaves) in shards {
-            let answer = self.read_whole(pack, index, leaves as u64).await;
-            line.samples += leaves as u64;
-            self.judge(pack, index, answer, line)?;
+    async fn scrub(&mut self, shards: &Shards, line: &mut LocationAudit) -> Result<()> {
+        for &(pack, index, leaves) in &shards.list {
+            let answer = self.examiner.read_whole(pack, index).await?;
+            line.samples += leaves;
+            self.judge(pack, index, answer, leaves, line)?;
         }
         Ok(())
     }
 
-    async fn read_whole(&self, pack: PackId, index: u8, leaves: u64) -> Answer {
-        let header = match self.header(pack).await {
-            Ok(header) => header,
-            Err(why) => return Answer::Unknown(why),
+    fn judge(&mut self, pack: PackId, index: u8, answer: Answer, leaves: u64, line: &mut LocationAudit) -> Result<()> {
+        let Some(finding) = self.examiner.judge(pack, index, answer)? else {
+            line.ok += leaves;
+            return Ok(());
         };
-        let name = names::shard(header.h0().writer, pack, index);
-        let bytes: Bytes = match self.location.read(&name).await {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Answer::Gone,
-            Err(error) => return Answer::Offline(error.to_string()),
-        };
-        let checked = self
-            .vault
-            .world
-            .compute
-            .run(move || header.check_object(&bytes).and_then(|found| same_index(found, index)))
-            .await;
-        match checked {
-            Ok(()) => Answer::Right(leaves),
-            Err(error) => Answer::Wrong(error.to_string()),
+        match finding.outcome {
+            Outcome::Ok => {}
+            Outcome::Offline => line.offline += 1,
+            Outcome::Unknown => line.unknown += 1,
+            Outcome::Contained | Outcome::Failed => line.failed += 1,
         }
-    }
-
-    fn judge(&mut self, pack: PackId, index: u8, answer: Answer, line: &mut LocationAudit) -> Result<()> {
-        let (outcome, what) = match answer {
-            Answer::Right(leaves) => {
-                line.ok += leaves;
-                return Ok(());
-            }
-            Answer::Offline(why) => {
-                line.offline += 1;
-                (Outcome::Offline, why)
-            }
-            Answer::Unknown(why) => {
-                line.unknown += 1;
-                (Outcome::Unknown, why)
-            }
-            Answer::Gone => {
-                line.failed += 1;
-                (self.weigh(pack, index), "the shard is not there".to_owned())
-            }
-            Answer::Wrong(why) => {
-                line.failed += 1;
-                self.catalog.add_failure(&Failure {
-                    location: self.location.id,
-                    pack,
-                    index,
-                    seen_ms: self.vault.world.now_ms(),
-                    what: why.clone(),
-                })?;
-                self.vault.world.reached(Step::AuditFailureRecorded);
-                (self.weigh(pack, index), why)
-            }
-        };
-        let same =
-            |other: &&mut Finding| (other.pack, other.index, &other.location) == (pack, index, &self.location.name);
-        // One finding per shard: the worst; a full scrub repeats what the sample saw.
-        match self.report.findings.iter_mut().find(same) {
-            Some(known) if known.outcome >= outcome => {}
-            Some(known) => (known.outcome, known.what) = (outcome, what),
-            None => {
-                let location = self.location.name.clone();
-                self.report.findings.push(Finding { location, pack, index, outcome, what });
-            }
-        }
+        self.report.add(finding);
         Ok(())
     }
-
-    fn weigh(&self, pack: PackId, index: u8) -> Outcome {
-        let others: BTreeSet<u8> = self
-            .census
-            .holdings
-            .copies_believed(self.vault, pack)
-            .iter()
-            .filter(|copy| (copy.spot.location, copy.index) != (self.location.id, index))
-            .map(|copy| copy.index)
-            .collect();
-        if others.len() >= usize::from(self.vault.coding.data_shards()) { Outcome::Contained } else { Outcome::Failed }
-    }
-}
-
-fn same_index(found: u8, wanted: u8) -> vault_codec::Result<()> {
-    if found == wanted {
-        return Ok(());
-    }
-    Err(vault_codec::CodecError::Corrupt {
-        what: "shard",
-        at: format!("index {wanted}"),
-        why: format!("shard {found} stands under its name"),
-    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ use vault_format::{ChunkId, Hash, LocationId, PackId, PointId, WriterId};
 
 use crate::error::{OpsError, Result};
 
+mod upkeep;
+
+pub use upkeep::{Correction, ReadRow, Retry};
+
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -159,6 +163,7 @@ impl Catalog {
             });
         }
         db.execute_batch(SCHEMA)?;
+        db.execute_batch(upkeep::SCHEMA)?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         Ok(Self { path: path.to_owned(), db })
     }

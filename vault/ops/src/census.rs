@@ -89,6 +89,22 @@ impl Census {
             .collect()
     }
 
+    /// What a location keeps: what it should hold, and the copies of committed packs
+    /// it shows that belong elsewhere (handed over, or not moved yet).
+    pub fn kept_at(&self, vault: &Vault, location: LocationId) -> Vec<(PackId, u8)> {
+        let mut kept: BTreeSet<(PackId, u8)> = self.expected_at(vault, location).into_iter().collect();
+        for &pack in self.packs.keys() {
+            let here = self.holdings.copies(pack).into_iter().filter(|copy| copy.spot.location == location);
+            kept.extend(here.map(|copy| (pack, copy.index)));
+        }
+        kept.into_iter().collect()
+    }
+
+    /// Leaves of a shard of this pack, header and trailer counted as one.
+    pub fn leaves(&self, pack: PackId) -> u64 {
+        self.class(pack).map_or(1, |class| class.leaves() as u64 + 1)
+    }
+
     /// Whether a location shows an index of a pack in its right size.
     pub fn shows(&self, location: LocationId, pack: PackId, index: u8) -> bool {
         self.holdings.copies(pack).iter().any(|copy| copy.spot.location == location && copy.index == index)

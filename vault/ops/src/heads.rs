@@ -51,6 +51,9 @@ pub struct Chain {
     pub rivals: Vec<SignedManifest>,
     /// Names seen whose object could not be read or verified anywhere.
     pub unreadable: Vec<(Position, String)>,
+    /// Of the unreadable ones: those that a location which lists them did not give
+    /// now, so that nothing is known to be wrong with them.
+    pub offline: BTreeSet<Position>,
     /// Positions whose predecessor is missing or has another hash.
     pub gaps: Vec<Position>,
     /// Whether enough domains answered.
@@ -121,13 +124,25 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
                     break;
                 }
             }
-            Err(why) => chain.unreadable.push((position, why)),
+            Err(unread) => {
+                if unread.offline {
+                    chain.offline.insert(position);
+                }
+                chain.unreadable.push((position, unread.why));
+            }
         }
     }
     if depth == Depth::Whole {
         chain.gaps = gaps(&chain.manifests);
     }
     Ok(chain)
+}
+
+/// Why a manifest could not be read anywhere.
+struct Unread {
+    why: String,
+    /// Somebody who lists it did not answer.
+    offline: bool,
 }
 
 /// The manifest that holds a place, and its rivals. `named` is what the next one
@@ -138,7 +153,7 @@ async fn read_place(
     position: Position,
     holders: &[usize],
     named: Option<Hash>,
-) -> std::result::Result<(SignedManifest, Vec<SignedManifest>), String> {
+) -> std::result::Result<(SignedManifest, Vec<SignedManifest>), Unread> {
     if named.is_some() {
         let manifest = read_manifest(vault, writer, position, holders).await?;
         if Some(manifest.hash) == named {
@@ -148,7 +163,7 @@ async fn read_place(
     let name = names::manifest(writer, position.0, position.1);
     let reads = holders.iter().map(|&at| vault.locations[at].read(&name));
     let mut copies: BTreeMap<Vec<u8>, BTreeSet<u16>> = BTreeMap::new();
-    let mut why = Vec::new();
+    let (mut why, mut offline) = (Vec::new(), false);
     for (read, &at) in futures::future::join_all(reads).await.into_iter().zip(holders) {
         let location = &vault.locations[at];
         match read {
@@ -156,7 +171,10 @@ async fn read_place(
                 copies.entry(bytes.to_vec()).or_default().insert(location.domain);
             }
             Ok(None) => why.push(format!("{}: listed but not there", location.name)),
-            Err(error) => why.push(error.to_string()),
+            Err(error) => {
+                offline |= error.kind() != backends::Kind::Corrupt;
+                why.push(error.to_string());
+            }
         }
     }
     let mut good = Vec::new();
@@ -167,7 +185,7 @@ async fn read_place(
         }
     }
     good.sort_by_key(|(manifest, domains)| (Some(manifest.hash) == named, *domains, manifest.hash));
-    let (manifest, _) = good.pop().ok_or_else(|| why.join("; "))?;
+    let (manifest, _) = good.pop().ok_or_else(|| Unread { why: why.join("; "), offline })?;
     Ok((manifest, good.into_iter().map(|(rival, _)| rival).collect()))
 }
 
@@ -176,9 +194,9 @@ async fn read_manifest(
     writer: WriterId,
     (epoch, sequence): Position,
     holders: &[usize],
-) -> std::result::Result<SignedManifest, String> {
+) -> std::result::Result<SignedManifest, Unread> {
     let name = names::manifest(writer, epoch, sequence);
-    let mut why = Vec::new();
+    let (mut why, mut offline) = (Vec::new(), false);
     for &at in holders {
         let location = &vault.locations[at];
         match location.read(&name).await {
@@ -187,10 +205,13 @@ async fn read_manifest(
                 Err(reason) => why.push(format!("{}: {reason}", location.name)),
             },
             Ok(None) => why.push(format!("{}: listed but not there", location.name)),
-            Err(error) => why.push(error.to_string()),
+            Err(error) => {
+                offline |= error.kind() != backends::Kind::Corrupt;
+                why.push(error.to_string());
+            }
         }
     }
-    Err(why.join("; "))
+    Err(Unread { why: why.join("; "), offline })
 }
 
 /// Verifies a manifest's signatures, kind, place and certificate.

@@ -4,6 +4,7 @@
 //! What always holds: nothing is reported durable before it is; a restore checks
 //! every byte from the Merkle root to the whole; audit and repair need no key.
 
+mod challenge;
 mod commit;
 mod error;
 mod intake;
@@ -28,6 +29,7 @@ pub mod rebuild;
 pub mod repair;
 pub mod restore;
 pub mod scan;
+pub mod scrub;
 pub mod source;
 pub mod status;
 pub mod step;

@@ -39,18 +39,36 @@ pub(crate) fn in_force(vault: &Vault, census: &Census) -> BTreeMap<String, Vec<u
     records
 }
 
-/// Records that should exist and that no location shows whole: names, and why it
-/// is known.
-pub(crate) fn lost(vault: &Vault, census: &Census) -> Vec<(String, String)> {
+/// A record that should exist and that no location shows whole.
+pub(crate) struct Lost {
+    pub(crate) name: String,
+    /// How it is known, and what was seen.
+    pub(crate) why: String,
+    /// A location that may have it did not answer.
+    pub(crate) offline: bool,
+}
+
+/// Records that should exist and that no location shows whole.
+pub(crate) fn lost(vault: &Vault, census: &Census) -> Vec<Lost> {
     let unknown = vault.unknown_writers().into_iter().map(|(writer, certificate)| {
         let why =
             format!("the layout names it as the certificate of writer {}: its points cannot be seen", writer.short());
-        (names::certificate(certificate), why)
+        Lost { name: names::certificate(certificate), why, offline: !vault.absent.is_empty() }
     });
     let manifests = census.chains.iter().flat_map(|(&writer, chain)| {
-        let unreadable = chain.unreadable.iter().map(|(at, why)| (*at, why.clone()));
-        let gaps = chain.gaps.iter().map(|at| (*at, "the manifest before it is missing".to_owned()));
-        unreadable.chain(gaps).map(move |((epoch, sequence), why)| (names::manifest(writer, epoch, sequence), why))
+        let silent = !chain.silent.is_empty();
+        let unreadable =
+            chain.unreadable.iter().map(move |(at, why)| (*at, why.clone(), silent || chain.offline.contains(at)));
+        let gaps = chain.gaps.iter().map(move |at| {
+            let before = chain.unreadable.iter().map(|(position, _)| position).filter(|position| *position < at).max();
+            let unread = before.is_some_and(|before| chain.offline.contains(before));
+            (*at, "the manifest before it is missing".to_owned(), silent || unread)
+        });
+        unreadable.chain(gaps).map(move |((epoch, sequence), why, offline)| Lost {
+            name: names::manifest(writer, epoch, sequence),
+            why,
+            offline,
+        })
     });
     unknown.chain(manifests).collect()
 }
