@@ -131,9 +131,7 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Status => vault_look::status(session).await,
         VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,
-        VaultCommand::Audit { location, history: true, .. } => {
-            vault_audit::history(session, location.as_deref()).await
-        }
+        VaultCommand::Audit { location, history: true, .. } => vault_audit::history(session, location.as_deref()).await,
         VaultCommand::Audit { samples, budget, location, full, history: false } => {
             vault_audit::run(session, vault_audit::Wanted { samples, budget, location, full }).await
         }

@@ -38,9 +38,7 @@ impl AuditBudget {
         match (size::size(text), time::duration(text)) {
             (Ok(bytes), _) => Ok(Self::Bytes(bytes)),
             (_, Ok(time)) => Ok(Self::Time(time)),
-            (Err(_), Err(_)) => {
-                Err(format!("a budget is a size or a time, as in 2GiB or 30m; {text:?} is neither"))
-            }
+            (Err(_), Err(_)) => Err(format!("a budget is a size or a time, as in 2GiB or 30m; {text:?} is neither")),
         }
     }
 }

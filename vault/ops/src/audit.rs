@@ -164,9 +164,8 @@ impl AuditReport {
     /// One finding per shard: the worst; a full scrub repeats what the sample saw.
     pub(crate) fn add(&mut self, finding: Finding) {
         let Finding { pack, index, outcome, .. } = finding;
-        let same = |other: &&mut Finding| {
-            (other.pack, other.index, &other.location) == (pack, index, &finding.location)
-        };
+        let same =
+            |other: &&mut Finding| (other.pack, other.index, &other.location) == (pack, index, &finding.location);
         match self.findings.iter_mut().find(same) {
             Some(known) if known.outcome >= outcome => {}
             Some(known) => *known = finding,
@@ -383,7 +382,9 @@ impl Auditor<'_> {
             let left = (most as u64).min(shards.leaves()) - chosen.len() as u64;
             let paid = match self.budget {
                 Budget::None => left,
-                Budget::Bytes(bytes) => bytes.saturating_sub(self.examiner.bytes.load(Ordering::Relaxed)) / CHALLENGE_BYTES,
+                Budget::Bytes(bytes) => {
+                    bytes.saturating_sub(self.examiner.bytes.load(Ordering::Relaxed)) / CHALLENGE_BYTES
+                }
                 Budget::Time(time) => {
                     let spent_ms = clock.now_ms().saturating_sub(began_ms).max(0).unsigned_abs();
                     if u128::from(spent_ms) < time.as_millis() { left } else { 0 }

@@ -114,7 +114,11 @@ pub async fn slice(vault: &Vault, catalog: &Catalog, options: &ScrubOptions) -> 
     Ok(report)
 }
 
-async fn scrub_location(examiner: &Examiner<'_>, pace: &mut Pace, findings: &mut Vec<Finding>) -> Result<LocationScrub> {
+async fn scrub_location(
+    examiner: &Examiner<'_>,
+    pace: &mut Pace,
+    findings: &mut Vec<Finding>,
+) -> Result<LocationScrub> {
     let (vault, location) = (examiner.vault, examiner.location);
     let mut waiting = waiting(examiner.census, examiner.catalog, vault, location)?;
     let bytes = waiting.iter().map(|shard| shard.bytes).sum();

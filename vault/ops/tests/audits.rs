@@ -187,7 +187,9 @@ async fn the_five_outcomes() {
     let of_pack = async |lab: &Lab| {
         let mut all = Vec::new();
         for at in 0..9 {
-            all.extend(shards_at(lab, at).await.into_iter().filter(|name| name.starts_with(&pack)).map(|name| (at, name)));
+            all.extend(
+                shards_at(lab, at).await.into_iter().filter(|name| name.starts_with(&pack)).map(|name| (at, name)),
+            );
         }
         all
     };
@@ -227,9 +229,7 @@ async fn timeouts_are_no_damage() {
             .stores
             .iter()
             .enumerate()
-            .map(|(at, (_, store))| {
-                Faulty::new(Arc::clone(store) as _, Box::new(rng(SEED + runs * 16 + at as u64)))
-            })
+            .map(|(at, (_, store))| Faulty::new(Arc::clone(store) as _, Box::new(rng(SEED + runs * 16 + at as u64))))
             .collect();
         let vault = lab.open_through(|at, _| Arc::new(storms[at].clone())).await.unwrap();
         storms.iter().for_each(|storm| storm.set(Faults { get_error: 200, slow: 50, ..Faults::default() }));
@@ -248,7 +248,9 @@ async fn timeouts_are_no_damage() {
         }
         runs += 1;
     }
-    println!("{asked} challenges in {runs} audits, {offline} offline, {unknown} unknown, no false alarm (seed {SEED:#x})");
+    println!(
+        "{asked} challenges in {runs} audits, {offline} offline, {unknown} unknown, no false alarm (seed {SEED:#x})"
+    );
     assert!(offline > asked / 10, "the weather was bad: {offline} of {asked}");
     assert!(lab.catalog.failures().unwrap().is_empty() && lab.catalog.record_failures().unwrap().is_empty());
 }

@@ -148,16 +148,13 @@ impl Catalog {
     /// How many leaves of each shard of a location were read one by one since then.
     /// What is older is forgotten.
     pub fn leaves_read(&self, location: LocationId, since_ms: i64) -> Result<BTreeMap<(PackId, u8), u64>> {
-        self.db.execute("DELETE FROM leaf_reads WHERE location = ?1 AND at_ms < ?2", params![
-            &location.0[..],
-            since_ms
-        ])?;
+        self.db
+            .execute("DELETE FROM leaf_reads WHERE location = ?1 AND at_ms < ?2", params![&location.0[..], since_ms])?;
         let mut query = self
             .db
             .prepare_cached("SELECT pack, shard, count(*) FROM leaf_reads WHERE location = ?1 GROUP BY pack, shard")?;
-        let rows = query.query_map([&location.0[..]], |row| {
-            Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get::<_, i64>(2)?))
-        })?;
+        let rows = query
+            .query_map([&location.0[..]], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get::<_, i64>(2)?)))?;
         rows.map(|row| {
             let (pack, index, leaves) = row?;
             Ok(((read_id(&pack, PackId::from_slice)?, index), leaves.unsigned_abs()))
@@ -196,9 +193,8 @@ impl Catalog {
     /// Repairs that failed and were not done since.
     pub fn retries(&self) -> Result<Vec<Retry>> {
         let mut query = self.db.prepare("SELECT location, name, tries, last_ms, why FROM retries ORDER BY name")?;
-        let rows = query.query_map([], |row| {
-            Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-        })?;
+        let rows = query
+            .query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?;
         rows.map(|row| {
             let (location, name, tries, last_ms, why) = row?;
             Ok(Retry { location: read_id(&location, LocationId::from_slice)?, name, tries, last_ms, why })
@@ -218,8 +214,7 @@ impl Catalog {
 
     /// What was to be repaired is right, or is not wanted any more.
     pub fn forget_retry(&self, location: LocationId, name: &str) -> Result<()> {
-        self.db
-            .execute("DELETE FROM retries WHERE location = ?1 AND name = ?2", params![&location.0[..], name])?;
+        self.db.execute("DELETE FROM retries WHERE location = ?1 AND name = ?2", params![&location.0[..], name])?;
         Ok(())
     }
 
