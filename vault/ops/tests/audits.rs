@@ -232,7 +232,9 @@ async fn timeouts_are_no_damage() {
             .map(|(at, (_, store))| Faulty::new(Arc::clone(store) as _, Box::new(rng(SEED + runs * 16 + at as u64))))
             .collect();
         let vault = lab.open_through(|at, _| Arc::new(storms[at].clone())).await.unwrap();
-        storms.iter().for_each(|storm| storm.set(Faults { get_error: 200, slow: 50, ..Faults::default() }));
+        for storm in &storms {
+            storm.set(Faults { get_error: 200, slow: 50, ..Faults::default() });
+        }
         let audit = audit::run(&vault, &lab.catalog, &samples(459)).await.unwrap();
         assert!(
             audit.worst() <= Outcome::Unknown,
