@@ -18,6 +18,9 @@
 //! - **Knowledge, not trust**: [`probe()`] finds out what a location really does. A 200
 //!   proves nothing.
 //!
+//! - **Versions and locks** ([`Versions`]): what the storage trait cannot ask, where there
+//!   are any.
+//!
 //! This crate knows nothing of vaults: names and bytes go in and come out.
 
 mod create;
@@ -30,6 +33,9 @@ mod http;
 mod location;
 mod metered;
 mod probe;
+mod s3;
+mod versioned_memory;
+mod versions;
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -40,7 +46,9 @@ pub use error::{BackendError, Kind, classify};
 pub use faulty::{Faults, Faulty, Injected, Pause};
 pub use location::{Location, LocationSpec, Timeouts, folder_on, open};
 pub use metered::{Counts, Meter, Metered};
-pub use probe::{ConditionalPut, Grade, Probe, probe};
+pub use probe::{Checked, Checksums, ConditionalPut, Grade, Probe, probe};
+pub use versioned_memory::{ClockMs, Rights, VersionedMemory};
+pub use versions::{Lock, LockMode, LockRule, Version, VersionId, VersionList, Versions};
 
 /// At most so many requests at once; the rest wait.
 ///

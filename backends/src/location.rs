@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, HttpResponse};
+use object_store::aws::AmazonS3Builder;
+use object_store::client::HttpConnector;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::signer::{Method, SignedUrlOptions, Signer};
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
@@ -23,6 +22,8 @@ use crate::credentials::{self, Credentials};
 use crate::disk::{Disk, RealDisk};
 use crate::folder::Folder;
 use crate::http::Connector;
+use crate::s3::Bucket;
+use crate::versions::Versions;
 use crate::{BackendError, Kind};
 
 /// What is needed to open a location.
@@ -87,6 +88,9 @@ impl Default for Timeouts {
     }
 }
 
+/// What is signed for where no region is given.
+const REGION: &str = "us-east-1";
+
 /// An open location. Clones are the same location.
 #[derive(Clone, Debug)]
 pub struct Location {
@@ -94,7 +98,8 @@ pub struct Location {
     url: String,
     folder: Option<Folder>,
     creating: Arc<Creating>,
-    versions: Option<Arc<S3Versions>>,
+    versions: Option<Arc<dyn Versions>>,
+    bucket: Option<Arc<Bucket>>,
 }
 
 /// Opens a location. See the module for what this does not do.
@@ -141,6 +146,7 @@ impl Location {
             folder: None,
             creating,
             versions: None,
+            bucket: None,
         }
     }
 
@@ -204,9 +210,21 @@ impl Location {
         Self { store: decorate(Arc::clone(&self.store)), ..self.clone() }
     }
 
-    /// Raw requests about versions, where the location is S3.
-    pub(crate) fn versions(&self) -> Option<&S3Versions> {
-        self.versions.as_deref()
+    /// The same location with versions told by others: for stores made in memory.
+    #[must_use]
+    pub fn with_versions(&self, versions: Arc<dyn Versions>) -> Self {
+        Self { versions: Some(versions), ..self.clone() }
+    }
+
+    /// Versions and locks, where the kind of store has them: S3. That it really keeps
+    /// any is for the probe to find out.
+    pub fn versions(&self) -> Option<&Arc<dyn Versions>> {
+        self.versions.as_ref()
+    }
+
+    /// Requests that neither trait has words for, where the location is S3.
+    pub(crate) fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_deref()
     }
 }
 
@@ -226,7 +244,7 @@ async fn open_s3(url: &Url, spec: &LocationSpec) -> Result<Location, BackendErro
     let keys = need_credentials(url, &spec.credentials).await?;
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_region(spec.region.as_deref().unwrap_or("us-east-1"))
+        .with_region(spec.region.as_deref().unwrap_or(REGION))
         .with_access_key_id(keys.need("access_key_id")?)
         .with_secret_access_key(keys.need("secret_access_key")?)
         .with_client_options(client_options(url, spec)?)
@@ -245,12 +263,12 @@ async fn open_s3(url: &Url, spec: &LocationSpec) -> Result<Location, BackendErro
     };
     let s3 = builder.build().map_err(|error| from_build(url, &error))?;
     let prefix = prefix_of(url)?;
-    let versions = S3Versions {
-        signer: PrefixStore::new(s3.clone(), prefix.clone()),
-        client: Connector.connect(&client_options(url, spec)?).map_err(|error| from_build(url, &error))?,
-    };
+    let client = Connector.connect(&client_options(url, spec)?).map_err(|error| from_build(url, &error))?;
+    let region = spec.region.as_deref().unwrap_or(REGION);
+    let direct = Arc::new(Bucket::new(s3.clone(), client, region, &prefix).await?);
     let mut location = Location::new(Arc::new(PrefixStore::new(s3, prefix)), url);
-    location.versions = Some(Arc::new(versions));
+    location.versions = Some(Arc::clone(&direct) as Arc<dyn Versions>);
+    location.bucket = Some(direct);
     Ok(location)
 }
 
@@ -350,57 +368,6 @@ fn retry(timeouts: &Timeouts) -> RetryConfig {
 
 fn from_build(url: &Url, error: &object_store::Error) -> BackendError {
     refuse(url.as_str(), error.to_string())
-}
-
-/// What the storage trait cannot ask of S3: about one version of an object.
-#[derive(Debug)]
-pub(crate) struct S3Versions {
-    signer: PrefixStore<AmazonS3>,
-    client: HttpClient,
-}
-
-impl S3Versions {
-    /// Deletes one version for good, if rights and locks allow it.
-    pub(crate) async fn delete(&self, name: &Path, version: &str) -> Result<(), BackendError> {
-        self.ask(Method::DELETE, name, version).await.map(|_| ())
-    }
-
-    /// Whether the version is under a retention that nobody can lift. (GOVERNANCE can be
-    /// lifted with a right that a thief may hold.)
-    pub(crate) async fn is_locked(&self, name: &Path, version: &str) -> Result<bool, BackendError> {
-        let answer = self.ask(Method::HEAD, name, version).await?;
-        let mode = answer.headers().get("x-amz-object-lock-mode");
-        Ok(mode.is_some_and(|mode| mode == "COMPLIANCE"))
-    }
-
-    /// One request by presigned URL, the library's way to sign what its trait lacks.
-    async fn ask(&self, method: Method, name: &Path, version: &str) -> Result<HttpResponse, BackendError> {
-        const VALID: Duration = Duration::from_mins(1);
-        let what = format!("{method} version {version} of {name}");
-        let failed = |error| BackendError::from_store(what.clone(), &error);
-        let options = SignedUrlOptions::new().with_query([("versionId", version)]);
-        let signed = self.signer.signed_url_opts(method.clone(), name, VALID, &options).await.map_err(failed)?;
-        let mut request = HttpRequest::new(HttpRequestBody::empty());
-        *request.method_mut() = method;
-        *request.uri_mut() = signed
-            .as_str()
-            .parse()
-            .map_err(|_| BackendError::new(Kind::Config, what.clone(), "the signed URL is not a URL"))?;
-        let answer = self
-            .client
-            .execute(request)
-            .await
-            .map_err(|error| failed(object_store::Error::Generic { store: "S3", source: Box::new(error) }))?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let kind = match answer.status().as_u16() {
-            404 => Kind::NotFound,
-            _ => Kind::Unavailable,
-        };
-        let why = format!("the server answered {}", answer.status());
-        Err(BackendError::new(kind, what, why))
-    }
 }
 
 #[cfg(test)]

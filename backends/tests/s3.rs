@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use backends::{
-    ConditionalPut, CreateAs, Credentials, Grade, Kind, Location, LocationSpec, Probe, Secret, Timeouts, classify,
-    contract, open, probe,
+    Checked, Checksums, ConditionalPut, CreateAs, Credentials, Grade, Kind, Location, LocationSpec, Probe, Secret,
+    Timeouts, classify, contract, open, probe,
 };
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode};
@@ -66,7 +66,10 @@ async fn seaweedfs_honours_conditions_keeps_versions_and_locks() {
     assert_eq!(found.conditional, ConditionalPut::Honoured);
     assert_eq!((found.racers, found.winners), (16, 1));
     assert_eq!(found.grade, Grade::Overwritable);
-    assert!(found.may_delete && !found.keeps_versions);
+    assert!(found.may_delete && !found.keeps_versions && !found.locks_on_request);
+    assert_eq!(found.lists_after_delete, Some(true));
+    let all = Checked::Honoured;
+    assert_eq!(found.checksums, Checksums { md5: all, crc32c: all, sha256: all });
     assert_eq!(found.left_behind, [""; 0]);
 
     server.make_versioned_bucket("versioned");
@@ -83,6 +86,13 @@ async fn seaweedfs_honours_conditions_keeps_versions_and_locks() {
     assert!(found.keeps_versions && !found.may_delete && !found.may_erase_versions);
     assert_eq!(found.grade, Grade::Versioned);
     assert!(!found.left_behind.is_empty());
+
+    // Objects that ask for a lock get one, which not even these credentials undo.
+    server.make_lockable_bucket("lockable");
+    let found = probed(&direct("lockable").await).await;
+    assert!(found.keeps_versions && found.may_erase_versions && found.locks_on_request);
+    assert_eq!((found.grade, found.grade_when(true)), (Grade::Overwritable, Grade::Locked));
+    assert_eq!(found.left_behind.len(), 1, "{:?}", found.left_behind);
 
     server.make_locked_bucket("locked", 1);
     let locked = direct("locked").await;
@@ -108,6 +118,8 @@ async fn juicefs_ignores_conditions_and_head_comes_first_after_the_probe() {
     assert_eq!(found.conditional, ConditionalPut::Ignored);
     assert_eq!((found.racers, found.winners), (16, 16));
     assert_eq!(found.grade, Grade::Overwritable);
+    assert_eq!((found.checksums.md5, found.checksums.crc32c), (Checked::Honoured, Checked::Ignored));
+    assert!(!found.keeps_versions && !found.locks_on_request);
     assert_eq!(location.create_as(), CreateAs::HeadThenPut);
     contract::run(&location, &mut random).await.unwrap();
 }

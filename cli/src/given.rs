@@ -49,14 +49,14 @@ pub(crate) async fn open_folders(from: &[String]) -> Result<Vec<Arc<Location>>, 
             Ok(spec) => backends::open(spec).await,
             Err(error) => Err(error),
         };
-        let store = opened.map_err(|error| Failure::new(exit::UNREACHABLE, error.to_string()))?;
-        let store = Arc::clone(store.store());
+        let opened = opened.map_err(|error| Failure::new(exit::UNREACHABLE, error.to_string()))?;
         folders.push(Arc::new(Location {
             id: folder_id(at),
             name: text.clone(),
             domain: at as u16,
             blank: false,
-            store,
+            store: Arc::clone(opened.store()),
+            versions: opened.versions().cloned(),
         }));
     }
     Ok(folders)
@@ -74,7 +74,14 @@ pub(crate) fn as_folders(session: &Session, candidates: Vec<Candidate>) -> Resul
         match candidate.store {
             Ok(store) => {
                 let (id, name, domain) = (folder_id(at), candidate.name, at as u16);
-                folders.push(Arc::new(Location { id, name, domain, blank: false, store }));
+                folders.push(Arc::new(Location {
+                    id,
+                    name,
+                    domain,
+                    blank: false,
+                    store,
+                    versions: candidate.versions,
+                }));
             }
             Err(error) => {
                 session.output.warn(error.to_string());

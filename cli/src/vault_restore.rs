@@ -145,11 +145,11 @@ fn refuse_other_vault(keys: &ReadKey, folder: &KeyFolder) -> Result<(), Failure>
 async fn given(arguments: &RestoreArguments) -> Vec<Candidate> {
     let opened = arguments.from.iter().map(|text| async move {
         let spec = given_spec(text, arguments.credentials.as_deref(), arguments.endpoint.as_deref());
-        let store = match spec {
-            Ok(spec) => backends::open(spec).await.map(|location| Arc::clone(location.store())),
+        let opened = match spec {
+            Ok(spec) => backends::open(spec).await,
             Err(error) => Err(error),
         };
-        Candidate { name: text.clone(), store }
+        assembly::candidate(text.clone(), opened)
     });
     futures::future::join_all(opened).await
 }

@@ -2,6 +2,7 @@
 
     s3.py make-bucket ENDPOINT ACCESS SECRET BUCKET SECONDS   waits until the server answers
     s3.py make-locked-bucket ENDPOINT ACCESS SECRET BUCKET DAYS
+    s3.py make-lockable-bucket ENDPOINT ACCESS SECRET BUCKET
     s3.py version-bucket ENDPOINT ACCESS SECRET BUCKET
     s3.py rot ENDPOINT ACCESS SECRET BUCKET PREFIX            flips a bit of the first object there; prints its key
 
@@ -84,9 +85,13 @@ def version_bucket(endpoint, access, secret, bucket):
     expect_ok("versioning", request(endpoint, access, secret, "PUT", f"/{bucket}", "versioning=", body))
 
 
-def make_locked_bucket(endpoint, access, secret, bucket, days):
+def make_lockable_bucket(endpoint, access, secret, bucket):
     lock = {"x-amz-bucket-object-lock-enabled": "true"}
     expect_ok("bucket", request(endpoint, access, secret, "PUT", f"/{bucket}", headers=lock))
+
+
+def make_locked_bucket(endpoint, access, secret, bucket, days):
+    make_lockable_bucket(endpoint, access, secret, bucket)
     body = (
         "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule>"
         f"<DefaultRetention><Mode>COMPLIANCE</Mode><Days>{int(days)}</Days></DefaultRetention>"
@@ -113,6 +118,7 @@ def rot(endpoint, access, secret, bucket, prefix):
 
 COMMANDS = {
     "make-bucket": make_bucket,
+    "make-lockable-bucket": make_lockable_bucket,
     "version-bucket": version_bucket,
     "make-locked-bucket": make_locked_bucket,
     "rot": rot,

@@ -131,17 +131,19 @@ pub fn location_spec(location: &config::Location, create: bool) -> LocationSpec 
 pub async fn candidates(config: &Config, vault: &str) -> Vec<Candidate> {
     let names = config.vaults.get(vault).map(|vault| vault.locations.clone()).unwrap_or_default();
     let opened = names.into_iter().map(|name| async move {
-        let store = match config.locations.get(&name) {
-            Some(location) => open(location_spec(location, false)).await,
+        let opened = match config.locations.get(&name) {
+            Some(location) => backends::open(location_spec(location, false)).await,
             None => Err(BackendError::new(Kind::Config, format!("location {name}"), "it is not in the configuration")),
         };
-        Candidate { name: name.as_str().to_owned(), store }
+        candidate(name.as_str().to_owned(), opened)
     });
     futures::future::join_all(opened).await
 }
 
-async fn open(spec: LocationSpec) -> std::result::Result<Arc<dyn object_store::ObjectStore>, BackendError> {
-    Ok(Arc::clone(backends::open(spec).await?.store()))
+/// A location for a vault to be opened from: opened, or why not.
+pub fn candidate(name: String, opened: std::result::Result<backends::Location, BackendError>) -> Candidate {
+    let versions = opened.as_ref().ok().and_then(|location| location.versions().cloned());
+    Candidate { name, store: opened.map(|location| Arc::clone(location.store())), versions }
 }
 
 /// Opens a vault of the configuration with public keys only.

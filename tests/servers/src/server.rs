@@ -69,6 +69,11 @@ impl SeaweedFs {
         self.s3("make-locked-bucket", &[name, &days.to_string()]);
     }
 
+    /// Makes one more bucket in which objects can be locked; by itself it locks none.
+    pub fn make_lockable_bucket(&self, name: &str) {
+        self.s3("make-lockable-bucket", &[name]);
+    }
+
     /// Flips a bit in the middle of the first object under `prefix`, as a disk does
     /// that nobody scrubs; its key.
     pub fn rot(&self, bucket: &str, prefix: &str) -> String {

@@ -95,6 +95,7 @@ pub async fn create(world: &World, shape: &Shape, keys: &FirstKeys<'_>, new: Vec
             domain,
             blank: false,
             store: Arc::clone(&location.store),
+            versions: None,
         });
     }
     check_shape(shape, &locations)?;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use backends::{BackendError, Kind};
+use backends::{BackendError, Kind, Versions};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -29,6 +29,8 @@ pub struct Location {
     pub blank: bool,
     /// Objects, named relative to the location.
     pub store: Arc<dyn ObjectStore>,
+    /// Their older versions, where the location can tell them.
+    pub versions: Option<Arc<dyn Versions>>,
 }
 
 /// Most bytes of any object of ours: the largest record, and more than the largest

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backends::BackendError;
+use backends::{BackendError, Versions};
 use keys::certificate::{Authority, CertifiedKey};
 use keys::revocation::Revocations;
 use keys::signature::VerifyingKey;
@@ -33,6 +33,8 @@ pub struct Candidate {
     pub name: String,
     /// The store, or why it could not be opened.
     pub store: std::result::Result<Arc<dyn ObjectStore>, BackendError>,
+    /// Older versions of its objects, where it can tell them.
+    pub versions: Option<Arc<dyn Versions>>,
 }
 
 /// A location that cannot be used now.
@@ -104,6 +106,7 @@ struct Found {
     name: String,
     marker: Option<Marker>,
     store: Arc<dyn ObjectStore>,
+    versions: Option<Arc<dyn Versions>>,
     vault_records: Vec<Vec<u8>>,
     layouts: Vec<Vec<u8>>,
     certificates: Vec<Vec<u8>>,
@@ -234,7 +237,7 @@ async fn look(candidates: Vec<Candidate>) -> (Vec<Found>, Vec<Absent>) {
     let looks = candidates.into_iter().map(|candidate| async move {
         let name = candidate.name.clone();
         let found = match candidate.store {
-            Ok(store) => look_at(&candidate.name, store).await,
+            Ok(store) => look_at(&candidate.name, store, candidate.versions).await,
             Err(error) => Err(error),
         };
         found.map_err(|error| Absent { name, spot: None, why: error.to_string(), unreachable: true })
@@ -249,19 +252,25 @@ async fn look(candidates: Vec<Candidate>) -> (Vec<Found>, Vec<Absent>) {
     (found, absent)
 }
 
-async fn look_at(name: &str, store: Arc<dyn ObjectStore>) -> std::result::Result<Found, BackendError> {
+async fn look_at(
+    name: &str,
+    store: Arc<dyn ObjectStore>,
+    versions: Option<Arc<dyn Versions>>,
+) -> std::result::Result<Found, BackendError> {
     let location = Location {
         id: LocationId::default(),
         name: name.to_owned(),
         domain: 0,
         blank: false,
         store: Arc::clone(&store),
+        versions: versions.clone(),
     };
     let marker = location.read(names::MARKER).await?.and_then(|bytes| Marker::decode(&bytes).ok());
     Ok(Found {
         name: name.to_owned(),
         marker,
         store,
+        versions,
         vault_records: read_folder(&location, names::VAULT).await?,
         layouts: read_folder(&location, names::LAYOUT).await?,
         certificates: read_folder(&location, names::CERTIFICATES).await?,
@@ -431,6 +440,7 @@ fn place_locations(
                     domain: placed.domain,
                     blank: marked.is_none(),
                     store: here.store,
+                    versions: here.versions,
                 });
                 continue;
             }

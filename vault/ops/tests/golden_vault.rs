@@ -154,6 +154,7 @@ impl Golden {
         let candidate = |(name, store): &(String, Arc<InMemory>)| Candidate {
             name: name.clone(),
             store: Ok(Arc::clone(store) as Arc<dyn ObjectStore>),
+            versions: None,
         };
         let expected = Expected { vault: Some(public.vault), root: public.root.clone() };
         Vault::open(self.world.clone(), &expected, stores.map(candidate).collect()).await.unwrap()

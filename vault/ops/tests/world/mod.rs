@@ -293,6 +293,7 @@ impl Lab {
             } else {
                 Ok(wrap(at, Arc::clone(store) as Arc<dyn ObjectStore>))
             },
+            versions: None,
         };
         let expected = Expected { vault: Some(self.keys.public.vault), root: self.keys.public.root.clone() };
         Vault::open(self.world.clone(), &expected, self.stores.iter().enumerate().map(candidate).collect()).await
@@ -393,7 +394,14 @@ pub(crate) async fn names_of(store: &dyn ObjectStore) -> Vec<String> {
 /// A folder that belongs to no vault, as a scan sees it.
 pub(crate) fn folder(name: &str, store: &Arc<InMemory>) -> Arc<Location> {
     let store = Arc::clone(store) as Arc<dyn ObjectStore>;
-    Arc::new(Location { id: LocationId::default(), name: name.to_owned(), domain: 0, blank: false, store })
+    Arc::new(Location {
+        id: LocationId::default(),
+        name: name.to_owned(),
+        domain: 0,
+        blank: false,
+        store,
+        versions: None,
+    })
 }
 
 pub(crate) async fn read_stream(point: &OpenPoint) -> vault_ops::Result<Vec<u8>> {

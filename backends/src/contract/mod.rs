@@ -4,6 +4,10 @@
 //! broken is reported by name, so a new kind of server can be judged before anyone trusts
 //! it. The suite writes under `contract/<random>/` and removes what it wrote.
 
+mod versions;
+
+pub use versions::{Keeping, run_versions};
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;

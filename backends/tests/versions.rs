@@ -1,0 +1,91 @@
+//! Versions and locks: of a real S3 server, and of the store in memory that plays one.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use backends::contract::{self, Keeping};
+use backends::{
+    Credentials, Kind, Location, LocationSpec, LockMode, LockRule, Secret, VersionId, VersionedMemory, Versions,
+    classify, open,
+};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+use test_servers::SeaweedFs;
+
+async fn bucket(server: &SeaweedFs, bucket: &str) -> Location {
+    let mut spec = LocationSpec::new(format!("s3://{bucket}/some/prefix"));
+    spec.endpoint = Some(server.endpoint.clone());
+    spec.allow_http = true;
+    spec.credentials = Credentials::Keys { id: server.access.clone(), secret: Secret::new(server.secret.clone()) };
+    open(spec).await.unwrap()
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seaweedfs_keeps_the_contract_of_versions_and_locks() {
+    let server = SeaweedFs::start();
+    let random = &mut ChaCha8Rng::seed_from_u64(7);
+    server.make_versioned_bucket("versioned");
+    let versioned = bucket(&server, "versioned").await;
+    contract::run_versions(&versioned, Keeping { erases: true, locks: false }, now_ms(), random).await.unwrap();
+    assert_eq!(versioned.versions().unwrap().lock_rule().await.unwrap(), None);
+
+    server.make_locked_bucket("locked", 3);
+    let locked = bucket(&server, "locked").await;
+    let rule = locked.versions().unwrap().lock_rule().await.unwrap().unwrap();
+    assert_eq!((rule.mode, rule.days), (LockMode::Compliance, 3));
+
+    server.make_lockable_bucket("lockable");
+    let lockable = bucket(&server, "lockable").await;
+    contract::run_versions(&lockable, Keeping { erases: true, locks: true }, now_ms(), random).await.unwrap();
+    assert_eq!(lockable.versions().unwrap().lock_rule().await.unwrap(), None);
+}
+
+const NOW: i64 = 1_800_000_000_000;
+
+async fn remembered(memory: &VersionedMemory) -> Location {
+    let (store, versions) = (Arc::new(memory.clone()), Arc::new(memory.clone()));
+    let location = open(LocationSpec::new("memory:///")).await.unwrap();
+    location.wrapped(|_| store).with_versions(versions)
+}
+
+/// The rule that a store in memory breaks; empty if none.
+async fn breached(seed: u64, memory: &VersionedMemory, keeping: Keeping) -> String {
+    let location = remembered(memory).await;
+    let outcome = contract::run_versions(&location, keeping, NOW, &mut ChaCha8Rng::seed_from_u64(seed)).await;
+    outcome.err().map(|breach| breach.rule.to_owned()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn memory_with_versions_keeps_both_contracts() {
+    let memory = VersionedMemory::new(Arc::new(|| NOW));
+    contract::run(&remembered(&memory).await, &mut ChaCha8Rng::seed_from_u64(4)).await.unwrap();
+    assert_eq!(breached(1, &memory, Keeping { erases: true, locks: true }).await, "");
+    let writer = memory.as_writer(true);
+    assert_eq!(breached(2, &writer, Keeping { erases: false, locks: true }).await, "");
+    let erases = breached(3, &writer, Keeping { erases: true, locks: false }).await;
+    assert!(erases.starts_with("an erased version"), "{erases}");
+}
+
+#[tokio::test]
+async fn a_lock_in_memory_ends_with_its_time() {
+    let now = Arc::new(AtomicI64::new(NOW));
+    let clock = Arc::clone(&now);
+    let memory = VersionedMemory::new(Arc::new(move || clock.load(Ordering::SeqCst)));
+    memory.set_lock_rule(Some(LockRule { mode: LockMode::Compliance, days: 1 }));
+    let name = Path::from("a");
+    let id = VersionId(memory.put(&name, "x".into()).await.unwrap().version.unwrap());
+    assert_eq!(Versions::delete(&memory, "a", &id).await.unwrap_err().kind(), Kind::Denied);
+    now.store(NOW + 86_400_001, Ordering::SeqCst);
+    Versions::delete(&memory, "a", &id).await.unwrap();
+    let read = ObjectStoreExt::get(&memory, &name).await.map(|_| ()).map_err(|e| classify(&e));
+    assert_eq!(read, Err(Kind::NotFound));
+}
