@@ -48,7 +48,7 @@ pub use location::{Location, LocationSpec, Timeouts, folder_on, open};
 pub use metered::{Counts, Meter, Metered};
 pub use probe::{Checked, Checksums, ConditionalPut, Grade, Probe, probe};
 pub use versioned_memory::{ClockMs, Rights, VersionedMemory};
-pub use versions::{Lock, LockMode, LockRule, Version, VersionId, VersionList, Versions};
+pub use versions::{Lock, LockMode, LockRule, Locking, Version, VersionId, VersionList, Versions};
 
 /// At most so many requests at once; the rest wait.
 ///

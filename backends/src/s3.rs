@@ -20,7 +20,7 @@ use object_store::path::Path;
 use object_store::signer::{HeaderName, HeaderValue, Method, Signer};
 use sha2::Digest;
 
-use crate::versions::{Lock, LockMode, LockRule, Version, VersionId, VersionList, Versions};
+use crate::versions::{Lock, LockMode, LockRule, Locking, Version, VersionId, VersionList, Versions};
 use crate::{BackendError, Kind};
 
 /// Tries after the first, for a server that is busy or does not answer.
@@ -256,19 +256,24 @@ impl Versions for Bucket {
         self.ask(&ask).await.map(|_| ())
     }
 
-    async fn lock_rule(&self) -> Result<Option<LockRule>, BackendError> {
+    async fn locking(&self) -> Result<Locking, BackendError> {
         let mut ask = Ask::of(Method::GET, None);
         ask.query.push(("object-lock", String::new()));
         let text = match self.text(&ask).await {
             Ok(text) => text,
             // "There is no such configuration" and "there are no locks here" are one answer.
-            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Config) => return Ok(None),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Config) => return Ok(Locking::None),
             Err(error) => return Err(error),
         };
         let mode = element(&text, "Mode").and_then(mode_of);
         let number = |name| element(&text, name).and_then(|days| days.trim().parse::<u32>().ok());
         let days = number("Days").or_else(|| number("Years").map(|years| years.saturating_mul(365)));
-        Ok(mode.zip(days).map(|(mode, days)| LockRule { mode, days }))
+        let enabled = element(&text, "ObjectLockEnabled").is_some_and(|word| word.trim() == "Enabled");
+        Ok(match mode.zip(days) {
+            Some((mode, days)) => Locking::Always(LockRule { mode, days }),
+            None if enabled => Locking::OnRequest,
+            None => Locking::None,
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use object_store::{
     ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use crate::versions::{Lock, LockMode, LockRule, Version, VersionId, VersionList, Versions};
+use crate::versions::{Lock, LockMode, Locking, Version, VersionId, VersionList, Versions};
 use crate::{BackendError, Kind};
 
 /// Milliseconds since 1970.
@@ -50,7 +50,7 @@ pub struct Rights {
 struct History {
     objects: BTreeMap<String, Vec<Entry>>,
     next: u64,
-    rule: Option<LockRule>,
+    locking: Locking,
 }
 
 #[derive(Clone)]
@@ -67,7 +67,8 @@ impl VersionedMemory {
     /// An empty store; this handle may do everything.
     pub fn new(clock: ClockMs) -> Self {
         let rights = Rights { delete: true, erase: true };
-        Self { newest: Arc::default(), history: Arc::default(), clock, rights }
+        let history = History { locking: Locking::OnRequest, ..History::default() };
+        Self { newest: Arc::default(), history: Arc::new(Mutex::new(history)), clock, rights }
     }
 
     /// The same store with other rights.
@@ -83,9 +84,9 @@ impl VersionedMemory {
         self.with_rights(Rights { delete, erase: false })
     }
 
-    /// Locks every object written from now on.
-    pub fn set_lock_rule(&self, rule: Option<LockRule>) {
-        self.history().rule = rule;
+    /// What is done about locks from now on; at first every request for one is granted.
+    pub fn set_locking(&self, locking: Locking) {
+        self.history().locking = locking;
     }
 
     /// A copy of everything, independent from here on.
@@ -107,8 +108,13 @@ impl VersionedMemory {
         let now = (self.clock)();
         let mut history = self.history();
         history.next += 1;
-        let (id, rule) = (history.next, history.rule.filter(|_| bytes.is_some()));
-        let lock = rule.map(|rule| Lock { mode: rule.mode, until_ms: now + i64::from(rule.days) * DAY_MS });
+        let id = history.next;
+        let lock = match history.locking {
+            Locking::Always(rule) if bytes.is_some() => {
+                Some(Lock { mode: rule.mode, until_ms: now + i64::from(rule.days) * DAY_MS })
+            }
+            Locking::Always(_) | Locking::OnRequest | Locking::None => None,
+        };
         let entry = Entry { id, bytes, modified_ms: now, lock };
         history.objects.entry(name.to_string()).or_default().push(entry);
         id.to_string()
@@ -310,6 +316,9 @@ impl Versions for VersionedMemory {
     ) -> std::result::Result<(), BackendError> {
         let id = self.entry(name, version)?.id;
         let mut history = self.history();
+        if history.locking == Locking::None {
+            return Err(BackendError::new(Kind::Config, format!("locking {name}"), "there are no locks here"));
+        }
         let entries = history.objects.get_mut(name).map(Vec::as_mut_slice).unwrap_or_default();
         if let Some(entry) = entries.iter_mut().find(|entry| entry.id == id) {
             let until_ms = entry.lock.map_or(until_ms, |lock| lock.until_ms.max(until_ms));
@@ -318,7 +327,7 @@ impl Versions for VersionedMemory {
         Ok(())
     }
 
-    async fn lock_rule(&self) -> std::result::Result<Option<LockRule>, BackendError> {
-        Ok(self.history().rule)
+    async fn locking(&self) -> std::result::Result<Locking, BackendError> {
+        Ok(self.history().locking)
     }
 }

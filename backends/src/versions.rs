@@ -75,7 +75,19 @@ pub enum LockMode {
     Governance,
 }
 
-/// What a bucket does to every new object.
+/// What a location does about locks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locking {
+    /// It has none.
+    #[default]
+    None,
+    /// It locks what asks for it.
+    OnRequest,
+    /// It locks every new object.
+    Always(LockRule),
+}
+
+/// How every new object is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockRule {
     /// How strong.
@@ -104,7 +116,6 @@ pub trait Versions: fmt::Debug + Send + Sync {
     /// lock that lasts longer already stays as it is.
     async fn extend_lock(&self, name: &str, version: Option<&VersionId>, until_ms: i64) -> Result<(), BackendError>;
 
-    /// What the location does to every new object by itself; `None` if nothing, or if
-    /// it has no locks at all.
-    async fn lock_rule(&self) -> Result<Option<LockRule>, BackendError>;
+    /// What the location says it does about locks. The probe finds out whether it is so.
+    async fn locking(&self) -> Result<Locking, BackendError>;
 }

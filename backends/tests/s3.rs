@@ -84,6 +84,8 @@ async fn seaweedfs_honours_conditions_keeps_versions_and_locks() {
     let writer = seaweed(&server, "versioned", &proxy.endpoint(), Timeouts::default()).await;
     let found = probed(&writer).await;
     assert!(found.keeps_versions && !found.may_delete && !found.may_erase_versions);
+    // It refuses to delete anything, and a lock on a bucket without locks proves nothing.
+    assert!(!found.locks_on_request);
     assert_eq!(found.grade, Grade::Versioned);
     assert!(!found.left_behind.is_empty());
 

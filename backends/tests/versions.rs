@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use backends::contract::{self, Keeping};
 use backends::{
-    Credentials, Kind, Location, LocationSpec, LockMode, LockRule, Secret, VersionId, VersionedMemory, Versions,
-    classify, open,
+    Credentials, Kind, Location, LocationSpec, LockMode, LockRule, Locking, Secret, VersionId, VersionedMemory,
+    Versions, classify, open,
 };
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -36,17 +36,17 @@ async fn seaweedfs_keeps_the_contract_of_versions_and_locks() {
     server.make_versioned_bucket("versioned");
     let versioned = bucket(&server, "versioned").await;
     contract::run_versions(&versioned, Keeping { erases: true, locks: false }, now_ms(), random).await.unwrap();
-    assert_eq!(versioned.versions().unwrap().lock_rule().await.unwrap(), None);
+    assert_eq!(versioned.versions().unwrap().locking().await.unwrap(), Locking::None);
 
     server.make_locked_bucket("locked", 3);
     let locked = bucket(&server, "locked").await;
-    let rule = locked.versions().unwrap().lock_rule().await.unwrap().unwrap();
-    assert_eq!((rule.mode, rule.days), (LockMode::Compliance, 3));
+    let rule = LockRule { mode: LockMode::Compliance, days: 3 };
+    assert_eq!(locked.versions().unwrap().locking().await.unwrap(), Locking::Always(rule));
 
     server.make_lockable_bucket("lockable");
     let lockable = bucket(&server, "lockable").await;
     contract::run_versions(&lockable, Keeping { erases: true, locks: true }, now_ms(), random).await.unwrap();
-    assert_eq!(lockable.versions().unwrap().lock_rule().await.unwrap(), None);
+    assert_eq!(lockable.versions().unwrap().locking().await.unwrap(), Locking::OnRequest);
 }
 
 const NOW: i64 = 1_800_000_000_000;
@@ -80,7 +80,7 @@ async fn a_lock_in_memory_ends_with_its_time() {
     let now = Arc::new(AtomicI64::new(NOW));
     let clock = Arc::clone(&now);
     let memory = VersionedMemory::new(Arc::new(move || clock.load(Ordering::SeqCst)));
-    memory.set_lock_rule(Some(LockRule { mode: LockMode::Compliance, days: 1 }));
+    memory.set_locking(Locking::Always(LockRule { mode: LockMode::Compliance, days: 1 }));
     let name = Path::from("a");
     let id = VersionId(memory.put(&name, "x".into()).await.unwrap().version.unwrap());
     assert_eq!(Versions::delete(&memory, "a", &id).await.unwrap_err().kind(), Kind::Denied);

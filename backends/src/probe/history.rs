@@ -9,7 +9,7 @@ use object_store::{ObjectStoreExt, PutMode, PutResult};
 
 use super::Grade;
 use super::trial::{Object, Trial, real_version};
-use crate::versions::{LockMode, VersionId};
+use crate::versions::{LockMode, Locking, VersionId};
 use crate::{BackendError, Kind, classify};
 
 /// What an attack with these credentials left of an object.
@@ -70,7 +70,7 @@ impl Trial<'_> {
         let lock = versions.lock(object.name.as_ref(), Some(&id)).await?;
         let locked = lock.is_some_and(|lock| lock.mode == LockMode::Compliance);
         let may_erase = self.erases(object, &id).await;
-        let locks_on_request = !locked && self.lock_holds(now_ms).await;
+        let locks_on_request = !locked && self.lock_holds(may_erase, now_ms).await;
         history.versions = Some(Kept { may_erase, locked: locked && !may_erase, locks_on_request });
         Ok(history)
     }
@@ -86,10 +86,16 @@ impl Trial<'_> {
     }
 
     /// Locks an object for a minute and tries to delete it with the same credentials.
-    async fn lock_holds(&mut self, now_ms: i64) -> bool {
+    /// Where these could erase nothing anyway, a refusal shows nothing: then the location
+    /// must at least say that it locks what asks for it.
+    async fn lock_holds(&mut self, may_erase: bool, now_ms: i64) -> bool {
         let object = self.object("lock", 0);
         let Ok(put) = self.put(&object.name, &object.bytes, PutMode::Overwrite).await else { return false };
         let (Some(version), Some(versions)) = (real_version(&put), self.location.versions()) else { return false };
+        let says_so = matches!(versions.locking().await, Ok(Locking::OnRequest | Locking::Always(_)));
+        if !may_erase && !says_so {
+            return false;
+        }
         let id = VersionId(version);
         let until_ms = now_ms + LOCK_MS;
         if versions.extend_lock(object.name.as_ref(), Some(&id), until_ms).await.is_err() {
