@@ -130,33 +130,6 @@ impl VersionedMemory {
         let none = || BackendError::new(Kind::NotFound, format!("a version of {name}"), "no such version");
         found.filter(|entry| entry.bytes.is_some()).cloned().ok_or_else(none)
     }
-
-    fn version_result(&self, name: &Path, entry: Entry, options: &GetOptions) -> Result<GetResult> {
-        let bytes = entry.bytes.unwrap_or_default();
-        let size = bytes.len() as u64;
-        let range = match &options.range {
-            None => 0..size,
-            Some(GetRange::Bounded(range)) => range.start.min(size)..range.end.min(size),
-            Some(GetRange::Offset(from)) => (*from).min(size)..size,
-            Some(GetRange::Suffix(last)) => size.saturating_sub(*last)..size,
-        };
-        let meta = ObjectMeta {
-            location: name.clone(),
-            last_modified: time_of(entry.modified_ms),
-            size,
-            e_tag: None,
-            version: Some(entry.id.to_string()),
-        };
-        let piece = bytes.slice(place(range.start)..place(range.end));
-        let payload = GetResultPayload::Stream(futures::stream::once(async move { Ok(piece) }).boxed());
-        Ok(GetResult {
-            payload,
-            meta,
-            range,
-            attributes: Attributes::default(),
-            extensions: options.extensions.clone(),
-        })
-    }
 }
 
 fn time_of(ms: i64) -> DateTime<Utc> {
@@ -165,6 +138,27 @@ fn time_of(ms: i64) -> DateTime<Utc> {
 
 fn place(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+fn version_result(name: &Path, entry: Entry, options: &GetOptions) -> GetResult {
+    let bytes = entry.bytes.unwrap_or_default();
+    let size = bytes.len() as u64;
+    let range = match &options.range {
+        None => 0..size,
+        Some(GetRange::Bounded(range)) => range.start.min(size)..range.end.min(size),
+        Some(GetRange::Offset(from)) => (*from).min(size)..size,
+        Some(GetRange::Suffix(last)) => size.saturating_sub(*last)..size,
+    };
+    let meta = ObjectMeta {
+        location: name.clone(),
+        last_modified: time_of(entry.modified_ms),
+        size,
+        e_tag: None,
+        version: Some(entry.id.to_string()),
+    };
+    let piece = bytes.slice(place(range.start)..place(range.end));
+    let payload = GetResultPayload::Stream(futures::stream::once(async move { Ok(piece) }).boxed());
+    GetResult { payload, meta, range, attributes: Attributes::default(), extensions: options.extensions.clone() }
 }
 
 fn denied(name: &Path) -> Error {
@@ -202,7 +196,7 @@ impl ObjectStore for VersionedMemory {
         };
         let entry = self.entry(location.as_ref(), Some(&VersionId(version)));
         let missing = |error| Error::NotFound { path: location.to_string(), source: Box::new(error) };
-        self.version_result(location, entry.map_err(missing)?, &options)
+        Ok(version_result(location, entry.map_err(missing)?, &options))
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

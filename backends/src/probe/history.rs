@@ -34,9 +34,8 @@ const LOCK_MS: i64 = 60_000;
 impl History {
     pub(super) fn grade(&self) -> Grade {
         match self.versions {
-            None => Grade::Overwritable,
+            None | Some(Kept { may_erase: true, .. }) => Grade::Overwritable,
             Some(Kept { may_erase: false, locked: true, .. }) => Grade::Locked,
-            Some(Kept { may_erase: true, .. }) => Grade::Overwritable,
             Some(Kept { may_erase: false, locked: false, .. }) => Grade::Versioned,
         }
     }

@@ -62,6 +62,8 @@ pub struct Chain {
     pub answered: BTreeSet<u16>,
     /// Locations that did not answer, and why.
     pub silent: Vec<(String, String)>,
+    /// Places whose object was deleted at that location, which keeps an older version.
+    pub hidden: Vec<(Position, String)>,
     /// Domains each position was seen in.
     pub seen: BTreeMap<Position, BTreeSet<u16>>,
 }
@@ -94,14 +96,17 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
     let mut chain = Chain::default();
     let mut holders: BTreeMap<Position, Vec<usize>> = BTreeMap::new();
     let folder = names::manifests_of(writer);
-    let lists = futures::future::join_all(vault.locations.iter().map(|location| location.list(&folder))).await;
+    let lists = futures::future::join_all(vault.locations.iter().map(|location| location.list_kept(&folder))).await;
     for (at, listed) in lists.into_iter().enumerate() {
         let location = &vault.locations[at];
         match listed {
-            Ok(listed) => {
+            Ok((listed, hidden)) => {
                 chain.answered.insert(location.domain);
                 for object in listed {
                     if let Some((_, epoch, sequence)) = names::parse_manifest(&object.name) {
+                        if hidden.contains(&object.name) {
+                            chain.hidden.push(((epoch, sequence), location.name.clone()));
+                        }
                         holders.entry((epoch, sequence)).or_default().push(at);
                         chain.seen.entry((epoch, sequence)).or_default().insert(location.domain);
                     }
@@ -161,7 +166,8 @@ async fn read_place(
         }
     }
     let name = names::manifest(writer, position.0, position.1);
-    let reads = holders.iter().map(|&at| vault.locations[at].read(&name));
+    let right = |bytes: &bytes::Bytes| verify(vault, writer, position, bytes.to_vec()).is_ok();
+    let reads = holders.iter().map(|&at| vault.locations[at].read_right(&name, right));
     let mut copies: BTreeMap<Vec<u8>, BTreeSet<u16>> = BTreeMap::new();
     let (mut why, mut offline) = (Vec::new(), false);
     for (read, &at) in futures::future::join_all(reads).await.into_iter().zip(holders) {
@@ -199,7 +205,8 @@ async fn read_manifest(
     let (mut why, mut offline) = (Vec::new(), false);
     for &at in holders {
         let location = &vault.locations[at];
-        match location.read(&name).await {
+        let right = |bytes: &bytes::Bytes| verify(vault, writer, (epoch, sequence), bytes.to_vec()).is_ok();
+        match location.read_right(&name, right).await {
             Ok(Some(bytes)) => match verify(vault, writer, (epoch, sequence), bytes.to_vec()) {
                 Ok(manifest) => return Ok(manifest),
                 Err(reason) => why.push(format!("{}: {reason}", location.name)),

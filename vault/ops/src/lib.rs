@@ -22,6 +22,7 @@ pub mod heads;
 pub mod import;
 pub mod lease;
 pub mod location;
+pub mod older;
 pub mod place;
 pub mod placement;
 pub mod points;

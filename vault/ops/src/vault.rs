@@ -265,7 +265,8 @@ async fn look_at(
         store: Arc::clone(&store),
         versions: versions.clone(),
     };
-    let marker = location.read(names::MARKER).await?.and_then(|bytes| Marker::decode(&bytes).ok());
+    let marker = location.read_right(names::MARKER, |bytes| Marker::decode(bytes).is_ok()).await?;
+    let marker = marker.and_then(|bytes| Marker::decode(&bytes).ok());
     Ok(Found {
         name: name.to_owned(),
         marker,
@@ -285,6 +286,8 @@ async fn read_folder(location: &Location, folder: &str) -> std::result::Result<V
             out.push(bytes.to_vec());
         }
     }
+    // Which of them count is for the signatures to say.
+    out.extend(location.older_records(folder).await.iter().map(|bytes| bytes.to_vec()));
     Ok(out)
 }
 
