@@ -83,7 +83,9 @@ fn local_config(path: &Path, local: &Local) -> Result<Config, Failure> {
     let rendered = Config::render_local(&LocalVault { name: &name, root: &root, encoding })
         .map_err(|error| usage(error.to_string()))?;
     let config = Config::parse(&rendered).map_err(|error| Failure::new(exit::ERROR, error.to_string()))?;
-    if path.exists() {
+    // The same words again, after a run that was killed: it goes on where that ended.
+    let begun = std::fs::read(path).is_ok_and(|there| there == rendered.as_bytes());
+    if path.exists() && !begun {
         return Err(Failure::new(
             exit::USAGE,
             format!(

@@ -43,6 +43,12 @@ impl Place {
 impl Stage {
     /// Writes a configuration of 5-of-9 over these places and makes the vault.
     pub fn init_over(&self, places: &[Place], survive_domains: u8) -> Ran {
+        self.configure(places, survive_domains);
+        self.holdfast_in(&["vault", "init"], &ONE_DEVICE)
+    }
+
+    /// Writes a configuration of 5-of-9 over these places.
+    pub fn configure(&self, places: &[Place], survive_domains: u8) {
         let mut text = format!(
             "version = 1\nstate = \"{0}/state\"\n\n[vault.home]\nencoding = {{ data = 5, total = 9 }}\n\
              survive_domains = {survive_domains}\nkeys = \"{0}/keys\"\n",
@@ -52,6 +58,5 @@ impl Stage {
             write!(text, "\n[location.{name}]\nurl = \"{url}\"\ndomain = \"{domain}\"\n{more}").unwrap();
         }
         fs::write(self.config(), text).unwrap();
-        self.holdfast_in(&["vault", "init"], &ONE_DEVICE)
     }
 }

@@ -5,6 +5,7 @@
 //! - The program is judged from the outside, by exit code, output and files: no
 //!   crate of ours is used to look at what it did.
 //! - It sees nothing of this machine's user: its home is the stage.
+//! - `HOLDFAST_TEST_PROGRAM` names another build of it, for long runs beside other work.
 //! - A program that hangs is killed and fails the test; one that a test started
 //!   never outlives it.
 //! - The folder is removed, unless the test panicked: then it is kept and named.
@@ -16,6 +17,7 @@ mod layout;
 mod numbers;
 mod process;
 mod trees;
+mod witness;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ pub use layout::Place;
 pub use numbers::{Numbers, number_from_env};
 pub use process::{Ran, Running};
 pub use trees::{assert_same_tree, copy_exactly, write_tree};
+pub use witness::{Witness, tree_digest};
 
 /// A temporary folder and the program.
 pub struct Stage {

@@ -14,6 +14,8 @@ use super::Stage;
 /// Longest a command or a wait may take. Far above what any needs, so that a busy
 /// machine fails no test.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// The same in long forms.
+const LONG_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// A command that ended.
 #[derive(Debug)]
@@ -117,12 +119,13 @@ impl Stage {
         fs::create_dir_all(&logs).unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (out, err) = (logs.join(format!("{number}.out")), logs.join(format!("{number}.err")));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        let mut command = Command::new(program());
         command
             .current_dir(self.path(""))
             .env("HOLDFAST_CONFIG", self.config())
             .env("HOME", self.path(""))
             .env_remove("HOLDFAST_TEST_ONE_DEVICE")
+            .env_remove("HOLDFAST_DIE_AT")
             .env_remove("RUST_LOG")
             .envs(environment.iter().copied())
             .args(arguments)
@@ -131,6 +134,14 @@ impl Stage {
             .stderr(File::create(&err).unwrap());
         Running { child: command.spawn().unwrap(), command: format!("holdfast {}", arguments.join(" ")), out, err }
     }
+}
+
+fn patience() -> Duration {
+    if std::env::var_os("HOLDFAST_LONG").is_some() { LONG_PATIENCE } else { PATIENCE }
+}
+
+fn program() -> std::ffi::OsString {
+    std::env::var_os("HOLDFAST_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into())
 }
 
 impl Running {
@@ -154,7 +165,7 @@ impl Running {
     /// Waits until what it printed is as wanted.
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, wanted: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while !wanted(&self.said()) {
             let ended = self.child.try_wait().unwrap();
             assert!(
@@ -184,7 +195,7 @@ impl Running {
     /// Waits for its end.
     #[track_caller]
     pub fn end(mut self) -> Ran {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;

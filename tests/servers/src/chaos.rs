@@ -29,6 +29,10 @@ pub struct Chaos {
     pub no_conditional_put: bool,
     /// This many of a thousand requests get 503 SlowDown, drawn from the seed.
     pub unavailable_permille: u16,
+    /// This many of a thousand requests get 500 InternalError, drawn from the seed.
+    pub broken_permille: u16,
+    /// Writes get 507, as a server whose disks are full answers them; reads go through.
+    pub full: bool,
     /// Requests with this method get 403 AccessDenied, as credentials without that right do.
     pub denied_method: Option<&'static str>,
     /// Connections are closed at once.
@@ -146,6 +150,14 @@ impl Shared {
         if self.draw(1_000) < u64::from(chaos.unavailable_permille) {
             self.hurt.fetch_add(1, Ordering::SeqCst);
             return request.refuse(&mut client, "503 Service Unavailable", "SlowDown");
+        }
+        if self.draw(1_000) < u64::from(chaos.broken_permille) {
+            self.hurt.fetch_add(1, Ordering::SeqCst);
+            return request.refuse(&mut client, "500 Internal Server Error", "InternalError");
+        }
+        if chaos.full && matches!(request.method(), "PUT" | "POST") {
+            self.hurt.fetch_add(1, Ordering::SeqCst);
+            return request.refuse(&mut client, "507 Insufficient Storage", "XMinioStorageFull");
         }
         self.forward(&request, &mut client, &chaos)
     }
@@ -311,5 +323,12 @@ mod tests {
         proxy.set(Chaos { unavailable_permille: 500, ..Chaos::default() });
         let refused = (0..100).filter(|_| ask(&proxy, "GET", "").starts_with("HTTP/1.1 503")).count();
         assert!((25..75).contains(&refused), "{refused} of 100");
+
+        proxy.set(Chaos { broken_permille: 1_000, ..Chaos::default() });
+        assert!(ask(&proxy, "GET", "").starts_with("HTTP/1.1 500"));
+
+        proxy.set(Chaos { full: true, ..Chaos::default() });
+        assert!(ask(&proxy, "PUT", "").starts_with("HTTP/1.1 507"));
+        assert!(ask(&proxy, "GET", "").ends_with("hello"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What always holds: nothing is written before every location answered and
 //! turned out empty of another vault; the vault exists once its records stand on
-//! every location.
+//! every location; a run that was killed before that is taken up where it ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::error::{OpsError, Result};
 use crate::location::{Created, Location};
 use crate::placement::{Spot, can_survive};
 use crate::step::Step;
+use crate::unfinished;
 use crate::vault::location_id;
 use crate::world::World;
 
@@ -99,17 +100,28 @@ pub async fn create(world: &World, shape: &Shape, keys: &FirstKeys<'_>, new: Vec
         });
     }
     check_shape(shape, &locations)?;
-    refuse_occupied(&locations).await?;
-    let vault_record = first_vault_record(world, shape, keys);
-    let layout = first_layout(world, shape, keys, &new, &locations, keys::record::hash(&vault_record), &mut rng);
+    let unfinished = unfinished::look(keys, &locations).await?;
+    let planned = first_vault_record(world, shape, keys);
+    let vault_record = match unfinished.vault_record(&planned)? {
+        Some(stands) => stands,
+        None => keys::record::sign(RecordKind::Vault, keys.vault, &vault_format::encode(&planned), keys.root),
+    };
+    let hash = keys::record::hash(&vault_record);
+    let planned = first_layout(world, shape, keys, &new, &locations, hash, &mut rng);
+    let operator = &keys.operator.signing;
+    let layout = match unfinished.layout(&planned)? {
+        Some(stands) => stands,
+        None => keys::record::sign(RecordKind::Layout, keys.vault, &vault_format::encode(&planned), operator),
+    };
     let mut objects: Vec<(String, Vec<u8>)> = keys
         .writer
         .certificates
         .iter()
         .map(|Blob(bytes)| (names::certificate(keys::record::hash(bytes)), bytes.clone()))
         .collect();
-    objects.push((names::layout(1), layout));
+    // In this order: a layout names the vault record it belongs to.
     objects.push((names::vault(1), vault_record));
+    objects.push((names::layout(1), layout));
     for location in &locations {
         write_first(keys.vault, location, &objects).await?;
         world.reached(Step::CreateLocationWritten);
@@ -147,27 +159,10 @@ fn check_shape(shape: &Shape, locations: &[Location]) -> Result<()> {
     })
 }
 
-async fn refuse_occupied(locations: &[Location]) -> Result<()> {
-    for location in locations {
-        let occupied =
-            !location.list_first(names::VAULT, 1).await?.is_empty() || location.read(names::MARKER).await?.is_some();
-        if occupied {
-            return Err(OpsError::Refused {
-                what: format!(
-                    "{} already holds a vault; nothing was written. Choose an empty location, or restore from it with: \
-                     holdfast vault restore --from",
-                    location.name
-                ),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn first_vault_record(world: &World, shape: &Shape, keys: &FirstKeys<'_>) -> Vec<u8> {
+fn first_vault_record(world: &World, shape: &Shape, keys: &FirstKeys<'_>) -> VaultRecord {
     let kem =
         |role, key: &keys::kem::RecipientPublic| KemKey { generation: 1, role, public: Blob(key.as_bytes().to_vec()) };
-    let record = VaultRecord {
+    VaultRecord {
         epoch: 1,
         previous: Hash::default(),
         root_public: Blob(keys.root.verifying_key().as_bytes().to_vec()),
@@ -184,8 +179,7 @@ fn first_vault_record(world: &World, shape: &Shape, keys: &FirstKeys<'_>) -> Vec
         card_sets: Vec::new(),
         predecessors: Vec::new(),
         created_ms: world.now_ms(),
-    };
-    keys::record::sign(RecordKind::Vault, keys.vault, &vault_format::encode(&record), keys.root)
+    }
 }
 
 fn first_layout(
@@ -196,7 +190,7 @@ fn first_layout(
     locations: &[Location],
     vault_record: Hash,
     rng: &mut rand_chacha::ChaCha20Rng,
-) -> Vec<u8> {
+) -> LayoutRecord {
     let names = LayoutNames {
         vault: shape.name.clone(),
         locations: new
@@ -212,7 +206,7 @@ fn first_layout(
             })
             .collect(),
     };
-    let layout = LayoutRecord {
+    LayoutRecord {
         epoch: 1,
         previous: Hash::default(),
         vault_record,
@@ -237,8 +231,7 @@ fn first_layout(
             rng,
         ),
         created_ms: world.now_ms(),
-    };
-    keys::record::sign(RecordKind::Layout, keys.vault, &vault_format::encode(&layout), &keys.operator.signing)
+    }
 }
 
 fn stored_grade(grade: Grade) -> LocationGrade {

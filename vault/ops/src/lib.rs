@@ -10,6 +10,7 @@ mod error;
 mod intake;
 mod packing;
 mod records;
+mod unfinished;
 
 pub mod amend;
 pub mod audit;
