@@ -92,6 +92,13 @@ pub fn tombstone(janitor: WriterId, sequence: u64) -> String {
     format!("{TOMBSTONES}/{janitor}/{:016x}", !sequence)
 }
 
+/// Reads the name of a tombstone.
+pub fn parse_tombstone(name: &str) -> Option<(WriterId, u64)> {
+    let (janitor, counter) = name.strip_prefix(TOMBSTONES)?.strip_prefix('/')?.split_once('/')?;
+    let found = (WriterId::from_hex(janitor)?, !parse_counter(counter)?);
+    (tombstone(found.0, found.1) == name).then_some(found)
+}
+
 /// A revocation or fence, by the hash of its envelope.
 pub fn revocation(hash: Hash) -> String {
     format!("{REVOCATIONS}/{hash}")
@@ -117,6 +124,8 @@ mod tests {
         assert_eq!(parse_shard(&shard(writer, pack, 8)), Some((writer, pack, 8)));
         assert_eq!(parse_shard(&shard(writer, pack, 8).replace("/ab/", "/ac/")), None);
         assert_eq!(parse_manifest(&manifest(writer, 2, 9)), Some((writer, 2, 9)));
+        assert_eq!(parse_tombstone(&tombstone(writer, 7)), Some((writer, 7)));
+        assert_eq!(parse_tombstone(&tombstone(writer, 7).to_uppercase()), None);
         assert!(manifest(writer, 2, 10) < manifest(writer, 2, 9));
         assert!(manifest(writer, 3, 1) < manifest(writer, 2, 9));
     }

@@ -5,6 +5,7 @@
 //! is needed (of an import without manifests, from the catalog); each location's part follows from the layout and the pack id.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use vault_format::manifest::PackRef;
 use vault_format::shard::ShardLayout;
@@ -15,10 +16,11 @@ use crate::catalog::{Catalog, PackState};
 use crate::error::Result;
 use crate::fetch::{Holdings, list_shards};
 use crate::heads::{Chain, Depth, chain};
+use crate::marks::Marks;
 use crate::placement::{Copy, home};
 use crate::vault::Vault;
 
-/// All committed packs, and everything shown by the locations.
+/// All committed packs that no tombstone says are gone, and everything shown by the locations.
 pub struct Census {
     /// Header hash and writer of each committed or imported pack.
     pub packs: BTreeMap<PackId, (Hash, WriterId)>,
@@ -26,6 +28,8 @@ pub struct Census {
     pub holdings: Holdings,
     /// Each writer's chain.
     pub chains: BTreeMap<WriterId, Chain>,
+    /// What tombstones and fences say.
+    pub marks: Arc<Marks>,
 }
 
 /// A shard that is not at home.
@@ -41,6 +45,7 @@ pub struct Missing {
 
 /// Reads all manifests and lists all shards.
 pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
+    let vault = &vault.reread().await;
     let writers = vault.writer_ids();
     let mut chains = BTreeMap::new();
     let mut packs = BTreeMap::new();
@@ -60,8 +65,9 @@ pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
             }
         }
     }
+    packs.retain(|&pack, _| !vault.marks.is_swept(pack));
     let holdings = list_shards(vault, &writers).await;
-    Ok(Census { packs, holdings, chains })
+    Ok(Census { packs, holdings, chains, marks: Arc::clone(&vault.marks) })
 }
 
 impl Census {

@@ -16,6 +16,7 @@ use vault_format::manifest::Manifest;
 use vault_format::{Hash, WriterId, names};
 
 use crate::error::Result;
+use crate::marks::Marks;
 use crate::placement::read_quorum;
 use crate::vault::Vault;
 
@@ -54,7 +55,10 @@ pub struct Chain {
     /// Of the unreadable ones: those that a location which lists them did not give
     /// now, so that nothing is known to be wrong with them.
     pub offline: BTreeSet<Position>,
-    /// Positions whose predecessor is missing or has another hash.
+    /// Positions behind a fence: they do not count.
+    pub fenced: Vec<Position>,
+    /// Positions whose predecessor is missing or has another hash, and no tombstone
+    /// names what is missing.
     pub gaps: Vec<Position>,
     /// Whether enough domains answered.
     pub confirmed: bool,
@@ -120,15 +124,25 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
     }
     chain.confirmed = chain.answered.len() >= read_quorum(vault.domains().len());
     for (&position, at) in holders.iter().rev() {
+        if !vault.marks.fences.permit(writer, position) {
+            chain.fenced.push(position);
+            continue;
+        }
         let named = chain.manifests.first_key_value().map(|(_, next)| next.body.previous);
         match read_place(vault, writer, position, at, named).await {
             Ok((manifest, rivals)) => {
+                // A swept one still stands on a location that was away: it is nobody's any more.
+                let swept = |found: &SignedManifest| vault.marks.is_manifest_swept(writer, position, found.hash);
+                chain.rivals.extend(rivals.into_iter().filter(|rival| !swept(rival)));
+                if swept(&manifest) {
+                    continue;
+                }
                 chain.manifests.insert(position, manifest);
-                chain.rivals.extend(rivals);
                 if depth == Depth::Head {
                     break;
                 }
             }
+            Err(_) if vault.marks.is_place_swept(writer, position) => {}
             Err(unread) => {
                 if unread.offline {
                     chain.offline.insert(position);
@@ -138,7 +152,7 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
         }
     }
     if depth == Depth::Whole {
-        chain.gaps = gaps(&chain.manifests);
+        chain.gaps = gaps(&vault.marks, writer, &chain.manifests);
     }
     Ok(chain)
 }
@@ -241,6 +255,9 @@ pub fn verify(
         if (body.epoch, body.sequence) != position {
             return Err("it was signed for another place in the chain".to_owned());
         }
+        if !vault.marks.fences.permit(writer, position) {
+            return Err("it stands behind a fence of its writer's epoch".to_owned());
+        }
         let at = keys::revocation::Position { epoch: body.epoch, sequence: body.sequence };
         if !vault.revocations.permits(&key.certificate_hash(), at) {
             return Err("its certificate was revoked before this place in the chain".to_owned());
@@ -250,14 +267,15 @@ pub fn verify(
     Err(why)
 }
 
-fn gaps(manifests: &BTreeMap<Position, SignedManifest>) -> Vec<Position> {
-    let mut previous = Hash::default();
+fn gaps(marks: &Marks, writer: WriterId, manifests: &BTreeMap<Position, SignedManifest>) -> Vec<Position> {
+    let (mut before, mut previous) = (None, Hash::default());
     let mut gaps = Vec::new();
     for (&position, manifest) in manifests {
-        if manifest.body.previous != previous {
+        let named = manifest.body.previous;
+        if named != previous && !marks.is_legal_gap(writer, before, position, named) {
             gaps.push(position);
         }
-        previous = manifest.hash;
+        (before, previous) = (Some(position), manifest.hash);
     }
     gaps
 }

@@ -19,6 +19,8 @@ pub struct PointSummary {
     pub writer: WriterId,
     /// Place in its chain.
     pub position: (u64, u64),
+    /// Hash of its manifest.
+    pub manifest: Hash,
     /// The pack with its record.
     pub pack: PackId,
     /// Hash of its record, as the manifest signed it.
@@ -32,13 +34,16 @@ pub struct PointSummary {
 pub struct PointList {
     /// Oldest first.
     pub points: Vec<PointSummary>,
+    /// In the trash, oldest first: not in `points`, and restorable until they expire.
+    pub trash: Vec<PointSummary>,
     /// What a person should know: unconfirmed heads, gaps, unreadable manifests.
     pub remarks: Vec<String>,
 }
 
 /// Lists all points of all writers with the read key.
 pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
-    let mut list = PointList { points: Vec::new(), remarks: unknown_writers(vault) };
+    let vault = &vault.reread().await;
+    let mut list = PointList { remarks: unknown_writers(vault), ..PointList::default() };
     let mut timed: Vec<(i64, PointSummary)> = Vec::new();
     let mut unopened = Vec::new();
     for writer in vault.writer_ids() {
@@ -61,7 +66,10 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
                     }
                     let time_ms = floor_ms.max(part.finished_ms);
                     latest_ms = latest_ms.max(time_ms);
-                    timed.push((time_ms, PointSummary { writer, position, pack, record, part }));
+                    timed.push((
+                        time_ms,
+                        PointSummary { writer, position, manifest: manifest.hash, pack, record, part },
+                    ));
                 }
                 Err(why) => unopened.push(format!("manifest {}.{}: {why}", position.0, position.1)),
             }
@@ -72,7 +80,8 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
     }
     list.remarks.extend(unopened);
     timed.sort_by_key(|(time, point)| (*time, point.position));
-    list.points = timed.into_iter().map(|(_, point)| point).collect();
+    let is_live = |point: &PointSummary| vault.marks.manifest(point.writer, point.position, point.manifest).is_none();
+    (list.points, list.trash) = timed.into_iter().map(|(_, point)| point).partition(is_live);
     Ok(list)
 }
 
@@ -116,6 +125,13 @@ pub fn remarks(chain: &Chain, writer: WriterId) -> Vec<String> {
     }
     for (position, why) in &chain.unreadable {
         out.push(format!("writer {writer}: manifest {}.{} is unreadable: {why}", position.0, position.1));
+    }
+    for position in &chain.fenced {
+        out.push(format!(
+            "writer {writer}: manifest {}.{} stands behind a fence and does not count: its host was taken for dead. \
+             Run holdfast vault gc --apply, which settles it, then back up again",
+            position.0, position.1
+        ));
     }
     for rival in &chain.rivals {
         let (epoch, sequence) = rival.position();

@@ -17,6 +17,9 @@ use crate::heads;
 use crate::location::Location;
 use crate::vault::Vault;
 
+/// Where the records stand that belong everywhere.
+const FOLDERS: [&str; 6] =
+    [names::VAULT, names::LAYOUT, names::CERTIFICATES, names::MANIFESTS, names::TOMBSTONES, names::REVOCATIONS];
 /// Records read at once.
 const AT_ONCE: usize = 8;
 
@@ -31,6 +34,7 @@ pub(crate) fn founding(vault: &Vault) -> BTreeMap<String, Vec<u8>> {
 /// Names and bytes of all records in force, the markers left out.
 pub(crate) fn in_force(vault: &Vault, census: &Census) -> BTreeMap<String, Vec<u8>> {
     let mut records = founding(vault);
+    records.extend(census.marks.records());
     for (writer, chain) in &census.chains {
         for (&(epoch, sequence), manifest) in &chain.manifests {
             records.insert(names::manifest(*writer, epoch, sequence), manifest.bytes.clone());
@@ -81,7 +85,7 @@ pub(crate) fn marker(vault: &Vault, location: LocationId) -> (String, Vec<u8>) {
 /// Names and sizes of the records a location shows, its marker among them.
 pub(crate) async fn shown(location: &Location) -> Result<BTreeMap<String, u64>, BackendError> {
     let mut shown = BTreeMap::new();
-    for folder in [names::VAULT, names::LAYOUT, names::CERTIFICATES, names::MANIFESTS] {
+    for folder in FOLDERS {
         shown.extend(location.list(folder).await?.into_iter().map(|object| (object.name, object.bytes)));
     }
     if let Some(marker) = location.read(names::MARKER).await? {
@@ -146,9 +150,12 @@ async fn look(vault: &Vault, location: &Location, name: &str, bytes: &[u8]) -> O
     }
 }
 
-/// Another manifest signed for the same place is not damage: a repair must never
-/// write over it.
+/// Another manifest or tombstone signed for the same place is not damage: a repair
+/// must never write over it.
 fn is_rival(vault: &Vault, name: &str, found: &[u8]) -> bool {
+    if vault.marks.knows(found) {
+        return true;
+    }
     let place = names::parse_manifest(name);
     place.is_some_and(|(writer, epoch, sequence)| {
         heads::verify(vault, writer, (epoch, sequence), found.to_vec()).is_ok()

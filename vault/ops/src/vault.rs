@@ -24,6 +24,7 @@ use vault_format::{Blob, Hash, LocationId, VaultId, WriterId, labels, names};
 
 use crate::error::{OpsError, Result};
 use crate::location::Location;
+use crate::marks::{self, Marks};
 use crate::placement::{Spot, Tolerance, home, tolerance};
 use crate::world::World;
 
@@ -95,10 +96,14 @@ pub struct Vault {
     pub absent: Vec<Absent>,
     /// Certified writers, by the hash of their certificate.
     pub writers: BTreeMap<Hash, Arc<CertifiedKey>>,
+    /// Who may sign tombstones and fences: operators and certified janitors.
+    pub janitors: Vec<Arc<CertifiedKey>>,
     /// Certificate envelopes seen, by hash.
     pub certificates: BTreeMap<Hash, Vec<u8>>,
     /// Signatures that no longer count.
     pub revocations: Arc<Revocations>,
+    /// What tombstones and fences said when the vault was opened or last reread.
+    pub marks: Arc<Marks>,
 }
 
 /// What one location holds of the small signed records.
@@ -133,11 +138,12 @@ impl Vault {
         let coding = record.coding().map_err(|error| OpsError::format("the vault record", &error))?;
         let operators = operators(&authority, &record)?;
         let (layout, layout_hash, layout_bytes) = newest_layout(&operators, &found)?;
-        let (writers, certificates) = certified_writers(&authority, &operators, &record, &found);
-        let revocations = Arc::new(revocations(&authority, &operators, &writers, &found));
+        let Certified { writers, janitors, certificates } = certified(&authority, &operators, &record, &found);
+        let holders = writers.values().chain(&janitors);
+        let revocations = Arc::new(revocations(&authority, &operators, holders, &found));
         let locations = place_locations(id, &layout, found, &mut absent);
         name_the_missing(id, &layout, &locations, &mut absent);
-        Ok(Self {
+        let opened = Self {
             id,
             world,
             record,
@@ -150,9 +156,27 @@ impl Vault {
             locations,
             absent,
             writers,
+            janitors,
             certificates,
             revocations,
-        })
+            marks: Arc::default(),
+        };
+        Ok(opened.reread().await)
+    }
+
+    /// The same vault with what tombstones and fences say now.
+    #[must_use]
+    pub async fn reread(&self) -> Self {
+        Self { marks: Arc::new(marks::read(self).await), ..self.clone() }
+    }
+
+    /// The same vault, knowing one more signer of tombstones.
+    #[must_use]
+    pub fn with_janitor(&self, key: CertifiedKey, certificate: Vec<u8>) -> Self {
+        let mut vault = self.clone();
+        vault.certificates.insert(key.certificate_hash(), certificate);
+        vault.janitors.push(Arc::new(key));
+        vault
     }
 
     /// d: how many domains the vault promises to survive.
@@ -362,15 +386,15 @@ fn newest_layout(operators: &[CertifiedKey], found: &[Found]) -> Result<(LayoutR
     newest.ok_or_else(|| OpsError::corrupt("the layout record", "no location holds one signed by an operator"))
 }
 
-type Certified = (BTreeMap<Hash, Arc<CertifiedKey>>, BTreeMap<Hash, Vec<u8>>);
+struct Certified {
+    writers: BTreeMap<Hash, Arc<CertifiedKey>>,
+    janitors: Vec<Arc<CertifiedKey>>,
+    certificates: BTreeMap<Hash, Vec<u8>>,
+}
 
-fn certified_writers(
-    authority: &Authority,
-    operators: &[CertifiedKey],
-    record: &VaultRecord,
-    found: &[Found],
-) -> Certified {
+fn certified(authority: &Authority, operators: &[CertifiedKey], record: &VaultRecord, found: &[Found]) -> Certified {
     let (mut writers, mut certificates) = (BTreeMap::new(), BTreeMap::new());
+    let mut janitors: Vec<_> = operators.iter().cloned().map(Arc::new).collect();
     for Blob(bytes) in &record.operators {
         certificates.insert(keys::record::hash(bytes), bytes.clone());
     }
@@ -378,21 +402,23 @@ fn certified_writers(
         for operator in operators {
             let Ok(key) = authority.holder(operator, bytes) else { continue };
             certificates.insert(key.certificate_hash(), bytes.clone());
-            if matches!(key.role(), Role::Writer | Role::Migrator) {
-                writers.insert(key.certificate_hash(), Arc::new(key));
+            match key.role() {
+                Role::Writer | Role::Migrator => drop(writers.insert(key.certificate_hash(), Arc::new(key))),
+                Role::Janitor => janitors.push(Arc::new(key)),
+                Role::Operator | Role::Auditor => {}
             }
             break;
         }
     }
-    (writers, certificates)
+    Certified { writers, janitors, certificates }
 }
 
-/// Revocations by the root (of operators) and by operators (of writers). Bytes
+/// Revocations by the root (of operators) and by operators (of all others). Bytes
 /// that verify as neither revoke nothing and stay on their location to be looked at.
-fn revocations(
+fn revocations<'a>(
     authority: &Authority,
     operators: &[CertifiedKey],
-    writers: &BTreeMap<Hash, Arc<CertifiedKey>>,
+    holders: impl Iterator<Item = &'a Arc<CertifiedKey>> + Clone,
     found: &[Found],
 ) -> Revocations {
     let mut revocations = Revocations::new();
@@ -402,7 +428,7 @@ fn revocations(
             continue;
         }
         for operator in operators {
-            for subject in writers.values() {
+            for subject in holders.clone() {
                 let _ = revocations.add(authority, Some(operator), subject, bytes);
             }
         }

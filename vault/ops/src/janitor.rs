@@ -1,0 +1,91 @@
+//! The janitor: who signs tombstones and fences, and reads what retention and
+//! garbage collection need of a manifest.
+//!
+//! What always holds: it opens the janitor's part of manifests and nothing else of
+//! them; until a vault has a janitor of its own, its operator and a reader together
+//! do the work.
+
+use std::sync::Arc;
+
+use keys::files::{OperatorKey, ReadKey};
+use keys::signature::SigningKey;
+use vault_format::manifest::{JanitorPart, Manifest};
+use vault_format::sealed::{SealedBlob, SealedField};
+use vault_format::{VaultId, WriterId};
+
+use crate::error::{OpsError, Result};
+use crate::vault::Vault;
+
+/// Keys that do the janitor's work.
+#[derive(Clone)]
+pub enum Janitor {
+    /// The operator signs; the reader's key file holds the janitor's KEM keys too.
+    Operator {
+        /// Signs.
+        operator: Arc<OperatorKey>,
+        /// Opens; without it only what needs no opening can be done.
+        read: Option<Arc<ReadKey>>,
+    },
+}
+
+impl Janitor {
+    /// Whose chain its tombstones stand in.
+    pub fn id(&self) -> WriterId {
+        match self {
+            Self::Operator { operator, .. } => operator.subject,
+        }
+    }
+
+    /// The vault its keys belong to.
+    pub fn vault(&self) -> VaultId {
+        match self {
+            Self::Operator { operator, .. } => operator.vault,
+        }
+    }
+
+    pub(crate) fn signing(&self) -> &SigningKey {
+        match self {
+            Self::Operator { operator, .. } => &operator.signing,
+        }
+    }
+
+    /// The vault with this janitor among its signers of tombstones: its certificate
+    /// is published if no location shows it yet.
+    pub fn enrol(&self, vault: &Vault) -> Result<Vault> {
+        if self.vault() != vault.id {
+            return Err(OpsError::Key {
+                what: "the janitor's key belongs to another vault; nothing was changed. Use this vault's key"
+                    .to_owned(),
+            });
+        }
+        let known = vault.janitors.iter().any(|key| key.subject() == self.id());
+        match self {
+            Self::Operator { .. } if known => Ok(vault.clone()),
+            Self::Operator { .. } => Err(OpsError::Key {
+                what: "the vault record does not name this operator's certificate; nothing was changed. Use the \
+                       operator key this vault was made with"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// The janitor's part of a manifest; `None` if it has none, as a heartbeat.
+    pub fn part(&self, vault: VaultId, manifest: &Manifest) -> Result<Option<JanitorPart>> {
+        let Some(sealed) = &manifest.janitor else { return Ok(None) };
+        let what = || format!("the janitor's part of manifest {}.{}", manifest.epoch, manifest.sequence);
+        let plain = self.open(vault, sealed).map_err(|why| OpsError::Key { what: format!("{}: {why}", what()) })?;
+        let part = vault_format::decode("janitor's part", plain.expose_secret());
+        part.map(Some).map_err(|error| OpsError::format(what(), &error))
+    }
+
+    fn open(&self, vault: VaultId, sealed: &SealedBlob) -> std::result::Result<keys::secret::SecretBytes, String> {
+        let key = match self {
+            Self::Operator { read, .. } => {
+                let read = read.as_ref().ok_or("it takes the janitor's key, or the read key, to open it")?;
+                read.janitor(&sealed.recipient)
+            }
+        };
+        let key = key.ok_or("it is sealed to a key generation the key at hand does not hold")?;
+        keys::wrap::open_field(SealedField::ManifestJanitor, vault, key, sealed).map_err(|error| error.to_string())
+    }
+}

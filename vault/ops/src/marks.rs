@@ -1,0 +1,457 @@
+//! Marks: what all tombstones and fences say, read from every location.
+//!
+//! What always holds: a mark counts only with a janitor's or an operator's
+//! signatures; every tombstone carries an epoch higher than all its signer had
+//! seen, so what was said later counts, and of two things said at once the one
+//! that keeps data; a reading is confirmed when enough domains answered in full
+//! that no single one can hide a tombstone; an epoch counts as seen only if its
+//! tombstone stands on a write quorum, so that every confirmed reading after it
+//! shows it too. A hole in a janitor's chain stops garbage collection and nothing
+//! else. See docs/decisions/0014.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use vault_format::certificate::Fence;
+use vault_format::envelope::RecordKind;
+use vault_format::tombstone::{ManifestRef, Tombstone, TombstoneAction};
+use vault_format::{Hash, LocationId, PackId, WriterId, names};
+
+use crate::fences::{Fences, SignedFence};
+use crate::heads::Position;
+use crate::location::Location;
+use crate::placement::{read_quorum, write_quorum};
+use crate::vault::Vault;
+
+/// Records read at once from one location.
+const AT_ONCE: usize = 8;
+
+/// A verified tombstone.
+#[derive(Clone, Debug)]
+pub struct SignedTombstone {
+    /// Who signed it: the subject of a janitor's or an operator's certificate.
+    pub janitor: WriterId,
+    /// Hash of its envelope.
+    pub hash: Hash,
+    /// Its envelope.
+    pub bytes: Vec<u8>,
+    /// Its body.
+    pub body: Tombstone,
+    /// Domains that show it.
+    pub domains: BTreeSet<u16>,
+}
+
+impl SignedTombstone {
+    /// Its name on every location.
+    pub fn name(&self) -> String {
+        names::tombstone(self.janitor, self.body.sequence)
+    }
+
+    /// How long what it names stays, whatever clock looks.
+    pub fn grace_ms(&self) -> i64 {
+        self.body.delete_after_ms.saturating_sub(self.body.created_ms).max(0)
+    }
+}
+
+/// What the tombstones say of a manifest or a pack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// In the trash (a manifest) or condemned (a pack).
+    Trashed {
+        /// Tombstones that put it there and still count, oldest first, by hash.
+        by: Vec<Hash>,
+        /// The owner said that the grace period need not be waited for.
+        purged: bool,
+    },
+    /// Deleted, or being deleted.
+    Swept,
+}
+
+/// A manifest by its place and hash.
+pub type ManifestKey = (WriterId, Position, Hash);
+
+/// All tombstones and fences that verified, and what they say.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// In the order in which they count.
+    pub tombstones: Vec<SignedTombstone>,
+    /// Writers' epochs that are closed.
+    pub fences: Fences,
+    /// Whether enough domains answered in full.
+    pub confirmed: bool,
+    /// Locations that did not answer in full, and why.
+    pub silent: Vec<(String, String)>,
+    /// Why the tombstones cannot all be known: stops garbage collection.
+    pub holes: Vec<String>,
+    /// Objects under our names that nobody entitled signed.
+    pub quarantined: Vec<String>,
+    packs: BTreeMap<PackId, Mark>,
+    manifests: BTreeMap<ManifestKey, Mark>,
+    /// Places of swept manifests, with their hashes.
+    swept: BTreeMap<(WriterId, Position), BTreeSet<Hash>>,
+    write_quorum: usize,
+    /// What was read before: records are immutable and need no second reading.
+    read: BTreeMap<(LocationId, String), Arc<Record>>,
+}
+
+/// A record as one location shows it.
+#[derive(Debug)]
+enum Record {
+    Tombstone(SignedTombstone),
+    Fence(SignedFence),
+    /// A revocation, which is no business of this module.
+    Other,
+    /// Neither; why, and whether a known janitor's name stands over it.
+    Bad {
+        why: String,
+        known: bool,
+    },
+}
+
+/// Reads tombstones and fences from every location that answers.
+pub async fn read(vault: &Vault) -> Marks {
+    let reads = vault.locations.iter().map(|location| read_location(vault, location));
+    let outcomes = futures::future::join_all(reads).await;
+    let mut marks = Marks { write_quorum: write_quorum(vault.domains().len()), ..Marks::default() };
+    for gone in vault.absent.iter().filter(|gone| gone.unreachable) {
+        marks.silent.push((gone.name.clone(), gone.why.clone()));
+    }
+    for (location, outcome) in vault.locations.iter().zip(outcomes) {
+        let (records, why) = outcome;
+        marks.read.extend(records.into_iter().map(|(name, record)| ((location.id, name), record)));
+        if let Some(why) = why {
+            marks.silent.push((location.name.clone(), why));
+        }
+    }
+    marks.confirmed = answering_in_full(vault, &marks.silent).len() >= read_quorum(vault.domains().len());
+    marks.gather(vault);
+    marks
+}
+
+/// Domains of which no location that takes part is silent: only these cannot hide
+/// what was written to one of their locations.
+pub(crate) fn answering_in_full(vault: &Vault, silent: &[(String, String)]) -> BTreeSet<u16> {
+    let mut domains = vault.domains();
+    for spot in vault.spots() {
+        let here = vault.location(spot.location).filter(|location| !location.blank);
+        if here.is_none_or(|location| silent.iter().any(|(name, _)| *name == location.name)) {
+            domains.remove(&spot.domain);
+        }
+    }
+    domains
+}
+
+type LocationRecords = (Vec<(String, Arc<Record>)>, Option<String>);
+
+/// What a location shows; and why that may not be all, if so.
+async fn read_location(vault: &Vault, location: &Location) -> LocationRecords {
+    let mut listed = Vec::new();
+    for folder in [names::TOMBSTONES, names::REVOCATIONS] {
+        match location.list(folder).await {
+            Ok(found) => listed.extend(found.into_iter().map(|object| object.name)),
+            Err(error) => return (Vec::new(), Some(error.to_string())),
+        }
+    }
+    let known = |name: &String| vault.marks.read.get(&(location.id, name.clone())).cloned();
+    let reads = futures::stream::iter(listed).map(|name| async {
+        if let Some(record) = known(&name) {
+            return (name, Ok(record));
+        }
+        let record = match location.read(&name).await {
+            Ok(Some(bytes)) => Ok(Arc::new(verify(vault, &name, &bytes))),
+            Ok(None) => Err(format!("{name}: listed but not there")),
+            Err(error) => Err(error.to_string()),
+        };
+        (name, record)
+    });
+    let (mut records, mut why) = (Vec::new(), location.blank.then(|| "it is empty: not mounted, or a new disk".into()));
+    for (name, outcome) in reads.buffered(AT_ONCE).collect::<Vec<_>>().await {
+        match outcome {
+            Ok(record) => records.push((name, record)),
+            Err(error) => why = Some(error),
+        }
+    }
+    (records, why)
+}
+
+fn verify(vault: &Vault, name: &str, bytes: &[u8]) -> Record {
+    if name.starts_with(names::TOMBSTONES) { verify_tombstone(vault, name, bytes) } else { verify_fence(vault, bytes) }
+}
+
+fn verify_tombstone(vault: &Vault, name: &str, bytes: &[u8]) -> Record {
+    let bad = |why: String, known| Record::Bad { why, known };
+    let Some((janitor, sequence)) = names::parse_tombstone(name) else {
+        return bad("its name is not a tombstone's".to_owned(), false);
+    };
+    let mut why = None;
+    for key in vault.janitors.iter().filter(|key| key.subject() == janitor) {
+        let verified = match key.verify(bytes, RecordKind::Tombstone) {
+            Ok(verified) => verified,
+            Err(error) => {
+                why = Some(error.to_string());
+                continue;
+            }
+        };
+        let Ok(body) = verified.decode::<Tombstone>("tombstone") else {
+            return bad(
+                "its signed body is no tombstone: a newer version wrote it, or its signer errs".to_owned(),
+                true,
+            );
+        };
+        if body.sequence != sequence {
+            return bad("it was signed for another place in its janitor's chain".to_owned(), true);
+        }
+        let at = keys::revocation::Position { epoch: body.gc_epoch, sequence };
+        if !vault.revocations.permits(&key.certificate_hash(), at) {
+            return bad("its janitor's certificate was revoked before it".to_owned(), false);
+        }
+        let (hash, bytes) = (verified.hash(), bytes.to_vec());
+        return Record::Tombstone(SignedTombstone { janitor, hash, bytes, body, domains: BTreeSet::new() });
+    }
+    let known = why.is_some();
+    bad(why.unwrap_or_else(|| "no certificate of its janitor is known".to_owned()), known)
+}
+
+fn verify_fence(vault: &Vault, bytes: &[u8]) -> Record {
+    for key in &vault.janitors {
+        if let Ok(verified) = key.verify(bytes, RecordKind::Fence)
+            && let Ok(body) = verified.decode::<Fence>("fence")
+        {
+            let (hash, bytes) = (verified.hash(), bytes.to_vec());
+            return Record::Fence(SignedFence { hash, bytes, body, domains: BTreeSet::new() });
+        }
+    }
+    Record::Other
+}
+
+impl Marks {
+    /// Gathers what the locations showed into one view.
+    fn gather(&mut self, vault: &Vault) {
+        let mut tombstones: BTreeMap<Hash, SignedTombstone> = BTreeMap::new();
+        let mut fences: BTreeMap<Hash, SignedFence> = BTreeMap::new();
+        let mut bad: BTreeMap<&String, (String, bool)> = BTreeMap::new();
+        for ((location, name), record) in &self.read {
+            let Some(location) = vault.location(*location) else { continue };
+            match record.as_ref() {
+                Record::Tombstone(signed) => {
+                    let entry = tombstones.entry(signed.hash).or_insert_with(|| signed.clone());
+                    entry.domains.insert(location.domain);
+                }
+                Record::Fence(signed) => {
+                    let entry = fences.entry(signed.hash).or_insert_with(|| signed.clone());
+                    entry.domains.insert(location.domain);
+                }
+                Record::Other => {}
+                Record::Bad { why, known } => {
+                    bad.insert(name, (format!("{name} at {}: {why}", location.name), *known));
+                }
+            }
+        }
+        self.tombstones = tombstones.into_values().collect();
+        self.tombstones.sort_by_key(|signed| {
+            (signed.body.gc_epoch, rank(signed.body.action), signed.janitor, signed.body.sequence, signed.hash)
+        });
+        self.fences = Fences::new(fences.into_values().collect(), self.write_quorum);
+        let good: BTreeSet<String> = self.tombstones.iter().map(SignedTombstone::name).collect();
+        for (name, (why, known)) in bad {
+            let holes = known && !good.contains(name);
+            if holes { &mut self.holes } else { &mut self.quarantined }.push(why);
+        }
+        self.find_gaps();
+        for at in 0..self.tombstones.len() {
+            let signed = self.tombstones[at].clone();
+            self.apply(&signed);
+        }
+    }
+
+    /// Sequences of a janitor are dense from 1 and each names one before it.
+    fn find_gaps(&mut self) {
+        let mut chains: BTreeMap<WriterId, BTreeMap<u64, Vec<&SignedTombstone>>> = BTreeMap::new();
+        for signed in &self.tombstones {
+            chains.entry(signed.janitor).or_default().entry(signed.body.sequence).or_default().push(signed);
+        }
+        let mut holes = Vec::new();
+        for (janitor, chain) in chains {
+            let mut before: Vec<Hash> = vec![Hash::default()];
+            let mut next = 1;
+            for (sequence, here) in chain {
+                let follows = sequence == next && here.iter().all(|signed| before.contains(&signed.body.previous));
+                if !follows {
+                    holes.push(format!("the tombstone before {sequence} of janitor {} is missing", janitor.short()));
+                }
+                before = here.iter().map(|signed| signed.hash).collect();
+                next = sequence + 1;
+            }
+        }
+        self.holes.extend(holes);
+    }
+
+    fn apply(&mut self, signed: &SignedTombstone) {
+        let (action, by) = (signed.body.action, signed.hash);
+        for pack in &signed.body.packs {
+            let mark = self.packs.remove(pack);
+            if let Some(mark) = after(mark, action, by) {
+                self.packs.insert(*pack, mark);
+            }
+        }
+        for named in &signed.body.manifests {
+            let key = manifest_key(named);
+            let mark = self.manifests.remove(&key);
+            if let Some(mark) = after(mark, action, by) {
+                if mark == Mark::Swept {
+                    self.swept.entry((key.0, key.1)).or_default().insert(key.2);
+                }
+                self.manifests.insert(key, mark);
+            }
+        }
+    }
+
+    /// The mark of a pack.
+    pub fn pack(&self, pack: PackId) -> Option<&Mark> {
+        self.packs.get(&pack)
+    }
+
+    /// The mark of a manifest.
+    pub fn manifest(&self, writer: WriterId, position: Position, hash: Hash) -> Option<&Mark> {
+        self.manifests.get(&(writer, position, hash))
+    }
+
+    /// Whether a point at this place is in the trash or gone, whichever manifest
+    /// holds it: for lists that know no hash.
+    pub fn is_place_marked(&self, writer: WriterId, position: Position) -> bool {
+        let from = (writer, position, Hash([0; 32]));
+        let to = (writer, position, Hash([0xff; 32]));
+        self.manifests.range(from..=to).next().is_some()
+    }
+
+    /// All marked packs.
+    pub fn packs(&self) -> impl Iterator<Item = (PackId, &Mark)> {
+        self.packs.iter().map(|(pack, mark)| (*pack, mark))
+    }
+
+    /// All marked manifests.
+    pub fn manifests(&self) -> impl Iterator<Item = (ManifestKey, &Mark)> {
+        self.manifests.iter().map(|(key, mark)| (*key, mark))
+    }
+
+    /// Whether a pack must not be referenced by anything new: it is condemned or gone.
+    pub fn is_condemned(&self, pack: PackId) -> bool {
+        self.packs.contains_key(&pack)
+    }
+
+    /// Whether a pack is gone, or going: nobody misses its shards.
+    pub fn is_swept(&self, pack: PackId) -> bool {
+        self.packs.get(&pack) == Some(&Mark::Swept)
+    }
+
+    /// Whether a manifest is gone, or going.
+    pub fn is_manifest_swept(&self, writer: WriterId, position: Position, hash: Hash) -> bool {
+        self.swept.get(&(writer, position)).is_some_and(|hashes| hashes.contains(&hash))
+    }
+
+    /// Whether any manifest of this place is gone, or going.
+    pub fn is_place_swept(&self, writer: WriterId, position: Position) -> bool {
+        self.swept.contains_key(&(writer, position))
+    }
+
+    /// Whether the gap before a manifest is legal: tombstones name every manifest
+    /// between the one before it that is there and it, and one of them is what it
+    /// builds on.
+    pub fn is_legal_gap(&self, writer: WriterId, before: Option<Position>, next: Position, previous: Hash) -> bool {
+        let from = before.unwrap_or((0, 0));
+        let swept = self.swept.range((writer, from)..(writer, next)).filter(|((_, at), _)| *at > from);
+        let mut found = false;
+        let mut expected: BTreeMap<u64, u64> = BTreeMap::from([(from.0, from.1 + 1)]);
+        for ((_, (epoch, sequence)), hashes) in swept {
+            let due = expected.entry(*epoch).or_insert(1);
+            if *sequence != *due {
+                return false;
+            }
+            *due += 1;
+            found |= hashes.contains(&previous);
+        }
+        found && expected.get(&next.0).copied().unwrap_or(1) == next.1
+    }
+
+    /// The newest epoch any tombstone carries: what is written next carries one more.
+    pub fn newest_epoch(&self) -> u64 {
+        self.tombstones.last().map_or(0, |signed| signed.body.gc_epoch)
+    }
+
+    /// The newest epoch that every confirmed reading after this one shows too, with
+    /// no hole before it: what a writer may say it has seen.
+    pub fn seen_epoch(&self) -> u64 {
+        if !self.confirmed || !self.holes.is_empty() {
+            return 0;
+        }
+        let standing = self.tombstones.iter().filter(|signed| signed.domains.len() >= self.write_quorum);
+        standing.map(|signed| signed.body.gc_epoch).max().unwrap_or(0)
+    }
+
+    /// Whether a tombstone stands on a write quorum of domains.
+    pub fn stands(&self, signed: &SignedTombstone) -> bool {
+        signed.domains.len() >= self.write_quorum
+    }
+
+    /// A tombstone by its hash.
+    pub fn tombstone(&self, hash: Hash) -> Option<&SignedTombstone> {
+        self.tombstones.iter().find(|signed| signed.hash == hash)
+    }
+
+    /// The newest of a janitor: what its next builds on.
+    pub fn newest_of(&self, janitor: WriterId) -> Option<&SignedTombstone> {
+        let own = self.tombstones.iter().filter(|signed| signed.janitor == janitor);
+        own.max_by_key(|signed| (signed.body.sequence, signed.domains.len(), signed.hash))
+    }
+
+    /// Whether bytes are a tombstone or fence that verified: never to be overwritten.
+    pub(crate) fn knows(&self, bytes: &[u8]) -> bool {
+        let hash = keys::record::hash(bytes);
+        self.tombstone(hash).is_some() || self.fences.all().iter().any(|fence| fence.hash == hash)
+    }
+
+    /// Names and bytes of all records, for every location.
+    pub(crate) fn records(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut by_name: BTreeMap<String, &SignedTombstone> = BTreeMap::new();
+        for signed in &self.tombstones {
+            let held = by_name.entry(signed.name()).or_insert(signed);
+            if (signed.domains.len(), signed.hash) > (held.domains.len(), held.hash) {
+                *held = signed;
+            }
+        }
+        let fences = self.fences.all().iter().map(|fence| (names::revocation(fence.hash), fence.bytes.clone()));
+        by_name.into_iter().map(|(name, signed)| (name, signed.bytes.clone())).chain(fences).collect()
+    }
+}
+
+/// Of tombstones of one epoch, made at once, the one that keeps data comes last.
+fn rank(action: TombstoneAction) -> u8 {
+    match action {
+        TombstoneAction::Trash => 0,
+        TombstoneAction::Purge => 1,
+        TombstoneAction::Sweep => 2,
+        TombstoneAction::Restore => 3,
+    }
+}
+
+/// What a tombstone makes of a mark.
+fn after(mark: Option<Mark>, action: TombstoneAction, hash: Hash) -> Option<Mark> {
+    let (mut by, was_purged) = match mark {
+        Some(Mark::Swept) if action != TombstoneAction::Restore => return Some(Mark::Swept),
+        Some(Mark::Trashed { by, purged }) => (by, purged),
+        Some(Mark::Swept) | None => (Vec::new(), false),
+    };
+    by.push(hash);
+    match action {
+        TombstoneAction::Restore => None,
+        TombstoneAction::Sweep => Some(Mark::Swept),
+        TombstoneAction::Trash => Some(Mark::Trashed { by, purged: was_purged }),
+        TombstoneAction::Purge => Some(Mark::Trashed { by, purged: true }),
+    }
+}
+
+/// A manifest as a tombstone names it.
+pub fn manifest_key(named: &ManifestRef) -> ManifestKey {
+    (named.writer, (named.epoch, named.sequence), named.manifest)
+}
