@@ -96,6 +96,8 @@ pub(crate) enum VaultCommand {
         #[arg(long, value_name = "TAG")]
         tag: Vec<String>,
     },
+    /// Bring the points that wait in this host's spool to the locations.
+    Deliver,
     /// Say what can be lost, what is missing, and what to do.
     Status,
     /// List the points.

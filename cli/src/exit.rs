@@ -47,7 +47,7 @@ impl From<OpsError> for Failure {
             OpsError::Backend(error) if error.kind().retryable() => UNREACHABLE,
             OpsError::Owned { .. } => OWNED,
             OpsError::Key { .. } => KEY,
-            OpsError::Unreachable { .. } => UNREACHABLE,
+            OpsError::Unreachable { .. } | OpsError::Full { .. } => UNREACHABLE,
             OpsError::Lost { .. } => LOST,
             OpsError::Refused { .. } => USAGE,
             OpsError::Corrupt { .. }

@@ -12,6 +12,7 @@ mod keys_commands;
 mod output;
 mod session;
 mod vault_audit;
+mod vault_deliver;
 mod vault_init;
 mod vault_look;
 mod vault_mend;
@@ -128,6 +129,7 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
             vault_init::run(session, local).await
         }
         VaultCommand::Run { what, tag } => vault_run::run(session, what, tag).await,
+        VaultCommand::Deliver => vault_deliver::run(session).await,
         VaultCommand::Status => vault_look::status(session).await,
         VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,

@@ -66,6 +66,7 @@ pub(crate) async fn run(session: &Session, local: Option<Local>) -> Outcome {
     };
     create::create(&session.world, &shape, &first, new).await?;
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    vault_ops::spool::keep_records(&opened.vault).await?;
     report(session, &config_path, &name, &opened.vault);
     Ok(exit::OK)
 }

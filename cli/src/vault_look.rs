@@ -8,7 +8,7 @@ use vault_ops::status;
 
 use crate::arguments::ReadKeyFrom;
 use crate::exit::{self, Outcome};
-use crate::output::{ago_text, time_text};
+use crate::output::{ago_text, bytes_text, time_text};
 use crate::session::{Session, read_key};
 use crate::vault_init::tolerance_text;
 
@@ -36,6 +36,15 @@ pub(crate) async fn status(session: &Session) -> Outcome {
     let blank = opened.vault.locations.iter().filter(|location| location.blank);
     look.risks.extend(blank.map(|location| {
         format!("{} is empty: mount its disk, or refill a new one with: holdfast vault repair --apply", location.name)
+    }));
+    look.risks.extend(look.spool.as_ref().map(|line| {
+        let since = line.since_ms.map_or(String::new(), |since| format!(" since {}", time_text(since)));
+        format!(
+            "{} points ({}) wait in the spool of this host{since}: they are not durable and die with it. Bring back the \
+             locations; they are delivered by themselves, or with: holdfast vault deliver",
+            line.points,
+            bytes_text(line.bytes)
+        )
     }));
     let (verdict, exit) = match (look.lost.is_empty(), look.risks.is_empty()) {
         (false, _) => ("DATA LOST", exit::LOST),
@@ -94,7 +103,10 @@ pub(crate) async fn status(session: &Session) -> Outcome {
     output.summary(
         exit,
         json!({ "vault": name, "verdict": verdict, "any_domains": look.tolerance.any_domains,
-                "declared": look.declared, "packs": look.packs, "risks": look.risks, "lost": look.lost.len() }),
+                "declared": look.declared, "packs": look.packs, "risks": look.risks, "lost": look.lost.len(),
+                "spool": look.spool.as_ref().map(|line| json!({
+                    "points": line.points, "bytes": line.bytes, "since_ms": line.since_ms,
+                })) }),
     );
     Ok(exit)
 }

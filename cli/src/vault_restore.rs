@@ -20,7 +20,7 @@ use vault_ops::points::{self, PointName, point_text};
 use vault_ops::restore::{OpenPoint, open_point};
 use vault_ops::scan::{BareVault, Scan, find_points, scan};
 use vault_ops::source::PointReader;
-use vault_ops::vault::{Candidate, Expected, Vault};
+use vault_ops::vault::{Candidate, Expected, NOT_IN_LAYOUT, Vault};
 use vault_ops::{OpsError, world::World};
 
 use crate::arguments::RestoreArguments;
@@ -111,6 +111,10 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = given(arguments).await;
         match Vault::open(session.world.clone(), &expected, candidates).await {
+            // A spool is no location of its vault: its shards count as bare ones.
+            Ok(vault) if vault.absent.iter().any(|gone| gone.why == NOT_IN_LAYOUT) => {
+                session.output.say("not only locations of the vault: looking through all files for bare shards");
+            }
             Ok(vault) => {
                 return from_vault(&session.output, &vault, &name, arguments.source.as_deref(), keys).await;
             }

@@ -1,5 +1,6 @@
 //! `holdfast vault run`: back up sources of the configuration, or paths.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,9 +9,10 @@ use agent_sources::directory::DirectorySource;
 use config::Config;
 use serde_json::json;
 use vault_codec::Compression;
-use vault_ops::backup::{self, BackupOptions, BackupReport};
+use vault_ops::backup::{self, BackupOptions, BackupReport, Standing};
 use vault_ops::points::point_text;
 use vault_ops::source::Source;
+use vault_ops::vault::Vault;
 
 use crate::exit::{self, Failure, Outcome};
 use crate::output::bytes_text;
@@ -90,13 +92,17 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
     for gone in &report.unreadable {
         output.warn(format!("{label}: {}: {}", gone.path, gone.why));
     }
-    let exit = if report.is_full() && report.unreadable.is_empty() && report.notes.is_empty() {
-        exit::OK
-    } else {
-        exit::WARNINGS
+    let exit = match report.standing() {
+        Standing::Spooled => exit::UNREACHABLE,
+        Standing::Full if report.unreadable.is_empty() && report.notes.is_empty() => exit::OK,
+        Standing::Full | Standing::Durable => exit::WARNINGS,
     };
+    for point in &report.delivered {
+        output.say(format!("delivered {} from the spool", point_text(*point)));
+    }
     output.say(format!(
-        "ok  {}  {label}  {} items, {} unreadable  {} -> {} new, stored {}",
+        "{}  {}  {label}  {} items, {} unreadable  {} -> {} new, stored {}",
+        if report.spooled.is_none() { "ok" } else { "kept" },
         point_text(report.point),
         statistics.items,
         statistics.unreadable,
@@ -104,17 +110,28 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
         bytes_text(statistics.new_bytes),
         bytes_text(report.stored_bytes)
     ));
+    if let Some(spooled) = &report.spooled {
+        output.warn(format!(
+            "not durable: kept in the spool of this host ({} points, {}), delivered by itself, or with: holdfast vault \
+             deliver. It dies with this host until then. {}",
+            spooled.points,
+            bytes_text(spooled.bytes),
+            spooled.why
+        ));
+    }
     let domains = vault.domains().len();
     let place = if domains == 1 {
         "stored, one domain".to_owned()
     } else {
         super::vault_init::tolerance_text(report.tolerance)
     };
-    output.say(format!(
-        "    {}: {place}   {seconds:.1} s   try it: holdfast vault restore {} --to DIR",
-        if report.is_full() { "full" } else { "durable, with debts" },
-        point_text(report.point)
-    ));
+    if report.spooled.is_none() {
+        output.say(format!(
+            "    {}: {place}   {seconds:.1} s   try it: holdfast vault restore {} --to DIR",
+            standing_text(report.standing()),
+            point_text(report.point)
+        ));
+    }
     if report.position > 0 {
         output.say(format!("    sequence {}  state hash {}", report.position, report.root_hash));
     }
@@ -140,12 +157,39 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
         "point",
         json!({
             "point": report.point.to_string(), "source": label, "root_hash": report.root_hash.to_string(),
-            "position": report.position, "full": report.is_full(), "durable_domains": report.tolerance.any_domains,
+            "position": report.position, "full": report.is_full(), "standing": standing_text(report.standing()),
+            "durable_domains": if report.spooled.is_some() { 0 } else { report.tolerance.any_domains },
             "packs_new": report.packs_new, "packs_reused": report.packs_reused, "items": statistics.items,
             "unreadable": statistics.unreadable, "plain_bytes": statistics.plain_bytes,
             "new_bytes": statistics.new_bytes, "packed_bytes": statistics.packed_bytes, "stored_bytes": report.stored_bytes,
-            "debts": report.debts.len(), "seconds": seconds,
+            "debts": report.debts.len(), "owed": owed(vault, report), "seconds": seconds,
+            "spooled": report.spooled.as_ref().map(|spooled| json!({
+                "points": spooled.points, "bytes": spooled.bytes, "why": spooled.why,
+            })),
+            "delivered": report.delivered.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }),
     );
     exit
+}
+
+/// How safe a point is, in a word or two.
+fn standing_text(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Full => "full",
+        Standing::Durable => "durable, with debts",
+        Standing::Spooled => "spooled",
+    }
+}
+
+/// Per location, the shards and manifests it should have and has not.
+fn owed(vault: &Vault, report: &BackupReport) -> serde_json::Value {
+    let mut owed: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for debt in &report.debts {
+        owed.entry(vault.location_name(debt.location)).or_default().0 += 1;
+    }
+    for (name, _) in &report.manifest_owed {
+        owed.entry(name.clone()).or_default().1 += 1;
+    }
+    let line = |(name, (shards, manifests))| (name, json!({ "shards": shards, "records": manifests }));
+    owed.into_iter().map(line).collect::<serde_json::Map<_, _>>().into()
 }

@@ -1,13 +1,17 @@
 //! Locations: one bucket or folder each, and what they fail together with.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::Spanned;
 use url::Url;
 
 use crate::error::{Result, Text, means_a_secret};
-use crate::raw;
 use crate::raw::Word;
+use crate::{raw, time};
+
+/// A disk that is plugged in now and then is missed after this.
+const DUE: Duration = Duration::from_hours(30 * 24);
 
 /// One bucket or folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Location {
     pub credentials: Option<SecretFrom>,
     /// Whether it is expected to be there.
     pub attached: Attached,
+    /// How long one that is there sometimes may stay away before that is a fault.
+    pub due: Duration,
     /// Whether an `http://` endpoint is meant.
     pub allow_http: bool,
 }
@@ -84,6 +90,18 @@ impl Location {
                 return text.bad(&word.span(), key("attached"), what);
             }
         };
+        let due = match (&raw.due, attached) {
+            (None, _) => DUE,
+            (Some(word), Attached::Always) => {
+                let what =
+                    "only a location with attached = \"sometimes\" has a time to be back; add that, or remove this";
+                return text.bad(&word.span(), key("due"), what);
+            }
+            (Some(word), Attached::Sometimes) => match time::duration(word.get_ref()) {
+                Ok(due) => due,
+                Err(what) => return text.bad(&word.span(), key("due"), what),
+            },
+        };
         let location = Self {
             url,
             scheme,
@@ -92,6 +110,7 @@ impl Location {
             domain,
             credentials,
             attached,
+            due,
             allow_http: raw.allow_http,
         };
         location.check_together(text, name, raw)?;

@@ -43,6 +43,7 @@ pub(crate) struct Vault {
     pub(crate) scrub_interval: Option<Word>,
     pub(crate) scrub_bandwidth: Option<Word>,
     pub(crate) repair: Option<bool>,
+    pub(crate) spool_max: Option<Word>,
     pub(crate) locations: Option<Vec<Word>>,
 }
 
@@ -63,6 +64,7 @@ pub(crate) struct Location {
     /// Any value, because the one that is not a table may be a secret and is not quoted.
     pub(crate) credentials: Option<Spanned<toml::Value>>,
     pub(crate) attached: Option<Word>,
+    pub(crate) due: Option<Word>,
     pub(crate) vault: Option<Word>,
     #[serde(default)]
     pub(crate) allow_http: bool,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Result, Text};
 use crate::raw::Word;
-use crate::{Location, Name, Upkeep, raw, time};
+use crate::{Location, Name, Upkeep, raw, size, time};
 
 /// A vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Vault {
     pub trash: Duration,
     /// What is done to keep it whole.
     pub upkeep: Upkeep,
+    /// Most bytes that wait on this host while too few locations answer.
+    pub spool_max: u64,
     /// Its locations, in order of their names.
     pub locations: Vec<Name>,
 }
@@ -72,6 +74,9 @@ impl Default for Encoding {
 const PACK_LEAVES_MAX: u16 = 64;
 const PACK_CLASSES: [u16; 5] = [1, 4, 16, 64, 192];
 const TRASH: Duration = Duration::from_hours(7 * 24);
+const SPOOL_MAX: u64 = 10 << 30;
+/// Less than this holds no point worth keeping: one pack of the usual class has 20 MiB.
+const SPOOL_MIN: u64 = 64 << 20;
 const TRASH_MIN: Duration = Duration::from_hours(24);
 
 impl Vault {
@@ -115,9 +120,17 @@ impl Vault {
                 Err(what) => return text.bad(&word.span(), key("trash"), what),
             },
         };
+        let spool_max = match &raw.spool_max {
+            None => SPOOL_MAX,
+            Some(word) => match size::size(word.get_ref()) {
+                Ok(bytes) if bytes >= SPOOL_MIN => bytes,
+                Ok(_) => return text.bad(&word.span(), key("spool_max"), "at least 64MiB: a few packs must fit"),
+                Err(what) => return text.bad(&word.span(), key("spool_max"), what),
+            },
+        };
         let survive_domains = check_survival(text, name, raw, encoding, &locations, all)?;
         let upkeep = Upkeep::check(text, name, raw)?;
-        Ok(Self { encoding, survive_domains, keys, pack_leaves_max, trash, upkeep, locations })
+        Ok(Self { encoding, survive_domains, keys, pack_leaves_max, trash, upkeep, spool_max, locations })
     }
 }
 

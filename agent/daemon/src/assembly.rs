@@ -18,6 +18,7 @@ use keys::files::{VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use vault_ops::catalog::Catalog;
 use vault_ops::source::Source;
+use vault_ops::spool::{Limits, Spool};
 use vault_ops::vault::{Candidate, Expected, StatePaths, Vault};
 use vault_ops::world::{Clock, Compute, World};
 use vault_ops::{OpsError, Result};
@@ -151,10 +152,26 @@ pub async fn open_vault(config: &Config, name: &str, world: World) -> Result<Ass
     let keys = key_folder(config, name)?;
     let public: VaultPublic = load_key(&keys.public())?;
     let expected = Expected { vault: Some(public.vault), root: public.root };
-    let vault = Vault::open(world, &expected, candidates(config, name).await).await?;
     let state = state_paths(config, name);
     let catalog = open_catalog(&state)?;
+    let spool = open_spool(config, name).await?;
+    let vault = Vault::open_beside(world, &expected, candidates(config, name).await, Some(spool)).await?;
     Ok(Assembled { name: name.to_owned(), vault, catalog, state, keys })
+}
+
+/// Opens a vault's spool, making its folder: a local folder, so that what it
+/// acknowledged is on the disk.
+pub async fn open_spool(config: &Config, name: &str) -> Result<Spool> {
+    let path = state_paths(config, name).spool();
+    let what = || format!("the spool {}", path.display());
+    let url = url::Url::from_directory_path(&path)
+        .map_err(|()| OpsError::Refused { what: format!("{}: the state folder must be an absolute path", what()) })?;
+    let mut spec = LocationSpec::new(url.as_str().trim_end_matches('/'));
+    spec.create = true;
+    let store = Arc::clone(backends::open(spec).await?.store());
+    let bytes_max = config.vaults.get(name).map_or(Limits::default().bytes_max, |vault| vault.spool_max);
+    let free = move || rustix::fs::statvfs(&path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    Ok(Spool::new(store, Limits { bytes_max, ..Limits::default() }, Arc::new(free)))
 }
 
 /// Opens a vault's catalog, making its folder.

@@ -2,9 +2,9 @@
 //! Receipt -> Manifest`.
 //!
 //! What always holds: the manifest is written only when every pack the point
-//! needs, new or reused, is durable(d); the point is reported only when the
-//! manifest stands on a quorum; a pack stored by a run that died is found again
-//! and used. See DESIGN of the commit in docs and FORMAT.md, "Manifest".
+//! needs, new or reused, is durable(d); the point is reported durable only when the
+//! manifest stands on a quorum, else it waits in the spool and is reported so; a pack
+//! stored by a run that died is found again and used. See DESIGN of the commit in docs and FORMAT.md, "Manifest".
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,6 @@ use vault_codec::{Buffers, Chunk, ChunkSizes, FrameEncoder, PACK_REF_BYTES, Pack
 use vault_format::body::ChunkKind;
 use vault_format::manifest::{PackRef, WriterPart};
 use vault_format::point::{PointRecord, Statistics};
-use vault_format::vault::KemRole;
 use vault_format::{Blob, Hash, PackId, PointId, labels};
 
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
@@ -28,13 +27,23 @@ use crate::error::{OpsError, Result};
 use crate::fetch::{Holdings, list_shards};
 use crate::heads::{self, Depth};
 use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
-use crate::packing::{Sealing, Stored, StoredPack, store_pack};
+use crate::packing::{Detour, Sealing, Stored, StoredPack, store_pack};
 use crate::place::Debt;
 use crate::placement::{Copy, Tolerance, home, survives, tolerance};
-use crate::rebuild;
-use crate::source::{Reading, Source, Unreadable};
+use crate::rebuild::{self, Next};
+use crate::source::{Reading, Source};
+use crate::spool::{self, Contents};
 use crate::step::Step;
 use crate::vault::Vault;
+
+mod publish;
+mod report;
+mod start;
+
+use publish::End;
+pub use report::{BackupReport, Spooled, Standing};
+pub(crate) use start::{absent_names, check_domains};
+use start::{check_keys, next_place};
 
 /// Packs being sealed, coded and placed at once.
 const PACKS_IN_FLIGHT: usize = 2;
@@ -50,46 +59,6 @@ pub struct BackupOptions {
     pub compression: Compression,
 }
 
-/// What a backup did.
-#[derive(Clone, Debug)]
-pub struct BackupReport {
-    /// The point.
-    pub point: PointId,
-    /// Tree root or state hash.
-    pub root_hash: Hash,
-    /// Kernel sequence or the like.
-    pub position: u64,
-    /// Place in the writer's chain.
-    pub manifest: (u64, u64),
-    /// Counts and bytes.
-    pub statistics: Statistics,
-    /// What could not be read.
-    pub unreadable: Vec<Unreadable>,
-    /// Packs written by this run.
-    pub packs_new: usize,
-    /// Bytes of their shards at home, before any surplus copy.
-    pub stored_bytes: u64,
-    /// Packs of earlier runs the point needs.
-    pub packs_reused: usize,
-    /// What the point survives by the copies read back.
-    pub tolerance: Tolerance,
-    /// Shards and manifests not at home. Empty means `full`.
-    pub debts: Vec<Debt>,
-    /// Locations without the manifest, and why.
-    pub manifest_owed: Vec<(String, String)>,
-    /// Whether enough domains answered to be sure of the chain's head.
-    pub head_confirmed: bool,
-    /// What else a person should know.
-    pub notes: Vec<String>,
-}
-
-impl BackupReport {
-    /// Everything is where it belongs.
-    pub fn is_full(&self) -> bool {
-        self.debts.is_empty() && self.manifest_owed.is_empty()
-    }
-}
-
 /// Runs one backup. The source comes back with the report.
 pub async fn run(
     vault: &Vault,
@@ -102,15 +71,22 @@ pub async fn run(
         Ok(run) => run,
         Err(error) => return (Err(error), source),
     };
+    let sealing = Arc::clone(&started.sealing);
     let name = source.name().to_owned();
     let (outcome, back) = started.read_and_place(source).await;
     source = back;
-    let report = match outcome {
+    let mut report = match outcome {
         Ok((run, reading, packer, encoder, totals)) => run.finish(&name, reading, packer, encoder, totals).await,
         Err(error) => Err(error),
     };
+    if let (Err(OpsError::Full { .. }), Some(detour)) = (&report, &sealing.detour) {
+        report = take_back(detour, catalog).await.and(report);
+    }
     match report {
         Ok((mut report, root)) => {
+            if report.standing() == Standing::Spooled {
+                return (Ok(report), source);
+            }
             let told = vault.world.compute.run(move || {
                 let told = source.committed(&root);
                 (source, told)
@@ -127,14 +103,24 @@ pub async fn run(
     }
 }
 
+/// A point that does not fit leaves no half of it behind.
+async fn take_back(detour: &Detour, catalog: &mut Catalog) -> Result<()> {
+    detour.take_back().await?;
+    detour.packs().into_iter().try_for_each(|pack| catalog.drop_pack(pack))
+}
+
 struct Run<'a> {
     vault: &'a Vault,
     catalog: &'a mut Catalog,
     options: &'a BackupOptions,
     sealing: Arc<Sealing>,
-    previous: Hash,
+    place: Next,
     head_confirmed: bool,
     holdings: Holdings,
+    /// What waits in the spool.
+    waiting: Contents,
+    delivered: Vec<PointId>,
+    notes: Vec<String>,
     /// What locations that do not answer now showed when they last did.
     away: BTreeMap<PackId, Vec<Copy>>,
     started_ms: i64,
@@ -151,19 +137,28 @@ impl<'a> Run<'a> {
         options: &'a BackupOptions,
     ) -> Result<Self> {
         check_keys(vault, &keys)?;
-        check_domains(vault)?;
+        let mut notes = Vec::new();
+        if let Err(error) = spool::keep_records(vault).await {
+            notes.push(format!("without locations this vault cannot be opened, its records were not kept: {error}"));
+        }
+        let delivery = spool::deliver(vault, &keys, catalog).await?;
         let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
-        let next = rebuild::follow_head(vault, &keys, catalog, &chain).await?;
+        let (place, too_few) = next_place(vault, &keys, catalog, &chain).await?;
         vault.world.reached(Step::BackupChainFollowed);
         let mut holdings = list_shards(vault, &BTreeSet::from([keys.writer])).await;
         let away = rebuild::remember_shown(vault, catalog, &holdings)?;
         holdings.discount(&catalog.failures()?);
+        let waiting = match &vault.spool {
+            Some(spool) => spool.contents().await?,
+            None => Contents::default(),
+        };
         let sealing = Sealing {
             vault: vault.id,
-            epoch: next.epoch,
-            sequence: next.sequence,
+            epoch: place.epoch,
+            sequence: place.sequence,
             certificate: writer_certificate(&keys),
             buffers: Buffers::new(PACKS_IN_FLIGHT + 2),
+            detour: vault.spool.clone().map(|spool| Detour::new(spool, too_few)),
             keys,
         };
         Ok(Self {
@@ -172,9 +167,12 @@ impl<'a> Run<'a> {
             catalog,
             options,
             sealing: Arc::new(sealing),
-            previous: next.previous,
+            place,
             head_confirmed: chain.confirmed,
             holdings,
+            waiting,
+            delivered: delivery.delivered,
+            notes,
             away,
             stored: BTreeMap::new(),
         })
@@ -228,13 +226,22 @@ impl<'a> Run<'a> {
     fn usable(&self) -> Result<BTreeSet<PackId>> {
         let mut rows = self.catalog.packs(PackState::Committed)?;
         rows.extend(self.catalog.packs(PackState::Stored)?);
+        rows.extend(self.catalog.packs(PackState::Spooled)?);
         Ok(rows.into_iter().map(|row| row.pack).filter(|&pack| self.is_usable(pack)).collect())
     }
 
     fn is_usable(&self, pack: PackId) -> bool {
+        if self.waiting.has_pack(pack, self.vault.coding) {
+            return true;
+        }
         let shown: BTreeSet<u8> = self.holdings.copies(pack).iter().map(|copy| copy.index).collect();
-        shown.len() >= usize::from(self.vault.coding.data_shards())
+        // With too few locations there is nothing but belief; delivery looks again.
+        (shown.len() >= usize::from(self.vault.coding.data_shards()) || self.why_spooled().is_some())
             && survives(&self.believed(pack), self.vault.coding, self.vault.survive())
+    }
+
+    fn why_spooled(&self) -> Option<String> {
+        self.sealing.detour.as_ref().and_then(Detour::why)
     }
 
     fn believed(&self, pack: PackId) -> Vec<Copy> {
@@ -265,7 +272,9 @@ impl<'a> Run<'a> {
                 kept_by: None,
             })
         });
-        self.stored.values().flat_map(|stored| stored.debts.clone()).chain(reused).collect()
+        // What is in the spool owes everything, and says it once.
+        let stored = self.stored.values().filter(|stored| !stored.spooled);
+        stored.flat_map(|stored| stored.debts.clone()).chain(reused).collect()
     }
 
     async fn place_all(&mut self, mut packs: mpsc::UnboundedReceiver<Pack>, gate: &Gate) -> Result<()> {
@@ -303,7 +312,7 @@ impl<'a> Run<'a> {
             pack: done.stored.reference.pack,
             header: done.stored.reference.header,
             class: done.class,
-            state: PackState::Stored,
+            state: if done.stored.spooled { PackState::Spooled } else { PackState::Stored },
         };
         catalog.add_pack(row, &done.index)?;
         let copies: Vec<_> = done.stored.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
@@ -351,8 +360,8 @@ impl<'a> Run<'a> {
         Ok(PointRecord {
             vault: self.vault.id,
             writer: self.sealing.keys.writer,
-            epoch: self.sealing.epoch,
-            sequence: self.sealing.sequence,
+            epoch: self.place.epoch,
+            sequence: self.place.sequence,
             source: source.to_owned(),
             host: self.options.host.clone(),
             started_ms: self.started_ms,
@@ -391,7 +400,7 @@ impl<'a> Run<'a> {
     }
 
     async fn commit(
-        self,
+        mut self,
         reading: Reading,
         record: PointRecord,
         record_hash: Hash,
@@ -409,47 +418,43 @@ impl<'a> Run<'a> {
             statistics: record.statistics.clone(),
             tags: record.tags.clone(),
         };
-        let packs = self.first_committed(&part)?;
+        let (packs, pending) = self.first_committed(&part)?;
         let commit = Commit {
             vault: self.vault,
             keys: &self.sealing.keys,
-            epoch: self.sealing.epoch,
-            sequence: self.sealing.sequence,
-            previous: self.previous,
+            place: self.place,
             record: &record,
             record_hash,
             point_pack: point_pack.pack,
             part: &part,
             packs: &packs,
+            pending,
         };
-        let manifest = commit::write(&commit).await?;
-        self.vault.world.reached(Step::BackupBeforeRemember);
+        let manifest = commit::sign(self.vault, &self.sealing.keys, &commit::manifest(&commit)?)?;
         let row = PointRow {
             writer: self.sealing.keys.writer,
-            epoch: self.sealing.epoch,
-            sequence: self.sealing.sequence,
+            epoch: self.place.epoch,
+            sequence: self.place.sequence,
             pack: point_pack.pack,
             part,
             verified: true,
         };
-        let committed: Vec<PackId> = packs.iter().map(|pack| pack.pack).collect();
-        self.catalog.commit_point(&row, &committed)?;
-        self.vault.world.reached(Step::BackupPointRemembered);
-        rebuild::remember_head(self.catalog, self.sealing.epoch, self.sealing.sequence, manifest.hash)?;
-        self.vault.world.reached(Step::BackupHeadRemembered);
-        let report = self.report(reading, &record, &row, totals, manifest);
+        let end = self.publish(&row, &manifest).await?;
+        let report = self.report(reading, &record, &row, totals, end);
         Ok((report, record.root))
     }
 
-    /// New packs, and packs an interrupted run left stored and this point uses.
-    fn first_committed(&self, part: &WriterPart) -> Result<Vec<PackRef>> {
-        let stored = self.catalog.packs(PackState::Stored)?;
+    /// New packs, and packs an interrupted run left stored or spooled and this point
+    /// uses; then those that go on waiting.
+    fn first_committed(&self, part: &WriterPart) -> Result<(Vec<PackRef>, Vec<PackId>)> {
+        let mut rows = self.catalog.packs(PackState::Stored)?;
+        rows.extend(self.catalog.packs(PackState::Spooled)?);
+        rows.sort_by_key(|row| row.pack);
         let wanted: BTreeSet<&PackId> = part.references.iter().collect();
-        Ok(stored
-            .into_iter()
-            .filter(|row| wanted.contains(&row.pack))
-            .map(|row| PackRef { pack: row.pack, header: row.header })
-            .collect())
+        let (used, waiting): (Vec<PackRow>, Vec<PackRow>) =
+            rows.into_iter().partition(|row| wanted.contains(&row.pack));
+        let used = used.into_iter().map(|row| PackRef { pack: row.pack, header: row.header });
+        Ok((used.collect(), waiting.into_iter().map(|row| row.pack).collect()))
     }
 
     fn report(
@@ -458,7 +463,7 @@ impl<'a> Run<'a> {
         record: &PointRecord,
         row: &PointRow,
         totals: &IntakeTotals,
-        manifest: commit::Written,
+        end: End,
     ) -> BackupReport {
         let spots = self.vault.spots();
         let weakest = row
@@ -480,10 +485,12 @@ impl<'a> Run<'a> {
                 / u64::from(self.vault.coding.data_shards()),
             packs_reused: totals.reused.len(),
             tolerance: weakest.unwrap_or(Tolerance { any_domains: 0, larger_survived: 0, larger_total: 0 }),
-            debts: self.debts(totals),
-            manifest_owed: manifest.owed,
+            debts: self.debts(totals).into_iter().chain(end.debts).collect(),
+            manifest_owed: end.owed,
             head_confirmed: self.head_confirmed,
-            notes: Vec::new(),
+            spooled: end.spooled,
+            delivered: self.delivered.clone(),
+            notes: self.notes.clone(),
         }
     }
 }
@@ -500,51 +507,4 @@ pub fn point_id(record_hash: Hash) -> PointId {
     let mut id = PointId::default();
     id.0.copy_from_slice(&record_hash.0[..16]);
     id
-}
-
-/// The writer's key must be of this vault and certified in it, and must seal to
-/// its newest reader: what it writes would otherwise be readable by nobody.
-fn check_keys(vault: &Vault, keys: &WriterKey) -> Result<()> {
-    let certificate = writer_certificate(keys);
-    let newest = vault.record.recipients.iter().rfind(|key| key.role == KemRole::Reader);
-    let seals_to = keys.reader.last().map(|key| key.as_bytes().to_vec());
-    let why = if keys.vault != vault.id {
-        "it belongs to another vault"
-    } else if !vault.writers.contains_key(&certificate) {
-        "no location shows its certificate under this vault's root"
-    } else if vault.revocations.is_revoked(&certificate) {
-        "its certificate was revoked"
-    } else if newest.map(|key| key.public.0.clone()) != seals_to {
-        "it seals to another reader key than the vault's newest"
-    } else {
-        return Ok(());
-    };
-    Err(OpsError::Key {
-        what: format!(
-            "the writer key file does not fit this vault: {why}. Nothing was written; use this vault's writer key"
-        ),
-    })
-}
-
-/// Enough domains must answer for a manifest's quorum, or nothing can commit.
-fn check_domains(vault: &Vault) -> Result<()> {
-    let answering: BTreeSet<u16> = vault.writable().map(|location| location.domain).collect();
-    let need = commit::domains_needed(vault);
-    if answering.len() >= need {
-        return Ok(());
-    }
-    Err(OpsError::Unreachable {
-        what: format!(
-            "only {} of {} domains answer and a point needs {need} to be durable; nothing was written. Bring back {} \
-             and run the same command again",
-            answering.len(),
-            vault.domains().len(),
-            absent_names(vault)
-        ),
-    })
-}
-
-pub(crate) fn absent_names(vault: &Vault) -> String {
-    let names: Vec<&str> = vault.absent.iter().map(|gone| gone.name.as_str()).collect();
-    if names.is_empty() { "the missing locations".to_owned() } else { names.join(", ") }
 }

@@ -59,6 +59,8 @@ pub enum PackState {
     /// Brought home by an import, and only a point record names it: kept and
     /// audited, but no new point leans on it.
     Imported = 3,
+    /// In the spool of this host; what stands at the locations is not durable(d).
+    Spooled = 4,
 }
 
 /// A pack's row.
@@ -184,6 +186,12 @@ impl Catalog {
         Ok(())
     }
 
+    /// Forgets a small value.
+    pub fn forget_meta(&self, name: &str) -> Result<()> {
+        self.db.execute("DELETE FROM meta WHERE name = ?1", [name])?;
+        Ok(())
+    }
+
     /// The pack that holds a chunk, if one does.
     pub fn chunk(&self, id: ChunkId) -> Result<Option<PackId>> {
         let mut query = self.db.prepare_cached("SELECT pack FROM chunks WHERE id = ?1")?;
@@ -227,6 +235,12 @@ impl Catalog {
             pack_row(read_id(&pack, PackId::from_slice)?, &header, class, state)
         })
         .collect()
+    }
+
+    /// A pack went on in the commit.
+    pub fn set_pack_state(&self, pack: PackId, state: PackState) -> Result<()> {
+        self.db.execute("UPDATE packs SET state = ?2 WHERE pack = ?1", params![&pack.0[..], state as i64])?;
+        Ok(())
     }
 
     /// Forgets a pack and its chunks: it turned out not to be there.
@@ -438,6 +452,7 @@ fn pack_row(pack: PackId, header: &[u8], class: u8, state: i64) -> Result<PackRo
         1 => PackState::Stored,
         2 => PackState::Committed,
         3 => PackState::Imported,
+        4 => PackState::Spooled,
         _ => return Err(OpsError::corrupt("the local catalog", "a pack's state is unknown; delete the catalog")),
     };
     Ok(PackRow { pack, header: read_id(header, Hash::from_slice)?, class, state })

@@ -11,14 +11,16 @@ use vault_format::envelope::RecordKind;
 use vault_format::manifest::{JanitorPart, Manifest, ManifestKind, PackRef, ReaderPart, WriterPart};
 use vault_format::point::PointRecord;
 use vault_format::sealed::SealedField;
-use vault_format::{Hash, PackId, names};
+use vault_format::{Hash, PackId};
 
 use crate::backup::absent_names;
+use crate::catalog::Catalog;
 use crate::create::write_record;
 use crate::error::{OpsError, Result};
-use crate::heads;
+use crate::heads::{self, SignedManifest};
 use crate::location::Location;
 use crate::placement::write_quorum;
+use crate::rebuild::{self, Next};
 use crate::records;
 use crate::step::Step;
 use crate::vault::Vault;
@@ -27,22 +29,14 @@ use crate::vault::Vault;
 pub(crate) struct Commit<'a> {
     pub(crate) vault: &'a Vault,
     pub(crate) keys: &'a WriterKey,
-    pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
-    pub(crate) previous: Hash,
+    pub(crate) place: Next,
     pub(crate) record: &'a PointRecord,
     pub(crate) record_hash: Hash,
     pub(crate) point_pack: PackId,
     pub(crate) part: &'a WriterPart,
     pub(crate) packs: &'a [PackRef],
-}
-
-/// A manifest on its locations.
-pub(crate) struct Written {
-    /// Hash of its envelope.
-    pub(crate) hash: Hash,
-    /// Locations that did not take it, and why.
-    pub(crate) owed: Vec<(String, String)>,
+    /// Packs stored or spooled that wait for a later manifest.
+    pub(crate) pending: Vec<PackId>,
 }
 
 /// Domains a manifest needs.
@@ -51,23 +45,28 @@ pub(crate) fn domains_needed(vault: &Vault) -> usize {
     write_quorum(domains).max(usize::from(vault.survive()) + 1).min(domains)
 }
 
-/// Signs the manifest and writes it to every location, once what it rests on stands
-/// on as many domains as it must itself.
-pub(crate) async fn write(commit: &Commit<'_>) -> Result<Written> {
-    let body = vault_format::encode(&manifest(commit)?);
-    let bytes = keys::record::sign(RecordKind::Manifest, commit.vault.id, &body, &commit.keys.signing);
-    let name = names::manifest(commit.keys.writer, commit.epoch, commit.sequence);
-    let hash = keys::record::hash(&bytes);
-    let position = (commit.epoch, commit.sequence);
-    heads::verify(commit.vault, commit.keys.writer, position, bytes.clone())
-        .map_err(|why| OpsError::corrupt("the manifest just signed", why))?;
+/// Signs a manifest for its place, and reads back what was signed.
+pub(crate) fn sign(vault: &Vault, keys: &WriterKey, body: &Manifest) -> Result<SignedManifest> {
+    let bytes = keys::record::sign(RecordKind::Manifest, vault.id, &vault_format::encode(body), &keys.signing);
+    heads::verify(vault, keys.writer, (body.epoch, body.sequence), bytes)
+        .map_err(|why| OpsError::corrupt("the manifest just signed", why))
+}
+
+/// Writes a signed manifest to every location, once what it rests on stands on as
+/// many domains as it must itself. Returns who is owed a copy, and why.
+pub(crate) async fn publish_manifest(
+    vault: &Vault,
+    catalog: &Catalog,
+    manifest: &SignedManifest,
+) -> Result<Vec<(String, String)>> {
     let mut owed = BTreeMap::new();
-    for (name, bytes) in records::founding(commit.vault) {
-        owed.extend(publish(commit.vault, &name, &bytes, None).await?);
+    for (name, bytes) in records::founding(vault) {
+        owed.extend(publish(vault, &name, &bytes, None).await?);
     }
-    commit.vault.world.reached(Step::CommitFoundingStands);
-    owed.extend(publish(commit.vault, &name, &bytes, Some(Step::CommitManifestWritten)).await?);
-    Ok(Written { hash, owed: owed.into_iter().collect() })
+    vault.world.reached(Step::CommitFoundingStands);
+    rebuild::remember_signed(catalog, manifest.hash)?;
+    owed.extend(publish(vault, &manifest.name(), &manifest.bytes, Some(Step::CommitManifestWritten)).await?);
+    Ok(owed.into_iter().collect())
 }
 
 /// Writes a record to every location that lacks it; an error if it misses its
@@ -116,7 +115,8 @@ pub(crate) async fn publish(
     })
 }
 
-fn manifest(commit: &Commit<'_>) -> Result<Manifest> {
+/// The body of a point's manifest.
+pub(crate) fn manifest(commit: &Commit<'_>) -> Result<Manifest> {
     let (record, part, vault) = (commit.record, commit.part, commit.vault);
     let mut rng = vault.world.rng();
     let janitor = JanitorPart {
@@ -146,9 +146,9 @@ fn manifest(commit: &Commit<'_>) -> Result<Manifest> {
     })?;
     let mut seal = |field, key, plain: &[u8]| keys::wrap::seal_field(field, vault.id, key, plain, &mut rng);
     Ok(Manifest {
-        epoch: commit.epoch,
-        sequence: commit.sequence,
-        previous: commit.previous,
+        epoch: commit.place.epoch,
+        sequence: commit.place.sequence,
+        previous: commit.place.previous,
         kind: ManifestKind::Point,
         vault_record: vault.record_hash,
         layout: vault.layout_hash,
@@ -159,7 +159,7 @@ fn manifest(commit: &Commit<'_>) -> Result<Manifest> {
         reader: Some(seal(SealedField::ManifestReader, newest_reader, &vault_format::encode(&reader))),
         own: Some(commit.keys.index.seal_own(vault.id, &vault_format::encode(part))),
         gc_epoch_seen: 0,
-        pending: Vec::new(),
+        pending: commit.pending.clone(),
         journal: Vec::new(),
     })
 }

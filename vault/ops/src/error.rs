@@ -39,6 +39,12 @@ pub enum OpsError {
         /// What was needed, who did not answer, what to do.
         what: String,
     },
+    /// Nowhere is room for what was to be kept. Nothing that was kept is lost.
+    #[error("{what}")]
+    Full {
+        /// What did not fit, what is safe, what to do.
+        what: String,
+    },
     /// Every location answered and the data are not there.
     #[error("{what}")]
     Lost {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use backends::Kind;
 use bytes::Bytes;
 use keys::certificate::CertifiedKey;
-use vault_codec::{Buffers, Candidate, ParsedHeader, VerifiedHeader};
+use vault_codec::{Buffers, Candidate, ParsedHeader, ShardSet, VerifiedHeader};
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
 use vault_format::suite::{Class, LEAF_BYTES};
 use vault_format::{Hash, PackId, WriterId, names};
@@ -89,7 +89,7 @@ pub async fn list_shards(vault: &Vault, writers: &BTreeSet<WriterId>) -> Holding
 }
 
 impl Holdings {
-    fn add(&mut self, location: &Arc<Location>, name: String, bytes: u64) {
+    pub(crate) fn add(&mut self, location: &Arc<Location>, name: String, bytes: u64) {
         match names::parse_shard(&name) {
             Some((_, pack, index)) => {
                 let holding = Holding { index, location: Arc::clone(location), name, bytes };
@@ -305,6 +305,23 @@ impl Fetcher {
             }
         }
         Ok(good)
+    }
+
+    /// All n shards of a pack, made from k good ones without a key. Their header must
+    /// be the one a manifest signed.
+    pub(crate) async fn all_shards(&self, pack: PackId, signed: Hash) -> Result<ShardSet> {
+        let header = self.signed_header(pack).await?;
+        let damaged = |why: String| OpsError::corrupt(format!("pack {}", pack.short()), why);
+        if header.hash() != signed {
+            return Err(damaged("the header shown is not the one the manifest signed".to_owned()));
+        }
+        let good = self.good_shards(&header).await?;
+        let buffers = self.buffers.clone();
+        let rebuilt = self.world.compute.run(move || {
+            let candidates: Vec<_> = good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
+            vault_codec::repair(&header, &candidates, &buffers)
+        });
+        Ok(rebuilt.await.map_err(|error| damaged(error.to_string()))?.shards)
     }
 
     async fn checked(&self, header: &ParsedHeader, index: u8, bytes: Bytes) -> std::result::Result<Bytes, String> {

@@ -38,6 +38,11 @@ impl SignedManifest {
     pub fn position(&self) -> Position {
         (self.body.epoch, self.body.sequence)
     }
+
+    /// Its name at every location.
+    pub fn name(&self) -> String {
+        names::manifest(self.writer, self.body.epoch, self.body.sequence)
+    }
 }
 
 /// A place in a writer's chain.

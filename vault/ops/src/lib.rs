@@ -36,6 +36,7 @@ pub mod restore;
 pub mod scan;
 pub mod scrub;
 pub mod source;
+pub mod spool;
 pub mod status;
 pub mod step;
 pub mod tombstones;

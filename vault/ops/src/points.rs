@@ -3,6 +3,8 @@
 //! What always holds: an unreadable or unverified manifest is shown as such, not
 //! left out; the order is by time, then by place in the chain.
 
+use std::collections::BTreeMap;
+
 use keys::files::ReadKey;
 use vault_format::manifest::{ManifestKind, ReaderPart};
 use vault_format::sealed::SealedField;
@@ -80,9 +82,22 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
     }
     list.remarks.extend(unopened);
     timed.sort_by_key(|(time, point)| (*time, point.position));
+    // A point that lost its place to another image of its host was signed twice.
+    let newest: BTreeMap<PointId, (u64, u64)> =
+        timed.iter().map(|(_, point)| (point.part.point, point.position)).fold(BTreeMap::new(), keep_newest);
+    timed.retain(|(_, point)| newest.get(&point.part.point) == Some(&point.position));
     let is_live = |point: &PointSummary| vault.marks.manifest(point.writer, point.position, point.manifest).is_none();
     (list.points, list.trash) = timed.into_iter().map(|(_, point)| point).partition(is_live);
     Ok(list)
+}
+
+fn keep_newest(
+    mut newest: BTreeMap<PointId, (u64, u64)>,
+    (point, position): (PointId, (u64, u64)),
+) -> BTreeMap<PointId, (u64, u64)> {
+    let known = newest.entry(point).or_insert(position);
+    *known = position.max(*known);
+    newest
 }
 
 fn open_part(

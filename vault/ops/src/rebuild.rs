@@ -21,42 +21,74 @@ use crate::placement::Copy;
 use crate::step::Step;
 use crate::vault::Vault;
 
+/// The newest head: place and hash.
 const HEAD: &str = "head";
+/// Hash of the manifest this host showed to the locations last.
+const SIGNED: &str = "head.signed";
+/// Set while the remembered head was not written by this host's own memory.
+const FOREIGN_HEAD: &str = "head.foreign";
 
 /// Where the next manifest goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Next {
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,
     pub(crate) previous: Hash,
 }
 
+impl Next {
+    /// Where a writer's first manifest goes.
+    pub(crate) const FIRST: Self = Self { epoch: 1, sequence: 1, previous: Hash([0; Hash::BYTES]) };
+
+    /// The place behind a manifest, in its epoch.
+    pub(crate) fn after(position: Position, hash: Hash) -> Self {
+        Self { epoch: position.0, sequence: position.1 + 1, previous: hash }
+    }
+
+    /// The first place of the epoch behind a manifest's.
+    fn new_epoch(position: Position, hash: Hash) -> Self {
+        Self { epoch: position.0 + 1, sequence: 1, previous: hash }
+    }
+
+    /// As a place.
+    pub(crate) fn position(&self) -> Position {
+        (self.epoch, self.sequence)
+    }
+}
+
 /// Compares the vault's head with the remembered one and brings the catalog up
-/// to date.
+/// to date. A head that this host did not sign, or does not remember, was written
+/// by another image of it: what follows goes into a new epoch, so that the two never
+/// mean two things by one place. See docs/decisions/0016-heads-and-epochs.md.
 pub(crate) async fn follow_head(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, head: &Chain) -> Result<Next> {
     let remembered = remembered_head(catalog)?;
-    let rival = head.rivals.iter().find(|rival| remembered == Some((rival.position(), rival.hash)));
-    let newest = rival.or(head.head());
-    let seen = newest.map(|manifest| (manifest.position(), manifest.hash));
-    match (remembered, seen) {
-        (Some((position, hash)), Some((seen, seen_hash))) if (position, hash) == (seen, seen_hash) => {}
-        (Some((position, _)), seen) if seen.is_none_or(|(seen, _)| seen <= position) => {
-            return Err(rolled_back(position, head));
-        }
-        (None, _) if !head.confirmed => return Err(unsure(head)),
-        (_, None) => return Ok(Next { epoch: 1, sequence: 1, previous: Hash::default() }),
-        (_, Some(_)) => {
+    let reported = |manifest: &SignedManifest| remembered == Some((manifest.position(), manifest.hash));
+    let newest = match (head.rivals.iter().find(|rival| reported(rival)).or(head.head()), remembered) {
+        (Some(newest), _) => newest,
+        (None, Some((position, _))) => return Err(rolled_back(position, head)),
+        (None, None) if head.confirmed => return Ok(Next::FIRST),
+        (None, None) => return Err(unsure(head)),
+    };
+    match remembered {
+        Some(_) if reported(newest) => {}
+        Some((position, _)) if newest.position() <= position => return Err(rolled_back(position, head)),
+        None if !head.confirmed => return Err(unsure(head)),
+        Some(_) | None => {
             catch_up(vault, keys, catalog).await?;
         }
     }
-    let Some(newest) = newest else {
-        return Ok(Next { epoch: 1, sequence: 1, previous: Hash::default() });
-    };
-    let ((epoch, sequence), previous) = ((newest.body.epoch, newest.body.sequence), newest.hash);
     // A run that died may have left its manifest short of the quorum. What builds on
     // it must not stand safer than it does, so it is completed first.
+    let (epoch, sequence) = newest.position();
     let name = vault_format::names::manifest(keys.writer, epoch, sequence);
-    commit::publish(vault, &name, &newest.bytes, Some(Step::RebuildHeadWritten)).await?;
-    Ok(Next { epoch, sequence: sequence + 1, previous })
+    let completed = commit::publish(vault, &name, &newest.bytes, Some(Step::RebuildHeadWritten)).await;
+    match completed {
+        Ok(_) if catalog.meta(FOREIGN_HEAD)?.is_none() => Ok(Next::after((epoch, sequence), newest.hash)),
+        Ok(_) => Ok(Next::new_epoch((epoch, sequence), newest.hash)),
+        // Two for one place, and neither can have its quorum any more: both go on behind it.
+        Err(_) if !head.rivals.is_empty() && !reported(newest) => Ok(Next::new_epoch((epoch, sequence), newest.hash)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Without a memory of its own the writer must be sure of its newest manifest, or
@@ -66,7 +98,7 @@ fn unsure(head: &Chain) -> OpsError {
     OpsError::Unreachable {
         what: format!(
             "the local catalog is new and too few domains answer to know this writer's newest manifest; nothing was \
-             written. Bring back {} and run the same command again",
+             written to them. Bring back {} and run the same command again",
             silent.join(", ")
         ),
     }
@@ -92,7 +124,7 @@ fn rolled_back(position: Position, head: &Chain) -> OpsError {
     }
 }
 
-fn remembered_head(catalog: &Catalog) -> Result<Option<(Position, Hash)>> {
+pub(crate) fn remembered_head(catalog: &Catalog) -> Result<Option<(Position, Hash)>> {
     let Some(bytes) = catalog.meta(HEAD)? else { return Ok(None) };
     let read =
         |range: std::ops::Range<usize>| -> Option<u64> { Some(u64::from_le_bytes(bytes.get(range)?.try_into().ok()?)) };
@@ -103,13 +135,25 @@ fn remembered_head(catalog: &Catalog) -> Result<Option<(Position, Hash)>> {
     }
 }
 
+/// Remembers a head of this host's own, once it stands on its quorum.
+pub(crate) fn remember_head(catalog: &Catalog, position: Position, hash: Hash) -> Result<()> {
+    note_head(catalog, position, hash)?;
+    catalog.forget_meta(FOREIGN_HEAD)
+}
+
 /// Remembers a head after all checks.
-pub(crate) fn remember_head(catalog: &Catalog, epoch: u64, sequence: u64, hash: Hash) -> Result<()> {
+fn note_head(catalog: &Catalog, (epoch, sequence): Position, hash: Hash) -> Result<()> {
     let mut bytes = Vec::with_capacity(48);
     bytes.extend_from_slice(&epoch.to_le_bytes());
     bytes.extend_from_slice(&sequence.to_le_bytes());
     bytes.extend_from_slice(&hash.0);
     catalog.set_meta(HEAD, &bytes)
+}
+
+/// Remembers what is about to be shown to the locations: a head that turns up after a
+/// crash is known as this host's own.
+pub(crate) fn remember_signed(catalog: &Catalog, hash: Hash) -> Result<()> {
+    catalog.set_meta(SIGNED, &hash.0)
 }
 
 /// Remembers what each location that answers shows, and says what the others
@@ -156,9 +200,14 @@ pub async fn catch_up(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) ->
     }
     // Never back: what is remembered is how a rollback is noticed.
     if let Some(head) = whole.head()
-        && remembered_head(catalog)?.is_none_or(|(position, _)| position < (head.body.epoch, head.body.sequence))
+        && remembered_head(catalog)?.is_none_or(|(position, _)| position < head.position())
     {
-        remember_head(catalog, head.body.epoch, head.body.sequence, head.hash)?;
+        if catalog.meta(SIGNED)?.is_some_and(|signed| signed == head.hash.0) {
+            catalog.forget_meta(FOREIGN_HEAD)?;
+        } else {
+            catalog.set_meta(FOREIGN_HEAD, &[1])?;
+        }
+        note_head(catalog, head.position(), head.hash)?;
     }
     Ok(learned)
 }
@@ -188,11 +237,8 @@ async fn learn_pack(fetcher: &Fetcher, keys: &WriterKey, catalog: &mut Catalog, 
 }
 
 fn learn_point(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, manifest: &SignedManifest) -> Result<bool> {
-    let (Some(own), Some(pack)) = (&manifest.body.own, manifest.body.point_pack) else { return Ok(false) };
-    let at = || format!("manifest {}.{}", manifest.body.epoch, manifest.body.sequence);
-    let plain = keys.index.open_own(vault.id, own).map_err(|error| OpsError::corrupt(at(), error.to_string()))?;
-    let part: WriterPart =
-        vault_format::decode("writer's part", plain.expose_secret()).map_err(|error| OpsError::format(at(), &error))?;
+    let (Some(_), Some(pack)) = (&manifest.body.own, manifest.body.point_pack) else { return Ok(false) };
+    let part = own_part(vault, keys, manifest)?;
     if catalog.has_point(part.point)? {
         return Ok(false);
     }
@@ -207,4 +253,12 @@ fn learn_point(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, manifest:
     let packs: Vec<_> = manifest.body.packs.iter().map(|pack| pack.pack).collect();
     catalog.commit_point(&row, &packs)?;
     Ok(true)
+}
+
+/// What this writer wrote into its manifest for itself.
+pub(crate) fn own_part(vault: &Vault, keys: &WriterKey, manifest: &SignedManifest) -> Result<WriterPart> {
+    let at = || format!("manifest {}.{}", manifest.body.epoch, manifest.body.sequence);
+    let own = manifest.body.own.as_ref().ok_or_else(|| OpsError::corrupt(at(), "it has no part of its writer"))?;
+    let plain = keys.index.open_own(vault.id, own).map_err(|error| OpsError::corrupt(at(), error.to_string()))?;
+    vault_format::decode("writer's part", plain.expose_secret()).map_err(|error| OpsError::format(at(), &error))
 }

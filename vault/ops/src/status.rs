@@ -45,6 +45,17 @@ pub struct SourceLine {
     pub points: usize,
 }
 
+/// What waits in the spool of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolLine {
+    /// Points.
+    pub points: usize,
+    /// Bytes, also of points that are being made.
+    pub bytes: u64,
+    /// Since when the oldest waits, if that is known.
+    pub since_ms: Option<i64>,
+}
+
 /// A look at the whole vault.
 #[derive(Debug)]
 pub struct Status {
@@ -58,6 +69,8 @@ pub struct Status {
     pub locations: Vec<LocationLine>,
     /// Each source known to the catalog.
     pub sources: Vec<SourceLine>,
+    /// Points that are not durable and wait on this host.
+    pub spool: Option<SpoolLine>,
     /// Why the verdict is not good; empty means it is.
     pub risks: Vec<String>,
     /// Packs of which fewer than k shards are shown or believed.
@@ -119,6 +132,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
         packs: census.packs.len(),
         locations,
         sources: sources(catalog)?,
+        spool: spool_line(vault, catalog).await?,
         risks,
         lost,
     })
@@ -155,6 +169,16 @@ fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<Str
         }
     }
     risks
+}
+
+async fn spool_line(vault: &Vault, catalog: &Catalog) -> Result<Option<SpoolLine>> {
+    let Some(spool) = &vault.spool else { return Ok(None) };
+    let contents = spool.contents().await?;
+    if contents.manifests.is_empty() {
+        return Ok(None);
+    }
+    let since_ms = crate::spool::waiting_since(catalog)?;
+    Ok(Some(SpoolLine { points: contents.manifests.len(), bytes: contents.bytes, since_ms }))
 }
 
 fn sources(catalog: &Catalog) -> Result<Vec<SourceLine>> {

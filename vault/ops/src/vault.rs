@@ -26,6 +26,7 @@ use crate::error::{OpsError, Result};
 use crate::location::Location;
 use crate::marks::{self, Marks};
 use crate::placement::{Spot, Tolerance, home, tolerance};
+use crate::spool::Spool;
 use crate::world::World;
 
 /// A location as the configuration names it, opened or not.
@@ -51,6 +52,9 @@ pub struct Absent {
     /// does not belong here.
     pub unreachable: bool,
 }
+
+/// Why a folder without a marker does not take part.
+pub const NOT_IN_LAYOUT: &str = "the vault's layout does not name it";
 
 /// What is expected of a vault before it is opened.
 pub struct Expected {
@@ -104,6 +108,10 @@ pub struct Vault {
     pub revocations: Arc<Revocations>,
     /// What tombstones and fences said when the vault was opened or last reread.
     pub marks: Arc<Marks>,
+    /// Envelopes of the revocations that count.
+    pub revocation_bytes: Vec<Vec<u8>>,
+    /// Where points wait that the locations could not take.
+    pub spool: Option<Spool>,
 }
 
 /// What one location holds of the small signed records.
@@ -121,8 +129,24 @@ struct Found {
 impl Vault {
     /// Reads the signed records from every candidate and opens the vault.
     pub async fn open(world: World, expected: &Expected, candidates: Vec<Candidate>) -> Result<Self> {
-        let (found, mut absent) = look(candidates).await;
-        if found.is_empty() {
+        Self::open_beside(world, expected, candidates, None).await
+    }
+
+    /// Likewise, beside a spool: one more place to read signed records from, so that
+    /// the vault opens when no location answers.
+    pub async fn open_beside(
+        world: World,
+        expected: &Expected,
+        candidates: Vec<Candidate>,
+        spool: Option<Spool>,
+    ) -> Result<Self> {
+        let (mut found, mut absent) = look(candidates).await;
+        let answered = found.len();
+        if let Some(spool) = &spool {
+            let folder = spool.as_folder();
+            found.extend(look_at(&folder.name, Arc::clone(&folder.store), None).await.ok());
+        }
+        if answered == 0 && found.iter().all(|kept| kept.vault_records.is_empty()) {
             let reasons: Vec<_> = absent.iter().map(|gone| format!("{}: {}", gone.name, gone.why)).collect();
             return Err(OpsError::Unreachable {
                 what: format!(
@@ -140,7 +164,8 @@ impl Vault {
         let (layout, layout_hash, layout_bytes) = newest_layout(&operators, &found)?;
         let Certified { writers, janitors, certificates } = certified(&authority, &operators, &record, &found);
         let holders = writers.values().chain(&janitors);
-        let revocations = Arc::new(revocations(&authority, &operators, holders, &found));
+        let (revocations, revocation_bytes) = revocations(&authority, &operators, holders, &found);
+        found.truncate(answered);
         let locations = place_locations(id, &layout, found, &mut absent);
         name_the_missing(id, &layout, &locations, &mut absent);
         let opened = Self {
@@ -158,8 +183,10 @@ impl Vault {
             writers,
             janitors,
             certificates,
-            revocations,
+            revocations: Arc::new(revocations),
+            revocation_bytes,
             marks: Arc::default(),
+            spool,
         };
         Ok(opened.reread().await)
     }
@@ -420,20 +447,20 @@ fn revocations<'a>(
     operators: &[CertifiedKey],
     holders: impl Iterator<Item = &'a Arc<CertifiedKey>> + Clone,
     found: &[Found],
-) -> Revocations {
-    let mut revocations = Revocations::new();
+) -> (Revocations, Vec<Vec<u8>>) {
+    let (mut revocations, mut counted) = (Revocations::new(), Vec::new());
     for bytes in distinct(found, |here| &here.revocations) {
-        let by_root = operators.iter().any(|subject| revocations.add(authority, None, subject, bytes).is_ok());
-        if by_root {
-            continue;
-        }
-        for operator in operators {
-            for subject in holders.clone() {
-                let _ = revocations.add(authority, Some(operator), subject, bytes);
+        let mut counts = operators.iter().any(|subject| revocations.add(authority, None, subject, bytes).is_ok());
+        if !counts {
+            for operator in operators {
+                for subject in holders.clone() {
+                    counts |= revocations.add(authority, Some(operator), subject, bytes).is_ok();
+                }
             }
         }
+        counted.extend(counts.then(|| bytes.clone()));
     }
-    revocations
+    (revocations, counted)
 }
 
 /// Gives each location that answered its place in the layout.
@@ -474,7 +501,7 @@ fn place_locations(
                 continue;
             }
             None if here.marker.is_some() => "it belongs to another vault or layout",
-            None => "the vault's layout does not name it",
+            None => NOT_IN_LAYOUT,
         };
         absent.push(Absent { name: here.name, spot: None, why: why.to_owned(), unreachable: false });
     }
@@ -514,6 +541,11 @@ impl StatePaths {
     /// The catalog file.
     pub fn catalog(&self) -> PathBuf {
         self.folder.join("catalog.sqlite")
+    }
+
+    /// The spool's folder.
+    pub fn spool(&self) -> PathBuf {
+        self.folder.join("spool")
     }
 
     /// The lease: one process at a time writes for a writer.

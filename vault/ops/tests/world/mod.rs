@@ -34,6 +34,7 @@ use vault_ops::location::Location;
 use vault_ops::points::PointList;
 use vault_ops::restore::{OpenPoint, open_point};
 use vault_ops::source::{PointReader, Reading, Sink, Source, read_to_vec};
+use vault_ops::spool::{Limits, Spool};
 use vault_ops::vault::{Candidate, Expected, Vault};
 use vault_ops::world::{Clock, Compute, World};
 
@@ -164,6 +165,9 @@ pub(crate) struct Lab {
     pub(crate) setup: Setup,
     pub(crate) stores: Vec<(String, Arc<InMemory>)>,
     pub(crate) down: Vec<usize>,
+    /// The spool of this host, where a test wants one.
+    pub(crate) spool: Option<Arc<InMemory>>,
+    pub(crate) limits: Limits,
     pub(crate) catalog: Catalog,
     catalog_file: PathBuf,
     files: Arc<Files>,
@@ -249,6 +253,8 @@ impl Lab {
             setup,
             stores,
             down: Vec::new(),
+            spool: None,
+            limits: Limits::default(),
             catalog: Catalog::open(&catalog_file).unwrap(),
             catalog_file,
             files: Arc::new(files),
@@ -266,6 +272,8 @@ impl Lab {
             setup: self.setup.clone(),
             stores: self.stores.iter().map(|(name, store)| (name.clone(), Arc::new(store.fork()))).collect(),
             down: self.down.clone(),
+            spool: self.spool.as_ref().map(|spool| Arc::new(spool.fork())),
+            limits: self.limits,
             catalog: Catalog::open(&catalog_file).unwrap(),
             catalog_file,
             files: Arc::clone(&self.files),
@@ -296,7 +304,13 @@ impl Lab {
             versions: None,
         };
         let expected = Expected { vault: Some(self.keys.public.vault), root: self.keys.public.root.clone() };
-        Vault::open(self.world.clone(), &expected, self.stores.iter().enumerate().map(candidate).collect()).await
+        let candidates = self.stores.iter().enumerate().map(candidate).collect();
+        // The spool is wrapped as the store behind the last location.
+        let spool = self.spool.as_ref().map(|store| {
+            let store = wrap(self.stores.len(), Arc::clone(store) as Arc<dyn ObjectStore>);
+            Spool::new(store, self.limits, Arc::new(|| None))
+        });
+        Vault::open_beside(self.world.clone(), &expected, candidates, spool).await
     }
 
     pub(crate) async fn backup(&mut self, bytes: &[u8]) -> vault_ops::Result<BackupReport> {

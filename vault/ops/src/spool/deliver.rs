@@ -1,0 +1,374 @@
+//! Delivering: what waits in the spool goes to the locations, oldest point first.
+//!
+//! What always holds: a point's manifest is shown to the locations only when every
+//! pack it needs is durable(d) there; the bytes that are shown lie in the spool
+//! before; a point leaves the spool only when its manifest stands on its quorum.
+//! Where another image of this host took the place it was signed for, it is signed
+//! again for the next one. A point that cannot be delivered stays and is named; it
+//! does not keep the later ones back. Dying anywhere costs a repetition.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use keys::files::WriterKey;
+use rand_core::Rng;
+use vault_format::manifest::{Manifest, WriterPart};
+use vault_format::{Hash, PackId, PointId, names};
+
+use super::{Contents, Spool, note_waiting};
+use crate::backup::check_domains;
+use crate::catalog::{Catalog, PackState, PointRow};
+use crate::commit;
+use crate::error::{OpsError, Result};
+use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
+use crate::heads::{self, Depth, SignedManifest};
+use crate::packing::not_durable;
+use crate::place::{Debt, place};
+use crate::placement::{Copy, survives};
+use crate::rebuild::{self, Next};
+use crate::vault::Vault;
+
+/// Places tried for one manifest in one delivery, when another image of this host
+/// writes at the same time.
+const PLACES_MAX: usize = 6;
+
+/// A point that cannot be delivered as things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// The point.
+    pub point: PointId,
+    /// Why, and what to do.
+    pub why: String,
+}
+
+/// What a delivery did.
+#[derive(Clone, Debug, Default)]
+pub struct Delivery {
+    /// Points whose manifests now stand on their quorum.
+    pub delivered: Vec<PointId>,
+    /// Their shards that are not at home.
+    pub debts: Vec<Debt>,
+    /// Locations without their manifests, and why.
+    pub manifest_owed: Vec<(String, String)>,
+    /// Points that stay, each with its own reason.
+    pub stuck: Vec<Stuck>,
+    /// Points that are still in the spool, the stuck ones too.
+    pub left: usize,
+    /// Bytes that are.
+    pub left_bytes: u64,
+    /// Why the rest waits.
+    pub why: Option<String>,
+}
+
+/// Delivers what can be delivered now. Whoever calls it holds the writer's lease.
+pub async fn deliver(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) -> Result<Delivery> {
+    let Some(spool) = &vault.spool else { return Ok(Delivery::default()) };
+    let contents = spool.contents().await?;
+    let mut delivery = Delivery::default();
+    if contents.is_empty() {
+        note_waiting(catalog, false, 0)?;
+        return Ok(delivery);
+    }
+    let queue = queue(vault, keys, spool, &contents).await?;
+    let packs = queue.iter().flat_map(|waiting| &waiting.manifest().body.packs);
+    let headers = packs.map(|pack| (pack.pack, pack.header)).collect();
+    let placed = BTreeMap::new();
+    let mut run = Run { vault, keys, catalog, spool, contents, delivery: &mut delivery, headers, placed };
+    match run.all(queue).await {
+        Ok(()) => {}
+        Err(error @ (OpsError::Unreachable { .. } | OpsError::Backend(_) | OpsError::Full { .. })) => {
+            delivery.why = Some(error.to_string());
+        }
+        Err(error) => return Err(error),
+    }
+    let left = spool.contents().await?;
+    (delivery.left, delivery.left_bytes) = (left.manifests.len(), left.bytes);
+    note_waiting(catalog, delivery.left > 0, vault.world.now_ms())?;
+    Ok(delivery)
+}
+
+/// A point that waits, with every manifest that was signed for it.
+struct Waiting {
+    part: WriterPart,
+    /// By place; the last is the one to be shown next.
+    signed: Vec<SignedManifest>,
+}
+
+impl Waiting {
+    fn manifest(&self) -> &SignedManifest {
+        &self.signed[self.signed.len() - 1]
+    }
+}
+
+/// The newest manifest that waits in the spool, if one does.
+pub(crate) async fn last_waiting(vault: &Vault, keys: &WriterKey) -> Result<Option<SignedManifest>> {
+    let Some(spool) = &vault.spool else { return Ok(None) };
+    let contents = spool.contents().await?;
+    let own = contents.manifests.iter().rfind(|(writer, _)| *writer == keys.writer);
+    match own {
+        Some((_, position)) => Ok(Some(read(vault, keys, spool, *position).await?)),
+        None => Ok(None),
+    }
+}
+
+async fn read(
+    vault: &Vault,
+    keys: &WriterKey,
+    spool: &Spool,
+    (epoch, sequence): heads::Position,
+) -> Result<SignedManifest> {
+    let name = names::manifest(keys.writer, epoch, sequence);
+    let at = || format!("{name} in the spool");
+    let bytes = spool.read(&name).await?.ok_or_else(|| OpsError::corrupt(at(), "it vanished"))?;
+    heads::verify(vault, keys.writer, (epoch, sequence), bytes.to_vec()).map_err(|why| OpsError::corrupt(at(), why))
+}
+
+/// Points in the order they were made.
+async fn queue(vault: &Vault, keys: &WriterKey, spool: &Spool, contents: &Contents) -> Result<Vec<Waiting>> {
+    let mut queue: Vec<Waiting> = Vec::new();
+    for (_, position) in contents.manifests.iter().filter(|(writer, _)| *writer == keys.writer) {
+        let signed = read(vault, keys, spool, *position).await?;
+        let record = signed.body.point_record;
+        match queue.iter_mut().find(|waiting| waiting.manifest().body.point_record == record) {
+            Some(waiting) => waiting.signed.push(signed),
+            None => queue.push(Waiting { part: rebuild::own_part(vault, keys, &signed)?, signed: vec![signed] }),
+        }
+    }
+    Ok(queue)
+}
+
+struct Run<'a> {
+    vault: &'a Vault,
+    keys: &'a WriterKey,
+    catalog: &'a mut Catalog,
+    spool: &'a Spool,
+    contents: Contents,
+    delivery: &'a mut Delivery,
+    /// Headers of packs that the waiting manifests commit first.
+    headers: BTreeMap<PackId, Hash>,
+    /// Copies of packs that are durable(d) at the locations.
+    placed: BTreeMap<PackId, Vec<Copy>>,
+}
+
+/// What the locations show, and what those that are away showed.
+struct Shown {
+    holdings: Holdings,
+    away: BTreeMap<PackId, Vec<Copy>>,
+}
+
+impl Run<'_> {
+    async fn all(&mut self, queue: Vec<Waiting>) -> Result<()> {
+        check_domains(self.vault)?;
+        let mut next = self.next_place().await?;
+        let mut holdings = list_shards(self.vault, &BTreeSet::from([self.keys.writer])).await;
+        let away = rebuild::remember_shown(self.vault, self.catalog, &holdings)?;
+        holdings.discount(&self.catalog.failures()?);
+        let shown = Shown { holdings, away };
+        let mut needed: Vec<BTreeSet<PackId>> =
+            queue.iter().map(|waiting| waiting.part.references.iter().copied().collect()).collect();
+        for (at, waiting) in queue.into_iter().enumerate() {
+            let point = waiting.part.point;
+            match self.point(&mut next, waiting, &shown).await {
+                Ok(()) => {
+                    self.delivery.delivered.push(point);
+                    needed[at].clear();
+                    self.clean(&needed).await?;
+                }
+                Err(OpsError::Lost { what }) => self.delivery.stuck.push(Stuck { point, why: what }),
+                Err(error) => return Err(error),
+            }
+        }
+        self.loose(&needed.into_iter().flatten().collect(), &shown).await
+    }
+
+    async fn next_place(&mut self) -> Result<Next> {
+        let chain = heads::chain(self.vault, self.keys.writer, Depth::Head).await?;
+        rebuild::follow_head(self.vault, self.keys, self.catalog, &chain).await
+    }
+
+    /// Delivers one point.
+    async fn point(&mut self, next: &mut Next, mut waiting: Waiting, shown: &Shown) -> Result<()> {
+        let (standing, owed) = match self.stands_already(&waiting, next).await? {
+            Some(found) => found,
+            None => {
+                for &pack in &waiting.part.references {
+                    self.make_durable(pack, shown).await?;
+                }
+                self.publish(next, &mut waiting).await?
+            }
+        };
+        let (epoch, sequence) = standing.position();
+        let row = PointRow {
+            writer: self.keys.writer,
+            epoch,
+            sequence,
+            pack: standing.body.point_pack.unwrap_or_default(),
+            part: waiting.part.clone(),
+            verified: true,
+        };
+        let packs: Vec<PackId> = standing.body.packs.iter().map(|pack| pack.pack).collect();
+        self.catalog.commit_point(&row, &packs)?;
+        if (epoch, sequence) >= next.position() {
+            rebuild::remember_head(self.catalog, (epoch, sequence), standing.hash)?;
+            *next = Next::after((epoch, sequence), standing.hash);
+        }
+        self.delivery.manifest_owed.extend(owed);
+        let names: Vec<String> = waiting.signed.iter().map(SignedManifest::name).collect();
+        self.spool.remove(&names).await
+    }
+
+    /// Whether one of its manifests was shown to the locations before, and stands on
+    /// its quorum now: a delivery died before it could take note.
+    async fn stands_already(
+        &self,
+        waiting: &Waiting,
+        next: &Next,
+    ) -> Result<Option<(SignedManifest, Vec<(String, String)>)>> {
+        for signed in waiting.signed.iter().filter(|signed| signed.position() < next.position()) {
+            let name = signed.name();
+            let reads = futures::future::join_all(self.vault.locations.iter().map(|at| at.read(&name))).await;
+            let shown =
+                reads.into_iter().any(|read| read.is_ok_and(|there| there.is_some_and(|there| there == signed.bytes)));
+            if shown && let Ok(owed) = commit::publish_manifest(self.vault, self.catalog, signed).await {
+                return Ok(Some((signed.clone(), owed)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Signs for the next place where needed, and writes the manifest; into the spool
+    /// first. Whoever loses a place to another image of this host goes on behind it.
+    async fn publish(
+        &mut self,
+        next: &mut Next,
+        waiting: &mut Waiting,
+    ) -> Result<(SignedManifest, Vec<(String, String)>)> {
+        for _ in 0..PLACES_MAX {
+            let last = &waiting.manifest().body;
+            if ((last.epoch, last.sequence), last.previous) != (next.position(), next.previous) {
+                let signed = self.sign_again(waiting.manifest(), next)?;
+                self.spool.add_manifest(&signed.name(), &signed.bytes).await?;
+                waiting.signed.push(signed);
+            }
+            let signed = waiting.manifest().clone();
+            match commit::publish_manifest(self.vault, self.catalog, &signed).await {
+                Ok(owed) => return Ok((signed, owed)),
+                Err(_) if self.is_taken(&signed).await => {}
+                Err(error) => return Err(error),
+            }
+            // Two that write at the same moment shall not meet again at the next place.
+            let wait = Duration::from_millis(self.vault.world.rng().next_u64() % 2_000);
+            self.vault.world.clock.sleep(wait).await;
+            *next = self.next_place().await?;
+        }
+        Err(OpsError::Unreachable {
+            what:
+                "another image of this host writes at the same time and took every place that was tried. The point is \
+                   kept in the spool and delivered by itself; stop the other one, or give it a writer key of its own"
+                    .to_owned(),
+        })
+    }
+
+    fn sign_again(&self, manifest: &SignedManifest, next: &Next) -> Result<SignedManifest> {
+        let body = Manifest {
+            epoch: next.epoch,
+            sequence: next.sequence,
+            previous: next.previous,
+            vault_record: self.vault.record_hash,
+            layout: self.vault.layout_hash,
+            ..manifest.body.clone()
+        };
+        commit::sign(self.vault, self.keys, &body)
+    }
+
+    /// Whether another manifest of this writer stands under its name.
+    async fn is_taken(&self, signed: &SignedManifest) -> bool {
+        let name = signed.name();
+        let reads = futures::future::join_all(self.vault.locations.iter().map(|at| at.read(&name))).await;
+        reads.into_iter().any(|read| {
+            let Ok(Some(there)) = read else { return false };
+            there != signed.bytes && heads::verify(self.vault, signed.writer, signed.position(), there.to_vec()).is_ok()
+        })
+    }
+
+    /// A pack of a point to be delivered: from the spool to the locations, unless they
+    /// keep it durable(d) already.
+    async fn make_durable(&mut self, pack: PackId, shown: &Shown) -> Result<()> {
+        let (coding, survive) = (self.vault.coding, self.vault.survive());
+        if self.placed.contains_key(&pack) {
+            return Ok(());
+        }
+        let here = shown.holdings.copies(pack);
+        let away = shown.away.get(&pack).cloned().unwrap_or_default();
+        let known: Vec<Copy> = here.iter().copied().chain(away).collect();
+        if survives(&known, coding, survive) {
+            self.placed.insert(pack, known);
+            return Ok(());
+        }
+        if self.contents.has_pack(pack, coding) {
+            return self.place(pack, shown).await;
+        }
+        let indices: BTreeSet<u8> = known.iter().map(|copy| copy.index).collect();
+        let what = format!(
+            "pack {} of an earlier point, which this one needs, is not durable at the locations: they show {} of the {} \
+             shards it needs",
+            pack.short(),
+            indices.len(),
+            coding.data_shards()
+        );
+        if indices.len() < usize::from(coding.data_shards()) && shown.holdings.silent.is_empty() {
+            return Err(OpsError::Lost {
+                what: format!("{what}. Back up the source again; this point stays in the spool and is not counted"),
+            });
+        }
+        Err(OpsError::Unreachable {
+            what: format!("{what}. Bring back the locations, or: holdfast vault repair --apply"),
+        })
+    }
+
+    async fn place(&mut self, pack: PackId, shown: &Shown) -> Result<()> {
+        let header = match self.headers.get(&pack) {
+            Some(header) => *header,
+            None => self.catalog.pack(pack)?.map(|row| row.header).ok_or_else(|| {
+                OpsError::corrupt("the local catalog", "it does not know a pack of the spool; delete the catalog")
+            })?,
+        };
+        let held = |holdings: &Holdings| holdings.packs.get(&pack).cloned().unwrap_or_default();
+        let mut both = Holdings { silent: shown.holdings.silent.clone(), ..Holdings::default() };
+        both.packs.insert(pack, [held(&self.contents.holdings), held(&shown.holdings)].concat());
+        let fetcher = Fetcher::new(self.vault.world.clone(), both, Trust::Signed(self.vault.writers.clone()));
+        let set = fetcher.all_shards(pack, header).await?;
+        let placed = place(self.vault, &set).await;
+        let copies: Vec<_> = placed.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
+        self.catalog.add_shown(pack, &copies)?;
+        if !survives(&placed.copies, self.vault.coding, self.vault.survive()) {
+            return Err(not_durable(self.vault, &placed));
+        }
+        self.catalog.set_pack_state(pack, PackState::Stored)?;
+        self.delivery.debts.extend(placed.debts);
+        self.placed.insert(pack, placed.copies);
+        Ok(())
+    }
+
+    /// Takes out packs that stand at the locations and that no waiting point needs.
+    async fn clean(&self, needed: &[BTreeSet<PackId>]) -> Result<()> {
+        let needed: BTreeSet<&PackId> = needed.iter().flatten().collect();
+        let done = self.placed.keys().filter(|pack| !needed.contains(pack)).copied().collect();
+        self.spool.remove_packs(&done).await
+    }
+
+    /// Packs of a run that died before its point was made: what the catalog knows is
+    /// placed, so that the next run uses it; of the rest nobody knows.
+    async fn loose(&mut self, needed: &BTreeSet<PackId>, shown: &Shown) -> Result<()> {
+        let contents = self.spool.contents().await?;
+        let mut gone = BTreeSet::new();
+        for &pack in contents.holdings.packs.keys().filter(|pack| !needed.contains(pack)) {
+            let known = self.catalog.pack(pack)?.filter(|row| row.state == PackState::Spooled);
+            if known.is_some() && contents.has_pack(pack, self.vault.coding) {
+                self.make_durable(pack, shown).await?;
+            }
+            gone.insert(pack);
+        }
+        self.spool.remove_packs(&gone).await
+    }
+}
