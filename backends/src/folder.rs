@@ -39,7 +39,7 @@ use object_store::{
     PutPayload, PutResult, RenameOptions, RenameTargetMode, Result, UploadPart,
 };
 
-use crate::disk::{Disk, DiskFile, EntryKind, SyncPoint};
+use crate::disk::{Disk, DiskFile, EntryKind, make_durably};
 use crate::error::classify_io;
 use crate::{BackendError, Kind};
 use files::{Files, Publish};
@@ -267,36 +267,6 @@ impl MultipartUpload for FolderUpload {
         self.parts.clear();
         Ok(())
     }
-}
-
-/// Makes a folder and the missing ones above it, and syncs all of them: some may have been made by
-/// a process that was killed before its sync.
-fn make_durably(disk: &dyn Disk, path: &FilePath) -> io::Result<()> {
-    if let Err(error) = disk.metadata(path) {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(error);
-        }
-        let above = path.parent().ok_or(error)?;
-        make_durably(disk, above)?;
-        match disk.make_directory(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        return disk.sync_directory(above, SyncPoint::Made);
-    }
-    let device = disk.metadata(path)?.identity.device;
-    for above in path.ancestors().skip(1) {
-        if disk.metadata(above)?.identity.device != device {
-            // The path below is a mount point, which we did not make.
-            break;
-        }
-        match disk.sync_directory(above, SyncPoint::Root) {
-            // Where we may not look we made nothing, and neither did we before.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            synced => synced?,
-        }
-    }
-    Ok(())
 }
 
 fn first_piece(range: &Range<u64>) -> Range<u64> {

@@ -16,7 +16,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use backends::disk::{SimulatedDisk, SyncPoint};
+use backends::disk::{SimulatedDisk, SyncPoint, place_file};
 use backends::{Kind, Location, classify, folder_on};
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -42,8 +42,8 @@ struct Story {
     made: bool,
     /// Calls fail now and then.
     rough: bool,
-    /// Somebody removed a folder by hand in this round.
-    erased: bool,
+    /// Somebody removed a folder by hand in this round; only this process goes on.
+    erased: Option<usize>,
     puts: u64,
 }
 
@@ -54,6 +54,7 @@ impl Story {
             disk.ignore(point);
         }
         let mut random = ChaCha8Rng::seed_from_u64(seed);
+        disk.set_links(!random.next_u64().is_multiple_of(4));
         let rough = random.next_u64().is_multiple_of(4);
         if rough {
             disk.set_errors(20, Box::new(ChaCha8Rng::seed_from_u64(seed ^ 0xe440)));
@@ -65,7 +66,7 @@ impl Story {
             processes: [None, None],
             made: false,
             rough,
-            erased: false,
+            erased: None,
             puts: 0,
         }
     }
@@ -99,7 +100,7 @@ impl Story {
     }
 
     async fn act(&mut self) -> Result<(), Broken> {
-        let which = self.roll(2) as usize;
+        let which = self.erased.unwrap_or(self.roll(2) as usize);
         let Some(location) = self.process(which)? else { return Ok(()) };
         let name = NAMES[self.roll(NAMES.len() as u64) as usize];
         match self.roll(16) {
@@ -138,7 +139,7 @@ impl Story {
         // No two are equal, and most are several sectors long.
         let bytes = self.roll(2_500) as usize;
         let mut content = format!("{name} {} ", self.puts).into_bytes();
-        content.resize(content.len() + bytes, self.puts as u8 | 1);
+        content.resize(content.len() + bytes, (self.puts % 16 * 2 + 1) as u8);
         let payload: PutPayload = content.chunks(1_000).map(bytes::Bytes::copy_from_slice).collect();
         let result = location.store().put_opts(&Path::from(name), payload, mode.clone().into()).await;
         match result.map_err(|error| classify(&error)) {
@@ -194,21 +195,21 @@ impl Story {
         Ok(())
     }
 
-    /// Somebody removes a folder by hand. That one process has synced it, and another one is killed
+    /// Somebody removes a folder by hand. That one process has synced it, and another one fails
     /// while it makes it again, is more trouble at once than is promised to survive.
     fn erase(&mut self, which: usize) {
         let folder = FOLDERS[self.roll(FOLDERS.len() as u64) as usize];
         if self.disk.erase(&FilePath::new(ROOT).join(folder)).is_ok() {
             let below = format!("{folder}/");
             NAMES.iter().filter(|name| name.starts_with(&below)).for_each(|name| self.truth.was_erased(name));
-            self.erased = true;
+            self.erased = Some(which);
         }
         self.processes[1 - which] = None;
     }
 
     /// Ends a round: what is there afterwards is what may be there.
     async fn stop(&mut self) -> Result<(), Broken> {
-        if std::mem::take(&mut self.erased) {
+        if self.erased.take().is_some() {
             self.processes = [None, None];
         }
         if self.roll(2) == 0 {
@@ -297,6 +298,54 @@ async fn what_was_acknowledged_survives_a_crash_at_every_step() {
     println!("{seeds} seeds from {first}, {stories} stories of {ROUNDS} crashes each");
 }
 
+const FILE: &str = "/etc/holdfast/config.toml";
+const FILE_BYTES: [u8; 3_000] = [7; 3_000];
+
+/// A single file put in place is there afterwards, and never half: a crash at every step, a second
+/// try, a power cut.
+fn place_at_every_step(seed: u64, ignored: Option<SyncPoint>) -> Result<(), Broken> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for stop in 1.. {
+        let disk = SimulatedDisk::new(1);
+        if let Some(point) = ignored {
+            disk.ignore(point);
+        }
+        disk.stop_after(stop);
+        let path = FilePath::new(FILE);
+        let finished = place_file(&disk, path, &FILE_BYTES).is_ok();
+        let killed = random.next_u64().is_multiple_of(2);
+        if killed {
+            disk.kill();
+        } else {
+            disk.crash(&mut random);
+        }
+        let mut acknowledged = finished;
+        if !finished {
+            match place_file(&disk, path, &FILE_BYTES) {
+                Ok(()) => acknowledged = true,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists),
+            }
+        }
+        disk.crash(&mut random);
+        match disk.files().get(path) {
+            Some(bytes) if *bytes != FILE_BYTES => return Err(Broken(format!("half a file, stop {stop}"))),
+            None if acknowledged => return Err(Broken(format!("the file is gone, stop {stop}"))),
+            _ => {}
+        }
+        if finished {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_single_file_is_there_or_not_and_never_half() {
+    for seed in 1..=2_000 {
+        place_at_every_step(seed, None).unwrap_or_else(|Broken(what)| panic!("seed {seed}: {what}"));
+    }
+}
+
 /// Without any one kind of sync the same stories find a loss: none is superfluous, each is guarded.
 #[tokio::test]
 async fn each_sync_is_needed() {
@@ -304,7 +353,10 @@ async fn each_sync_is_needed() {
     for point in SyncPoint::ALL {
         let mut found = None;
         for seed in 1..=SEEDS {
-            if let Err(Broken(what)) = every_step(seed, Some(point)).await {
+            let story = every_step(seed, Some(point)).await.map(drop);
+            let file = place_at_every_step(seed, Some(point));
+            let expected = if matches!(point, SyncPoint::FileBytes | SyncPoint::FileName) { file } else { story };
+            if let Err(Broken(what)) = expected {
                 found = Some(what);
                 break;
             }
@@ -317,7 +369,12 @@ async fn each_sync_is_needed() {
 /// A kind of sync stands for one call: so removing any call is one of the mutations above.
 #[test]
 fn each_sync_call_has_a_kind_of_its_own() {
-    let source = [include_str!("../src/folder.rs"), include_str!("../src/folder/files.rs")].concat();
+    let source = [
+        include_str!("../src/folder.rs"),
+        include_str!("../src/folder/files.rs"),
+        include_str!("../src/disk/place.rs"),
+    ]
+    .concat();
     for point in SyncPoint::ALL {
         let name = format!("SyncPoint::{point:?}");
         let uses = source.matches(&name).count();
@@ -325,5 +382,5 @@ fn each_sync_call_has_a_kind_of_its_own() {
     }
     // Directly, or through the one function that remembers what it synced.
     let calls = ["disk.sync_directory(", "file.sync(", "self.sync_names("].map(|call| source.matches(call).count());
-    assert_eq!(calls, [4, 1, 2], "a sync call was added or removed");
+    assert_eq!(calls, [5, 2, 2], "a sync call was added or removed");
 }

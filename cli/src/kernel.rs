@@ -205,12 +205,21 @@ fn ensure_token(output: Output, path: &Path) -> Result<()> {
             let digits = random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             writeln!(file, "{digits}")?;
             file.sync_all()?;
+            sync_name(path)?;
             output.say(format!("made a token in {}", path.display()));
             Ok(())
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot make the token file {}", path.display())),
     }
+}
+
+/// Makes the name of a new file survive a power cut.
+fn sync_name(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("cannot sync the folder of {}", path.display()))
 }
 
 async fn serve(output: Output, args: RunArgs) -> Result<u8> {
@@ -387,6 +396,7 @@ async fn snapshot(output: Output, args: SnapshotArgs) -> Result<u8> {
         file.write_all(&piece?)?;
     }
     file.sync_all()?;
+    sync_name(&path)?;
     output.say(format!(
         "written to {}; check it: holdfast kernel verify --snapshot {}",
         path.display(),

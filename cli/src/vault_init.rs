@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use agent_daemon::assembly;
+use backends::disk::{RealDisk, place_file};
 use backends::{BackendError, Grade};
 use config::{Attached, Config, Encoding, LocalVault, Name};
 use keys::files::{MasterSeed, OperatorKey, ReadKey, WriterKey};
@@ -96,13 +97,8 @@ fn local_config(path: &Path, local: &Local) -> Result<Config, Failure> {
             ),
         ));
     }
-    let write = || -> std::io::Result<()> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(path, rendered)
-    };
-    write().map_err(|error| Failure::new(exit::ERROR, format!("writing {}: {error}", path.display())))?;
+    let written = std::path::absolute(path).and_then(|path| place_file(&RealDisk, &path, rendered.as_bytes()));
+    written.map_err(|error| Failure::new(exit::ERROR, format!("writing {}: {error}", path.display())))?;
     Ok(config)
 }
 

@@ -9,7 +9,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use minicbor::{Decode, Encode};
@@ -43,10 +43,11 @@ pub trait KeyFile: Encode<()> + for<'b> Decode<'b, ()> {
     }
 }
 
-/// Makes the folder of key files, with those above it, for its owner alone. One
-/// that is there stays as it is: each file guards itself.
+/// Makes the folder of key files, with those above it, for its owner alone, and
+/// syncs it in all of them: a folder whose name is lost in a power cut takes every
+/// key with it. One that is there stays as it is: each file guards itself.
 pub fn create_folder(path: &Path) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path).and_then(|()| sync_folder(path));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path).and_then(|()| sync_way(path));
     made.map_err(|error| KeysError::KeyFile { path: path.to_owned(), fault: FileFault::Io(error) })
 }
 
@@ -77,6 +78,24 @@ fn create_file(path: &Path, text: &SecretText, mode: u32) -> Result<()> {
         let _ = std::fs::remove_file(path);
         fault(FileFault::Io(error))
     })
+}
+
+/// Syncs every folder above, also those that were there: who made them may have
+/// been killed before its sync.
+fn sync_way(path: &Path) -> std::io::Result<()> {
+    let path = path.canonicalize()?;
+    let device = path.metadata()?.dev();
+    for above in path.ancestors().skip(1) {
+        if above.metadata()?.dev() != device {
+            break;
+        }
+        match File::open(above).and_then(|folder| folder.sync_all()) {
+            // Where we may not look we made nothing.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {

@@ -1,7 +1,9 @@
 //! The directory a restore writes into: new, or empty.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -11,7 +13,8 @@ use crate::descent::list_names;
 
 /// Creates the directory if there is none and refuses one with anything in it.
 pub(crate) fn open_target(to: &Path) -> Result<OwnedFd> {
-    std::fs::create_dir_all(to).map_err(|error| io_error(format!("creating {}", to.display()), error))?;
+    let made = std::fs::create_dir_all(to).and_then(|()| sync_way(to));
+    made.map_err(|error| io_error(format!("creating {}", to.display()), error))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(to, flags, Mode::empty());
     let target = opened.map_err(|error| io_error(format!("opening {}", to.display()), error))?;
@@ -28,6 +31,23 @@ pub(crate) fn open_target(to: &Path) -> Result<OwnedFd> {
         });
     }
     Ok(target)
+}
+
+/// Syncs every directory above: a restore whose own name is lost in a power cut was none.
+fn sync_way(to: &Path) -> io::Result<()> {
+    let to = to.canonicalize()?;
+    let device = to.metadata()?.dev();
+    for above in to.ancestors().skip(1) {
+        if above.metadata()?.dev() != device {
+            break;
+        }
+        match File::open(above).and_then(|directory| directory.sync_all()) {
+            // Where we may not look we made nothing.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn io_error(what: String, error: impl Into<io::Error>) -> OpsError {

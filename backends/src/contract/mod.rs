@@ -294,9 +294,12 @@ mod tests {
         let folder = open(LocationSpec::new(url)).await.unwrap();
         run(&folder, &mut random()).await.unwrap();
         run(&memory().await, &mut random()).await.unwrap();
-        let disk = crate::disk::SimulatedDisk::new(1);
-        let folder = crate::folder_on(Arc::new(disk), std::path::Path::new("/disk/vault"), true).unwrap();
-        run(&folder, &mut random()).await.unwrap();
+        for links in [true, false] {
+            let disk = crate::disk::SimulatedDisk::new(1);
+            disk.set_links(links);
+            let folder = crate::folder_on(Arc::new(disk), std::path::Path::new("/disk/vault"), true).unwrap();
+            run(&folder, &mut random()).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@
 //! that a test can leave out one of them and show that the loss is found.
 
 mod medium;
+mod place;
 mod real;
 mod simulated;
 
@@ -25,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+pub use place::{make_durably, place_file};
 pub use real::RealDisk;
 pub use simulated::SimulatedDisk;
 
@@ -126,15 +128,29 @@ pub enum SyncPoint {
     Way,
     /// The names that a listing shows and this process has not synced: they are counted as stored.
     Listed,
-    /// The root of a location, or a directory above it, that was made just now.
+    /// The root of a location, the directory of a file, or a directory above it, made just now.
     Made,
-    /// A root that was there already when its location is made, and the directories above it:
-    /// whoever made them may have been killed before its sync.
+    /// One that was there already, and the directories above it: whoever made them may have been
+    /// killed before its sync.
     Root,
+    /// The bytes of a single file that is put in place.
+    FileBytes,
+    /// Its name.
+    FileName,
 }
 
 impl SyncPoint {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Bytes, Self::Created, Self::Replaced, Self::Found, Self::Way, Self::Listed, Self::Made, Self::Root];
+    pub const ALL: [Self; 10] = [
+        Self::Bytes,
+        Self::Created,
+        Self::Replaced,
+        Self::Found,
+        Self::Way,
+        Self::Listed,
+        Self::Made,
+        Self::Root,
+        Self::FileBytes,
+        Self::FileName,
+    ];
 }

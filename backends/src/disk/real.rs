@@ -111,3 +111,18 @@ fn kind_of(kind: FileType) -> EntryKind {
         EntryKind::Other
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sync leaves no trace that a program could see, but a device that cannot be synced says no.
+    #[test]
+    fn a_sync_reaches_the_system() {
+        let device = Path::new("/dev/null");
+        let mut file = RealDisk.open(device).unwrap();
+        assert_eq!(file.sync(SyncPoint::Bytes).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let directory = RealDisk.sync_directory(device, SyncPoint::Way);
+        assert_eq!(directory.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}

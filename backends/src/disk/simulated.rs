@@ -78,6 +78,11 @@ impl SimulatedDisk {
         self.world().plugged = plugged;
     }
 
+    /// Whether files can have two names; on FAT they cannot.
+    pub fn set_links(&self, links: bool) {
+        self.world().links = links;
+    }
+
     /// From now on syncs for this purpose say yes and do nothing: what a program without them would
     /// do. For tests that show that a sync is needed.
     pub fn ignore(&self, what_for: SyncPoint) {
@@ -177,6 +182,9 @@ impl Disk for SimulatedDisk {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = self.world();
         world.step()?;
+        if !world.links {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let file = world.file(from)?;
         let (directory, name) = world.place(to)?;
         world.is_free(directory, &name)?;

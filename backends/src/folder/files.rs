@@ -4,6 +4,7 @@
 //! - **Create**: `name#N` is made, written and synced; linked to its name, which fails if the name
 //!   is taken; unlinked; the directory is synced, which makes the one name durable and the other
 //!   one gone. A taken name is synced all the same: who published it may not have come that far.
+//!   Where there are no links (FAT) a look and a rename take their place.
 //! - **Replace**: the same with a rename in place of link and unlink.
 //! - **The way**: every directory from the object's up to the root is synced in the one above it,
 //!   once per process; one that is made again later counts as new.
@@ -94,7 +95,7 @@ impl Files {
         self.check()?;
         let (staged, metadata) = self.stage(&object, payload).map_err(generic)?;
         let (named, what_for) = match publish {
-            Publish::Create => (self.disk.link(&staged, &object), SyncPoint::Created),
+            Publish::Create => (self.name_first(&staged, &object), SyncPoint::Created),
             Publish::Replace => (self.disk.rename(&staged, &object), SyncPoint::Replaced),
         };
         if publish == Publish::Create || named.is_err() {
@@ -111,6 +112,24 @@ impl Files {
                 Err(Error::AlreadyExists { path: location.to_string(), source: Box::new(error) })
             }
             Err(error) => Err(generic(error)),
+        }
+    }
+
+    /// Gives a staged file a name that is not taken.
+    fn name_first(&self, staged: &FilePath, object: &FilePath) -> io::Result<()> {
+        let linked = self.disk.link(staged, object);
+        let refused =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported);
+        if !linked.as_ref().is_err_and(refused) {
+            return linked;
+        }
+        // FAT and some shares know no links. Another writer may come between the look and the
+        // rename: whoever creates compares what stands there in the end, as on a server without
+        // conditional writes.
+        match self.disk.metadata(object) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.rename(staged, object),
+            Err(error) => Err(error),
         }
     }
 

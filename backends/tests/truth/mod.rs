@@ -91,12 +91,16 @@ impl Truth {
     pub(crate) fn seen(&mut self, name: &str, content: State) -> Result<(), Broken> {
         let known = self.name(name);
         if !known.seen.contains(&content) {
-            let sizes =
-                |states: &BTreeSet<State>| -> Vec<_> { states.iter().map(|s| s.as_ref().map(Vec::len)).collect() };
-            let is = content.as_ref().map(Vec::len);
-            let may = sizes(&known.seen);
-            let wrong = if may.contains(&is) { "with wrong bytes" } else { "with that length" };
-            return Err(Broken(format!("{name} is {is:?} bytes {wrong}, may be {may:?}")));
+            let say = |state: &State| match state {
+                None => "absent".to_owned(),
+                Some(content) => {
+                    // Its first words are the name and a number; the rest repeats.
+                    let first = content.split(|byte| *byte < b' ').next().unwrap_or_default();
+                    format!("{} bytes of {:?}", content.len(), String::from_utf8_lossy(first))
+                }
+            };
+            let may: Vec<_> = known.seen.iter().map(say).collect();
+            return Err(Broken(format!("{name} is {}, may be {}", say(&content), may.join(" or "))));
         }
         known.seen = BTreeSet::from([content]);
         Ok(())
