@@ -10,6 +10,7 @@ mod kernel;
 mod kernel_put;
 mod keys_commands;
 mod output;
+mod read_repair;
 mod session;
 mod vault_audit;
 mod vault_deliver;

@@ -71,8 +71,10 @@ pub(crate) async fn status(session: &Session) -> Outcome {
             line.points
         ));
     }
-    output
-        .say(format!("{:<12} {:<12} {:>7} {:>8} {:>5}   last audit", "location", "domain", "shards", "missing", "bad"));
+    output.say(format!(
+        "{:<12} {:<12} {:>7} {:>8} {:>5} {:>9}   last audit",
+        "location", "domain", "shards", "missing", "bad", "corrected"
+    ));
     for line in &look.locations {
         let domain = config.locations.get(line.name.as_str()).map_or("unknown", |location| location.domain.as_str());
         let audited = match (&line.absent, line.audited_ms) {
@@ -81,17 +83,20 @@ pub(crate) async fn status(session: &Session) -> Outcome {
             (None, Some(ms)) => ago_text(now, ms),
         };
         output.say(format!(
-            "{:<12} {:<12} {:>7} {:>8} {:>5}   {audited}",
+            "{:<12} {:<12} {:>7} {:>8} {:>5} {:>9}   {audited}",
             line.name,
             domain,
             line.shards,
             line.shards - line.shown,
-            line.bad
+            line.bad,
+            line.corrections.0
         ));
         output.event(
             "location",
             json!({ "name": line.name, "domain": domain, "shards": line.shards, "shown": line.shown,
-                    "bad": line.bad, "absent": line.absent }),
+                    "bad": line.bad, "absent": line.absent, "records_bad": line.records_bad,
+                    "corrections": line.corrections.0, "corrections_of_wrong_bytes": line.corrections.1,
+                    "leaves": line.leaves, "leaves_read": line.covered, "oldest_unread_ms": line.oldest_unread_ms }),
         );
     }
     for line in &look.sources {

@@ -27,12 +27,13 @@ use crate::arguments::RestoreArguments;
 use crate::exit::{self, Failure, Outcome};
 use crate::given::{as_folders, given_spec};
 use crate::output::{bytes_text, time_text};
+use crate::read_repair::Home;
 use crate::session::{Session, read_key};
 
 pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
     refuse_occupied(&arguments.to)?;
     let started = Instant::now();
-    let Opened { point, newest_known } = open(session, arguments).await?;
+    let Opened { point, newest_known, home } = open(session, arguments).await?;
     let record = point.record();
     session.output.say(format!(
         "{}  {} of {}, {}",
@@ -61,6 +62,10 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
             shard.why
         ));
     }
+    let mended = match home {
+        Some(home) => home.mend(session, &point.packs_read(), &bad).await,
+        None => 0,
+    };
     let exit = if bytes.exact && bad.is_empty() && newest_known { exit::OK } else { exit::WARNINGS };
     session.output.say(format!(
         "restored {} to {} in {:.1} s; every byte checked",
@@ -71,7 +76,7 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
     session.output.summary(
         exit,
         json!({ "point": point.id().to_string(), "bytes": bytes.bytes, "root_hash": record.root.hash().to_string(),
-                "position": record.root.position(), "bad_shards": bad.len(), "seconds": started.elapsed().as_secs_f64() }),
+                "position": record.root.position(), "bad_shards": bad.len(), "mended_shards": mended, "seconds": started.elapsed().as_secs_f64() }),
     );
     Ok(exit)
 }
@@ -92,6 +97,8 @@ fn refuse_occupied(to: &Path) -> Result<(), Failure> {
 struct Opened {
     point: OpenPoint,
     newest_known: bool,
+    /// The configured vault it came from.
+    home: Option<Home>,
 }
 
 async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened, Failure> {
@@ -103,8 +110,11 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         refuse_other_vault(&keys, &folder)?;
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = assembly::candidates(&config, &vault).await;
-        let vault = Vault::open(session.world.clone(), &expected, candidates).await?;
-        return from_vault(&session.output, &vault, &name, arguments.source.as_deref(), keys).await;
+        let opened = Vault::open(session.world.clone(), &expected, candidates).await?;
+        let found = from_vault(&session.output, &opened, &name, arguments.source.as_deref(), keys).await?;
+        let mends = config.vaults.get(vault.as_str()).is_some_and(|plan| plan.upkeep.repair);
+        let home = Home { vault: opened, state: assembly::state_paths(&config, &vault) };
+        return Ok(Opened { home: mends.then_some(home), ..found });
     }
     let keys = read_key(&arguments.key, None)?;
     if !arguments.scan {
@@ -174,7 +184,7 @@ async fn from_vault(
     let holdings = list_shards(vault, &vault.writer_ids()).await;
     let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
     let point = open_point(fetcher, keys, vault.world.compute, chosen.pack, Some(chosen.record)).await?;
-    Ok(Opened { point, newest_known: list.remarks.is_empty() })
+    Ok(Opened { point, newest_known: list.remarks.is_empty(), home: None })
 }
 
 /// No manifest, no index, no names: only shards.
@@ -210,7 +220,7 @@ async fn from_bare(
     session.output.warn("restored from bare shards: the chain of manifests is not verified, a newer point may exist");
     let fetcher = Fetcher::new(world.clone(), bare.holdings, Trust::Signed(bare.writers));
     let point = open_point(fetcher, keys, world.compute, pack, Some(hash)).await?;
-    Ok(Opened { point, newest_known: false })
+    Ok(Opened { point, newest_known: false, home: None })
 }
 
 /// Too few shards, none at all, or somebody else's: each has its own code.

@@ -84,6 +84,7 @@ fn one_owner_at_a_time() {
 #[test]
 fn a_place_goes_away_and_comes_back() {
     let stage = stage_with_policy();
+    stage.change_config("[vault.demo]", "[vault.demo]\nrepair = false");
     let mut agent = stage.start(&["agent"]);
     agent.wait_for("docs -> demo: ok");
     assert!(last_run(&agent).contains("full"), "{}", agent.said());
@@ -105,6 +106,38 @@ fn a_place_goes_away_and_comes_back() {
     stage.holdfast(&["vault", "audit", "--full"]).ends(0);
     stage.holdfast_with(&["vault", "restore", "--to", "out"], &cards(&[1, 2, 3])).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
+}
+
+#[test]
+fn what_is_owed_is_healed_by_the_agent_itself_and_the_metrics_say_so() {
+    let stage = stage_with_policy();
+    stage.change_config(
+        "[vault.demo]",
+        "[vault.demo]\nrepair_interval = \"1s\"\nscrub_interval = \"1 day\"\naudit_interval = \"2s\"\naudit_budget = \"4MiB\"",
+    );
+    fs::rename(stage.path("vault/p4"), stage.path("unplugged")).unwrap();
+    let mut agent = stage.start(&["agent"]);
+    agent.wait_for("with debts");
+    fs::rename(stage.path("unplugged"), stage.path("vault/p4")).unwrap();
+    agent.wait_for("shards written and read back");
+    wait_for_next_run(&mut agent);
+    assert!(last_run(&agent).contains("full"), "{}", agent.said());
+    agent.ask_to_stop();
+    agent.end().ends(0);
+    let metrics = fs::read_to_string(stage.path("vault/state/metrics.prom")).unwrap();
+    for line in [
+        "holdfast_last_point_full{vault=\"demo\",source=\"docs\",policy=\"docs\"} 1",
+        "holdfast_location_missing_shards{vault=\"demo\",location=\"p4\"} 0",
+        "holdfast_location_up{vault=\"demo\",location=\"p4\"} 1",
+        "holdfast_vault_repair_retries{vault=\"demo\"} 0",
+        "holdfast_chore_failures{vault=\"demo\",chore=\"audit\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in:\n{metrics}");
+    }
+    let healed = metrics.lines().find(|line| line.starts_with("holdfast_location_corrections{") && line.contains("p4"));
+    assert!(healed.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
+    stage.holdfast(&["vault", "repair", "--plan"]).ends(0);
+    stage.holdfast(&["vault", "audit", "--history"]).ends(0).says("p4");
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(crate) struct Vault {
     pub(crate) scrub_interval: Option<Word>,
     pub(crate) scrub_bandwidth: Option<Word>,
     pub(crate) repair: Option<bool>,
+    pub(crate) repair_interval: Option<Word>,
     pub(crate) spool_max: Option<Word>,
     pub(crate) locations: Option<Vec<Word>>,
 }

@@ -21,6 +21,8 @@ pub struct Upkeep {
     pub scrub_bandwidth: Option<u64>,
     /// Whether the agent mends what it finds.
     pub repair: bool,
+    /// From one look of the agent at what is missing to the next.
+    pub repair_interval: Duration,
 }
 
 /// What an audit may cost.
@@ -51,6 +53,7 @@ impl Upkeep {
         scrub_interval: Duration::from_hours(90 * 24),
         scrub_bandwidth: None,
         repair: true,
+        repair_interval: Duration::from_hours(1),
     };
 
     pub(crate) fn check(text: Text<'_>, name: &Word, raw: &raw::Vault) -> Result<Self> {
@@ -82,6 +85,7 @@ impl Upkeep {
             scrub_interval: or("scrub_interval", raw.scrub_interval.as_ref(), Self::DEFAULT.scrub_interval)?,
             scrub_bandwidth,
             repair: raw.repair.unwrap_or(Self::DEFAULT.repair),
+            repair_interval: or("repair_interval", raw.repair_interval.as_ref(), Self::DEFAULT.repair_interval)?,
         })
     }
 }

@@ -1,29 +1,61 @@
-//! The daemon's policies and what to do next: all of its state, and no IO.
+//! The daemon's jobs and what to do next: all of its state, and no IO. A job is a
+//! policy's backup, or a chore: what keeps a vault whole.
 //!
 //! What always holds:
-//! - Two runs into one vault never overlap: they share one writer, whose chain of
-//!   manifests has one next place.
+//! - Two jobs on one vault never overlap: they share one writer, whose chain of
+//!   manifests has one next place, and one catalog.
 //! - A failed run changes nothing but the time of the next attempt.
 //! - Once it was asked to stop, nothing new is started.
 
 use std::time::Duration;
 
 use crate::schedule::{History, Jitter, due_ms};
-use crate::status::{DaemonState, LastPoint, PolicyState, PolicyStatus, Status};
+use crate::status::{ChoreStatus, DaemonState, LastPoint, PolicyState, PolicyStatus, Status, VaultGauges};
 
 /// Longest sleep. Timers stand still while a machine sleeps and do not follow a
 /// clock that is set, so the time is looked at again this often.
 const WAKE_MS_MAX: i64 = 30_000;
 
-/// A policy, ready to run.
+/// A chore that found something to mend, or did not come to its end, is followed
+/// up after this time.
+const SOON_MS: i64 = 60_000;
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Makes a point of a policy's source.
+    Backup,
+    /// Rebuilds what is missing or wrong.
+    Repair,
+    /// Reads the next slice of everything.
+    Scrub,
+    /// Challenges the locations.
+    Audit,
+}
+
+impl Work {
+    /// As people and the status file call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Repair => "repair",
+            Self::Scrub => "scrub",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// A job, ready to run: a policy's, or a vault's chore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyPlan {
     /// Its name.
     pub name: String,
-    /// Where to; its writer runs one policy at a time.
+    /// Where to; one job at a time.
     pub vault: String,
-    /// What.
+    /// What is backed up; empty for a chore.
     pub source: String,
+    /// What it does.
+    pub work: Work,
     /// From the start of one run to the start of the next.
     pub interval: Duration,
     /// Where in the spread of all hosts it stands.
@@ -45,13 +77,41 @@ pub struct Made {
     pub notes: Vec<String>,
 }
 
+/// What a chore did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// For people; nothing is said if it is empty.
+    pub line: String,
+    /// Damage that a repair should look at.
+    pub mend: bool,
+    /// It did not come to its end: it goes on soon.
+    pub again: bool,
+    /// How the vault stands, if it was looked at.
+    pub gauges: Option<VaultGauges>,
+}
+
+/// What a job did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// A policy's point.
+    Made(Made),
+    /// A chore.
+    Tended(Box<Tended>),
+}
+
+impl From<Tended> for Done {
+    fn from(tended: Tended) -> Self {
+        Self::Tended(Box::new(tended))
+    }
+}
+
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Time passed.
     Woke,
     /// A run ended, with its point or the reason why there is none.
-    Ended { policy: usize, result: Result<Made, String> },
+    Ended { policy: usize, result: Result<Done, String> },
     /// Somebody wants the daemon to stop.
     StopAsked,
 }
@@ -77,43 +137,48 @@ struct Job {
     last: Option<LastPoint>,
     error: Option<String>,
     running_since_ms: Option<i64>,
+    /// It shall run by then, whatever its interval.
+    soon_ms: Option<i64>,
 }
 
 impl Job {
     fn due_ms(&self, now_ms: i64) -> i64 {
-        due_ms(self.plan.interval, self.plan.jitter, &self.history, now_ms)
+        let due_ms = due_ms(self.plan.interval, self.plan.jitter, &self.history, now_ms);
+        // After a failure the wait is for its retry.
+        let soon_ms = self.soon_ms.filter(|_| self.history.failed_ms.is_none());
+        // A time that a clock set back has put far away is not waited for.
+        soon_ms.map_or(due_ms, |soon_ms| due_ms.min(soon_ms.min(now_ms.saturating_add(SOON_MS))))
+    }
+
+    /// A run ended well.
+    fn succeeded(&mut self, began_ms: i64) {
+        self.history = History { began_ms: Some(began_ms), failed_ms: None, failures: 0 };
+        self.error = None;
+        self.soon_ms = None;
     }
 }
 
-/// All policies.
+/// All jobs, and how the vaults stood when a chore last looked.
 pub(crate) struct Agenda {
     jobs: Vec<Job>,
+    vaults: Vec<VaultGauges>,
     stopping: bool,
 }
 
 impl Agenda {
-    /// Policies, with what an earlier daemon left about them.
+    /// Jobs, with what an earlier daemon left about them.
     pub(crate) fn new(plans: Vec<PolicyPlan>, former: Option<&Status>) -> Self {
-        let known = |plan: &PolicyPlan| {
-            let same = |status: &&PolicyStatus| {
-                (&status.policy, &status.vault, &status.source) == (&plan.name, &plan.vault, &plan.source)
-            };
-            former.and_then(|status| status.policies.iter().find(same))
-        };
-        let jobs = plans.into_iter().map(|plan| {
-            let known = known(&plan);
-            Job {
-                history: known.map(PolicyStatus::history).unwrap_or_default(),
-                last: known.and_then(|status| status.last.clone()),
-                error: known.and_then(|status| status.error.clone()),
-                running_since_ms: None,
-                plan,
-            }
+        let jobs = plans.into_iter().map(|plan| match plan.work {
+            Work::Backup => policy_job(plan, former),
+            Work::Repair | Work::Scrub | Work::Audit => chore_job(plan, former),
         });
-        Self { jobs: jobs.collect(), stopping: false }
+        let jobs: Vec<Job> = jobs.collect();
+        let mut vaults = former.map(|status| status.vaults.clone()).unwrap_or_default();
+        vaults.retain(|gauges| jobs.iter().any(|job| job.plan.vault == gauges.vault));
+        Self { jobs, vaults, stopping: false }
     }
 
-    /// A policy by its number.
+    /// A job by its number.
     pub(crate) fn plan(&self, policy: usize) -> &PolicyPlan {
         &self.jobs[policy].plan
     }
@@ -174,37 +239,60 @@ impl Agenda {
         actions
     }
 
-    fn end(&mut self, policy: usize, result: Result<Made, String>, now_ms: i64) -> [Action; 2] {
+    fn end(&mut self, policy: usize, result: Result<Done, String>, now_ms: i64) -> Vec<Action> {
+        let stopping = self.stopping;
         let job = &mut self.jobs[policy];
         let began_ms = job.running_since_ms.take().unwrap_or(now_ms);
-        let PolicyPlan { name, source, vault, .. } = &job.plan;
-        let line = match result {
-            Ok(Made { point, position, full, unreadable, notes }) => {
-                let seconds = now_ms.saturating_sub(began_ms).max(0) / 1000;
-                let place = if full { "full" } else { "durable, with debts" };
-                let notes = notes.iter().map(|note| format!(". {note}")).collect::<String>();
-                let line = format!(
-                    "{name}: {source} -> {vault}: ok {point}, {place}, {unreadable} unreadable, {seconds} s{notes}"
-                );
-                job.history = History { began_ms: Some(began_ms), failed_ms: None, failures: 0 };
+        let PolicyPlan { name, source, vault, work, .. } = job.plan.clone();
+        let what =
+            if work == Work::Backup { format!("{name}: {source} -> {vault}") } else { format!("{name}: {vault}") };
+        let (line, mend) = match result {
+            Ok(Done::Made(made)) => {
+                let mend = !made.full;
+                let line = made_line(&what, &made, now_ms.saturating_sub(began_ms));
+                let Made { point, position, full, unreadable, .. } = made;
+                job.succeeded(began_ms);
                 job.last = Some(LastPoint { point, position, began_ms, durable_ms: now_ms, full, unreadable });
-                job.error = None;
-                line
+                (line, mend)
             }
-            Err(why) if self.stopping => format!("{name}: {source} -> {vault}: ended unfinished, as asked: {why}"),
+            Ok(Done::Tended(tended)) => {
+                job.succeeded(began_ms);
+                job.soon_ms = tended.again.then(|| now_ms.saturating_add(SOON_MS));
+                self.remember(tended.gauges);
+                (if tended.line.is_empty() { String::new() } else { format!("{what}: {}", tended.line) }, tended.mend)
+            }
+            Err(why) if stopping => (format!("{what}: ended unfinished, as asked: {why}"), false),
             Err(why) => {
                 job.history.failures = job.history.failures.saturating_add(1);
                 job.history.failed_ms = Some(now_ms);
                 let (failures, wait_s) = (job.history.failures, job.due_ms(now_ms).saturating_sub(now_ms) / 1000);
-                let line = format!(
-                    "{name}: {source} -> {vault}: NO POINT was made (failure {failures} in a row): {why}. Next try in \
-                     {wait_s} s"
-                );
+                let missed = if work == Work::Backup { "NO POINT was made" } else { "NOT DONE" };
+                let line = format!("{what}: {missed} (failure {failures} in a row): {why}. Next try in {wait_s} s");
                 job.error = Some(why);
-                line
+                (line, false)
             }
         };
-        [Action::Say(line), Action::Publish]
+        if mend {
+            self.repair_soon(&vault, now_ms);
+        }
+        let say = (!line.is_empty()).then_some(Action::Say(line));
+        say.into_iter().chain([Action::Publish]).collect()
+    }
+
+    /// What was found wrong, or is owed, does not wait for the hour.
+    fn repair_soon(&mut self, vault: &str, now_ms: i64) {
+        for job in &mut self.jobs {
+            if job.plan.work == Work::Repair && job.plan.vault == vault && job.soon_ms.is_none() {
+                job.soon_ms = Some(now_ms.saturating_add(SOON_MS));
+            }
+        }
+    }
+
+    fn remember(&mut self, gauges: Option<VaultGauges>) {
+        let Some(gauges) = gauges else { return };
+        self.vaults.retain(|known| known.vault != gauges.vault);
+        self.vaults.push(gauges);
+        self.vaults.sort_by(|a, b| a.vault.cmp(&b.vault));
     }
 
     /// The status file's content.
@@ -214,24 +302,75 @@ impl Agenda {
             (false, true) => DaemonState::Stopping,
             (false, false) => DaemonState::Running,
         };
-        let policies = self.jobs.iter().map(|job| PolicyStatus {
+        let interval_ms = |job: &Job| u64::try_from(job.plan.interval.as_millis()).unwrap_or(u64::MAX);
+        let state = |job: &Job| match (job.running_since_ms, job.history.failed_ms) {
+            (Some(_), _) => PolicyState::Running,
+            (None, Some(_)) => PolicyState::Failing,
+            (None, None) => PolicyState::Waiting,
+        };
+        let (backups, chores): (Vec<&Job>, Vec<&Job>) = self.jobs.iter().partition(|job| job.plan.work == Work::Backup);
+        let policies = backups.into_iter().map(|job| PolicyStatus {
             policy: job.plan.name.clone(),
             vault: job.plan.vault.clone(),
             source: job.plan.source.clone(),
-            interval_ms: u64::try_from(job.plan.interval.as_millis()).unwrap_or(u64::MAX),
-            state: match (job.running_since_ms, job.history.failed_ms) {
-                (Some(_), _) => PolicyState::Running,
-                (None, Some(_)) => PolicyState::Failing,
-                (None, None) => PolicyState::Waiting,
-            },
+            interval_ms: interval_ms(job),
+            state: state(job),
             last: job.last.clone(),
             failed_ms: job.history.failed_ms,
             failures: job.history.failures,
             error: job.error.clone(),
             due_ms: job.due_ms(now_ms),
         });
-        Status::new(now_ms, daemon, policies.collect())
+        let chores = chores.into_iter().map(|job| ChoreStatus {
+            chore: job.plan.name.clone(),
+            vault: job.plan.vault.clone(),
+            interval_ms: interval_ms(job),
+            state: state(job),
+            began_ms: job.history.began_ms,
+            failed_ms: job.history.failed_ms,
+            failures: job.history.failures,
+            error: job.error.clone(),
+            due_ms: job.due_ms(now_ms),
+        });
+        let chores = chores.collect();
+        Status { chores, vaults: self.vaults.clone(), ..Status::new(now_ms, daemon, policies.collect()) }
     }
+}
+
+fn policy_job(plan: PolicyPlan, former: Option<&Status>) -> Job {
+    let same = |status: &&PolicyStatus| {
+        (&status.policy, &status.vault, &status.source) == (&plan.name, &plan.vault, &plan.source)
+    };
+    let known = former.and_then(|status| status.policies.iter().find(same));
+    Job {
+        history: known.map(PolicyStatus::history).unwrap_or_default(),
+        last: known.and_then(|status| status.last.clone()),
+        error: known.and_then(|status| status.error.clone()),
+        running_since_ms: None,
+        soon_ms: None,
+        plan,
+    }
+}
+
+fn chore_job(plan: PolicyPlan, former: Option<&Status>) -> Job {
+    let same = |status: &&ChoreStatus| (&status.chore, &status.vault) == (&plan.name, &plan.vault);
+    let known = former.and_then(|status| status.chores.iter().find(same));
+    Job {
+        history: known.map(ChoreStatus::history).unwrap_or_default(),
+        last: None,
+        error: known.and_then(|status| status.error.clone()),
+        running_since_ms: None,
+        soon_ms: None,
+        plan,
+    }
+}
+
+fn made_line(what: &str, made: &Made, took_ms: i64) -> String {
+    let Made { point, full, unreadable, notes, .. } = made;
+    let seconds = took_ms.max(0) / 1000;
+    let place = if *full { "full" } else { "durable, with debts" };
+    let notes = notes.iter().map(|note| format!(". {note}")).collect::<String>();
+    format!("{what}: ok {point}, {place}, {unreadable} unreadable, {seconds} s{notes}")
 }
 
 #[cfg(test)]
@@ -244,11 +383,20 @@ mod tests {
 
     fn plan(name: &str, vault: &str) -> PolicyPlan {
         let (name, vault, source) = (name.to_owned(), vault.to_owned(), format!("source of {name}"));
-        PolicyPlan { name, vault, source, interval: Duration::from_hours(1), jitter: Jitter::default() }
+        let (work, interval) = (Work::Backup, Duration::from_hours(1));
+        PolicyPlan { name, vault, source, work, interval, jitter: Jitter::default() }
     }
 
-    fn made() -> Made {
-        Made { point: "p-1".into(), position: 9, full: true, unreadable: 0, notes: Vec::new() }
+    fn chore(work: Work, vault: &str) -> PolicyPlan {
+        PolicyPlan { name: work.name().to_owned(), source: String::new(), work, ..plan("", vault) }
+    }
+
+    fn made() -> Done {
+        Done::Made(Made { point: "p-1".into(), position: 9, full: true, unreadable: 0, notes: Vec::new() })
+    }
+
+    fn tended(mend: bool, again: bool) -> Done {
+        Done::Tended(Box::new(Tended { mend, again, ..Tended::default() }))
     }
 
     fn started(actions: &[Action]) -> Vec<usize> {
@@ -267,6 +415,41 @@ mod tests {
         assert_eq!(started(&agenda.apply(Event::Ended { policy: 0, result: Ok(made()) }, NOW + 2)), [1]);
         assert_eq!(started(&agenda.apply(Event::Ended { policy: 1, result: Ok(made()) }, NOW + 3)), [0; 0]);
         assert_eq!(started(&agenda.apply(Event::Woke, NOW + HOUR)), [0], "an hour after it began");
+    }
+
+    #[test]
+    fn chores_share_the_vault_with_its_policies_and_what_they_find_is_mended_soon() {
+        let jobs = vec![plan("a", "home"), chore(Work::Repair, "home"), chore(Work::Scrub, "home")];
+        let mut agenda = Agenda::new(jobs.clone(), None);
+        let end = |agenda: &mut Agenda, policy, done, now| {
+            started(&agenda.apply(Event::Ended { policy, result: Ok(done) }, now))
+        };
+        assert_eq!(started(&agenda.apply(Event::Woke, NOW)), [0], "one at a time, the backup first");
+        assert_eq!(end(&mut agenda, 0, made(), NOW + 1), [1]);
+        assert_eq!(end(&mut agenda, 1, tended(false, false), NOW + 2), [2]);
+        assert_eq!(end(&mut agenda, 2, tended(true, false), NOW + 3), [0; 0], "found rot, which waits a minute");
+        assert_eq!(started(&agenda.apply(Event::Woke, NOW + 3 + SOON_MS)), [1]);
+        let left = agenda.status(NOW + 4 + SOON_MS, false);
+        assert_eq!((left.policies.len(), left.chores.len()), (1, 2));
+        assert_eq!(left.chores[0].state, PolicyState::Running);
+        let mut again = Agenda::new(jobs, Some(&left));
+        assert_eq!(started(&again.apply(Event::Woke, NOW + 5 + SOON_MS)), [0; 0], "a restart starts no chore anew");
+        agenda.apply(Event::Ended { policy: 1, result: Err("no network".into()) }, NOW + 70_000);
+        assert_eq!(agenda.status(NOW + 70_000, false).chores[0].due_ms, NOW + 100_000, "a chore is tried again too");
+    }
+
+    #[test]
+    fn a_chore_cut_short_goes_on_soon_and_owed_shards_are_healed_soon() {
+        let mut agenda = Agenda::new(vec![chore(Work::Scrub, "home"), chore(Work::Repair, "home")], None);
+        agenda.apply(Event::Woke, NOW);
+        agenda.apply(Event::Ended { policy: 0, result: Ok(tended(false, true)) }, NOW + 1);
+        agenda.apply(Event::Ended { policy: 1, result: Ok(tended(false, false)) }, NOW + 2);
+        assert_eq!(started(&agenda.apply(Event::Woke, NOW + 1 + SOON_MS)), [0]);
+        let mut agenda = Agenda::new(vec![plan("a", "home"), chore(Work::Repair, "home")], None);
+        agenda.apply(Event::Woke, NOW);
+        let Done::Made(made) = made() else { panic!() };
+        let owed = Done::Made(Made { full: false, ..made });
+        assert_eq!(started(&agenda.apply(Event::Ended { policy: 0, result: Ok(owed) }, NOW + 1)), [1]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the status file, and tried again; a stop leaves nothing half-done that counts.
 
 pub mod assembly;
+pub mod metrics;
 pub mod schedule;
 pub mod service;
 pub mod status;
@@ -13,6 +14,6 @@ mod agenda;
 mod daemon;
 mod stop;
 
-pub use agenda::{Made, PolicyPlan};
+pub use agenda::{Done, Made, PolicyPlan, Tended, Work};
 pub use daemon::{Daemon, Runner};
 pub use stop::{Stop, signals};

@@ -1,11 +1,10 @@
-//! The agent as a service: the configuration's policies, run against their vaults
-//! until the process is asked to stop.
+//! The agent as a service: the configuration's policies, and the chores of its
+//! vaults, until the process is asked to stop.
 //!
-//! What always holds: the lease of every vault with a policy is held as long as
+//! What always holds: the lease of every vault is held as long as
 //! the service runs; each run opens the vault anew, so a location that came back
 //! is used and one that went is named; no read key is ever loaded.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,7 +21,8 @@ use crate::assembly;
 use crate::daemon::{Daemon, Runner};
 use crate::schedule::Jitter;
 use crate::stop::{Stop, signals};
-use crate::{Made, PolicyPlan};
+use crate::upkeep;
+use crate::{Done, Made, PolicyPlan, Work};
 
 /// Why the service did not run.
 #[derive(Debug, Error)]
@@ -40,33 +40,44 @@ pub fn status_path(config: &Config) -> std::path::PathBuf {
     config.state.join("agent.json")
 }
 
+/// Where the agent's metrics are.
+pub fn metrics_path(config: &Config) -> std::path::PathBuf {
+    config.state.join("metrics.prom")
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: &Config, world: &World, host: &str, say: impl Fn(&str)) -> Result<(), ServiceError> {
-    if config.policies.is_empty() {
+    if config.vaults.is_empty() {
         return Err(ServiceError::Nothing(
-            "the configuration has no [policy.NAME]: the agent would do nothing. Add one with a source and a schedule"
+            "the configuration has no [vault.NAME]: the agent would do nothing. Make one: holdfast vault init"
                 .to_owned(),
         ));
     }
     let _leases = take_leases(config)?;
     let stop = signals().map_err(|error| OpsError::Io { what: "catching signals".to_owned(), error })?;
+    let mut jobs = plans(config)?;
+    jobs.extend(upkeep::chores(config));
     let daemon = Daemon {
-        policies: plans(config)?,
-        runner: Arc::new(Backups { config: config.clone(), world: world.clone(), host: host.to_owned() }),
+        policies: jobs,
+        runner: Arc::new(Jobs { config: config.clone(), world: world.clone(), host: host.to_owned() }),
         clock: Arc::clone(&world.clock),
         status: status_path(config),
+        metrics: metrics_path(config),
     };
     say(&format!("agent: {} policies; stop with SIGTERM", config.policies.len()));
+    if config.policies.is_empty() {
+        say("agent: no [policy.NAME]: nothing is backed up here, the vaults are only kept whole");
+    }
     daemon.run(stop, say).await;
     Ok(())
 }
 
 fn take_leases(config: &Config) -> Result<Vec<Lease>, OpsError> {
-    let vaults: BTreeSet<&str> = config.policies.values().map(|policy| policy.vault.as_str()).collect();
-    vaults
-        .into_iter()
+    config
+        .vaults
+        .keys()
         .map(|vault| {
-            let state = assembly::state_paths(config, vault);
+            let state = assembly::state_paths(config, vault.as_str());
             std::fs::create_dir_all(&state.folder)
                 .map_err(|error| OpsError::Io { what: format!("making {}", state.folder.display()), error })?;
             Lease::take(&state.lease(), &format!("holdfast agent, process {}", std::process::id()))
@@ -84,6 +95,7 @@ fn plans(config: &Config) -> Result<Vec<PolicyPlan>, OpsError> {
             name: name.as_str().to_owned(),
             vault: policy.vault.as_str().to_owned(),
             source: policy.source.as_str().to_owned(),
+            work: Work::Backup,
             interval: policy.schedule.interval(),
             // Writer ids are random: they spread hosts that do not know of each other.
             jitter: Jitter(u16::from_le_bytes([writer.0[0], writer.0[1]])),
@@ -92,28 +104,28 @@ fn plans(config: &Config) -> Result<Vec<PolicyPlan>, OpsError> {
     config.policies.iter().map(plan).collect()
 }
 
-/// The real runner: one backup of the policy's source.
+/// The real runner: one backup of the policy's source, or one chore.
 #[derive(Clone)]
-struct Backups {
+struct Jobs {
     config: Config,
     world: World,
     host: String,
 }
 
 #[async_trait]
-impl Runner for Backups {
-    async fn run(&self, policy: &PolicyPlan, stop: Stop) -> Result<Made, OpsError> {
-        let (backups, policy, handle) = (self.clone(), policy.clone(), Handle::current());
-        let name = policy.source.clone();
+impl Runner for Jobs {
+    async fn run(&self, job: &PolicyPlan, stop: Stop) -> Result<Done, OpsError> {
+        let (jobs, job, handle) = (self.clone(), job.clone(), Handle::current());
+        let name = if job.work == Work::Backup { job.source.clone() } else { job.name.clone() };
         // On a thread of its own: the loop never waits for what a run computes, and a
         // panic is a failed run and not the end of the agent.
         let run = move || {
             handle.block_on(async {
                 tokio::select! {
-                    made = backups.back_up(&policy) => made,
+                    done = jobs.work(&job) => done,
                     // Dropping the run is safe at any point: what was stored is found again.
                     () = stop.asked() => {
-                        Err(OpsError::Refused { what: "the agent was asked to stop; no point was made".to_owned() })
+                        Err(OpsError::Refused { what: "the agent was asked to stop; nothing half-done counts".to_owned() })
                     }
                 }
             })
@@ -123,7 +135,16 @@ impl Runner for Backups {
     }
 }
 
-impl Backups {
+impl Jobs {
+    async fn work(&self, job: &PolicyPlan) -> Result<Done, OpsError> {
+        match job.work {
+            Work::Backup => self.back_up(job).await.map(Done::Made),
+            Work::Repair => upkeep::repair(&self.config, &job.vault, &self.world).await.map(Done::from),
+            Work::Scrub => upkeep::scrub(&self.config, &job.vault, &self.world).await.map(Done::from),
+            Work::Audit => upkeep::audit(&self.config, &job.vault, &self.world).await.map(Done::from),
+        }
+    }
+
     async fn back_up(&self, policy: &PolicyPlan) -> Result<Made, OpsError> {
         let mut opened = assembly::open_vault(&self.config, &policy.vault, self.world.clone()).await?;
         let keys = assembly::writer_key(&opened.keys)?;

@@ -51,6 +51,12 @@ pub struct Status {
     pub daemon: DaemonState,
     /// One line per policy.
     pub policies: Vec<PolicyStatus>,
+    /// One line per chore: repair, scrub, audit of each vault.
+    #[serde(default)]
+    pub chores: Vec<ChoreStatus>,
+    /// How each vault stood when a chore last looked.
+    #[serde(default)]
+    pub vaults: Vec<VaultGauges>,
 }
 
 /// What the daemon does.
@@ -88,6 +94,79 @@ pub struct PolicyStatus {
     pub error: Option<String>,
     /// When the next run is due.
     pub due_ms: i64,
+}
+
+/// A vault's chore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoreStatus {
+    /// What it is: repair, scrub, audit.
+    pub chore: String,
+    /// Of which vault.
+    pub vault: String,
+    /// Milliseconds between two runs.
+    pub interval_ms: u64,
+    /// What it does now.
+    pub state: PolicyState,
+    /// When the last run that came to its end began.
+    pub began_ms: Option<i64>,
+    /// When the newest run failed, if it did.
+    pub failed_ms: Option<i64>,
+    /// Failures since the last one that did not.
+    pub failures: u32,
+    /// Why the newest run failed.
+    pub error: Option<String>,
+    /// When the next run is due.
+    pub due_ms: i64,
+}
+
+/// How a vault stood when a chore last looked at all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultGauges {
+    /// Its name.
+    pub vault: String,
+    /// When it was looked at.
+    pub at_ms: i64,
+    /// Domains that may be lost by what is shown.
+    pub any_domains: u8,
+    /// d, as declared.
+    pub declared: u8,
+    /// Committed packs.
+    pub packs: u64,
+    /// Of them those that too few shards are left of.
+    pub lost: u64,
+    /// Repairs that failed and wait to be tried again.
+    pub retries: u64,
+    /// Its locations.
+    pub locations: Vec<LocationGauges>,
+}
+
+/// How a location stood.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocationGauges {
+    /// Its name.
+    pub location: String,
+    /// Whether it answered.
+    pub answers: bool,
+    /// Shards it should hold.
+    pub shards: u64,
+    /// Of them those it does not show.
+    pub missing: u64,
+    /// Shards known to be wrong.
+    pub bad: u64,
+    /// Copies of signed records missing or wrong.
+    pub records_bad: u64,
+    /// Leaves asked for by the last audit.
+    pub audit_samples: u64,
+    /// Leaves it keeps.
+    pub leaves: u64,
+    /// Of them those read within the last 90 days.
+    pub covered: u64,
+    /// Since when the shard waits to be read that waits longest.
+    pub oldest_unread_ms: Option<i64>,
+    /// Objects put right there, ever.
+    pub corrections: u64,
+    /// Of them those that had been wrong, not missing.
+    pub corrections_wrong: u64,
 }
 
 /// What a policy does.
@@ -137,9 +216,23 @@ impl PolicyStatus {
     }
 }
 
+impl ChoreStatus {
+    pub(crate) fn history(&self) -> History {
+        History { began_ms: self.began_ms, failed_ms: self.failed_ms, failures: self.failures }
+    }
+}
+
 impl Status {
     pub(crate) fn new(written_ms: i64, daemon: DaemonState, policies: Vec<PolicyStatus>) -> Self {
-        Self { schema: SCHEMA, process: std::process::id(), written_ms, daemon, policies }
+        Self {
+            schema: SCHEMA,
+            process: std::process::id(),
+            written_ms,
+            daemon,
+            policies,
+            chores: Vec::new(),
+            vaults: Vec::new(),
+        }
     }
 
     /// Reads a status file; none if there is none.
@@ -156,16 +249,22 @@ impl Status {
 
     /// Replaces the status file.
     pub fn write(&self, path: &Path) -> Result<(), StatusError> {
-        let beside = path.with_extension("new");
-        let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from);
-        let written = text.and_then(|text| {
-            let mut file = File::create(&beside)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&beside, path)
-        });
-        written.map_err(|error| StatusError::Io { what: format!("writing {}", path.display()), error })
+        let failed = |error| StatusError::Io { what: format!("writing {}", path.display()), error };
+        let text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
+        replace_file(path, &text)
     }
+}
+
+/// Replaces a file whole: readers see the old one or the new one.
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), StatusError> {
+    let beside = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(|error| StatusError::Io { what: format!("writing {}", path.display()), error })
 }
 
 #[cfg(test)]

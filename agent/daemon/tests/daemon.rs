@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agent_daemon::schedule::Jitter;
 use agent_daemon::status::{DaemonState, PolicyState, Status};
-use agent_daemon::{Daemon, Made, PolicyPlan, Runner, Stop, signals};
+use agent_daemon::{Daemon, Done, Made, PolicyPlan, Runner, Stop, Work, signals};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ struct Script {
 
 #[async_trait]
 impl Runner for Script {
-    async fn run(&self, policy: &PolicyPlan, stop: Stop) -> Result<Made> {
+    async fn run(&self, policy: &PolicyPlan, stop: Stop) -> Result<Done> {
         self.runs.lock().unwrap().push((policy.name.clone(), self.clock.now_ms() - START));
         assert!(!self.running.lock().unwrap().contains(&policy.vault), "two runs of one writer");
         self.running.lock().unwrap().push(policy.vault.clone());
@@ -75,7 +75,8 @@ impl Runner for Script {
         self.running.lock().unwrap().retain(|vault| *vault != policy.vault);
         match behaviour {
             Behaviour::Works => {
-                Ok(Made { point: "p-1".into(), position: 3, full: true, unreadable: 0, notes: Vec::new() })
+                let (point, notes) = ("p-1".into(), Vec::new());
+                Ok(Done::Made(Made { point, position: 3, full: true, unreadable: 0, notes }))
             }
             Behaviour::Fails | Behaviour::EndsWhenAsked | Behaviour::Hangs => {
                 Err(OpsError::Unreachable { what: "no network".into() })
@@ -86,7 +87,7 @@ impl Runner for Script {
 
 fn plan(name: &str, vault: &str, interval: Duration) -> PolicyPlan {
     let (name, vault) = (name.to_owned(), vault.to_owned());
-    PolicyPlan { source: name.clone(), name, vault, interval, jitter: Jitter::default() }
+    PolicyPlan { source: name.clone(), name, vault, work: Work::Backup, interval, jitter: Jitter::default() }
 }
 
 /// A simulated host.
@@ -123,8 +124,13 @@ impl Host {
 
     fn start(&self, policies: Vec<PolicyPlan>) -> Running {
         let (stop, told) = mpsc::channel(4);
-        let daemon =
-            Daemon { policies, runner: self.script.clone(), clock: self.clock.clone(), status: self.status_path() };
+        let daemon = Daemon {
+            policies,
+            runner: self.script.clone(),
+            clock: self.clock.clone(),
+            status: self.status_path(),
+            metrics: self.dir.path().join("metrics.prom"),
+        };
         let lines = self.lines.clone();
         let ended = daemon.run(told, move |line: &str| lines.lock().unwrap().push(line.to_owned()));
         Running { stop, ended: tokio::spawn(ended) }

@@ -69,6 +69,13 @@ impl Stage {
         fs::write(self.config(), old + text).unwrap();
     }
 
+    /// Replaces a text of the configuration, which must be there.
+    pub fn change_config(&self, old: &str, new: &str) {
+        let text = fs::read_to_string(self.config()).unwrap();
+        assert!(text.contains(old), "{old} is not in the configuration");
+        fs::write(self.config(), text.replacen(old, new, 1)).unwrap();
+    }
+
     /// Deals the seed onto five cards of which three are needed, in `cards/`, and
     /// takes it and the read key off this host.
     pub fn deal_cards(&self) {

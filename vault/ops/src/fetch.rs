@@ -198,6 +198,11 @@ impl Fetcher {
         lock(&self.bad).clone()
     }
 
+    /// Packs whose header was read.
+    pub fn packs_read(&self) -> BTreeSet<PackId> {
+        lock(&self.headers).keys().copied().collect()
+    }
+
     /// A pack's header, from the first copy that shows an acceptable one.
     pub async fn header(&self, pack: PackId) -> Result<ParsedHeader> {
         if let Some(header) = lock(&self.headers).get(&pack) {

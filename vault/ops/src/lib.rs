@@ -8,6 +8,7 @@ mod challenge;
 mod commit;
 mod error;
 mod intake;
+mod mending;
 mod packing;
 mod records;
 mod unfinished;

@@ -1,27 +1,26 @@
-//! Repair: rebuild what is missing or wrong from any k good shards, without a key.
+//! Repair, the plan: what is missing or wrong, and what of it is to be tried now.
+//! Carrying it out is `mending.rs`. No key is needed.
 //!
-//! What always holds: a plan comes first and can be printed; all n shards are
-//! rebuilt and every root must equal the signed header's before one byte is
-//! written; an object is overwritten only if a failed verification of it is on
-//! record, and only with the bytes the signature demands; the result is read back
-//! whole.
+//! What always holds: what should be where comes from signed manifests and the
+//! layout; an object is to be overwritten only if a failed verification of it is
+//! on record; what failed lately waits, twice as long each time, and is counted.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use vault_codec::{Buffers, Candidate, ShardSet};
 use vault_format::{LocationId, PackId, names};
 
 use crate::catalog::Catalog;
 use crate::census::{self, Census};
-use crate::create::write_record;
 use crate::error::Result;
-use crate::fetch::{Fetcher, Trust};
-use crate::location::Location;
-use crate::place::{Overwrite, write_shard};
 use crate::records;
-use crate::step::Step;
 use crate::vault::Vault;
+
+pub use crate::mending::{apply, read_repair};
+
+/// First wait after a failed repair; doubled with each further one.
+const RETRY_MS_FIRST: i64 = 60_000;
+/// Longest wait: an outage that ends is noticed by then.
+const RETRY_MS_MAX: i64 = 6 * 3_600_000;
 
 /// Why a shard is to be written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +40,8 @@ pub struct ShardTask {
     pub index: u8,
     /// Where.
     pub location: LocationId,
+    /// The object's name there.
+    pub name: String,
     /// Why.
     pub cause: Cause,
 }
@@ -92,26 +93,29 @@ pub struct RepairReport {
 /// Plans a repair from the manifests, the listings and the failures on record.
 pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
     let census = census::take(vault, catalog).await?;
-    let mut shards: Vec<ShardTask> = census
-        .missing(vault)
-        .into_iter()
-        .map(|missing| ShardTask {
-            pack: missing.pack,
-            index: missing.copy.index,
-            location: missing.copy.spot.location,
-            cause: census.cut_short(&missing).map_or(Cause::Missing, Cause::Wrong),
-        })
-        .collect();
+    let task = |pack, index, location, cause| {
+        let (_, writer) = census.packs.get(&pack)?;
+        Some(ShardTask { pack, index, location, name: names::shard(*writer, pack, index), cause })
+    };
+    let mut shards: Vec<ShardTask> = Vec::new();
+    for missing in census.missing(vault) {
+        let cause = census.cut_short(&missing).map_or(Cause::Missing, Cause::Wrong);
+        shards.extend(task(missing.pack, missing.copy.index, missing.copy.spot.location, cause));
+    }
     for failure in catalog.failures()? {
-        let known = census.packs.contains_key(&failure.pack) && vault.location(failure.location).is_some();
-        // What is gone is planned as missing already.
-        if known && census.shows(failure.location, failure.pack, failure.index) {
-            shards.push(ShardTask {
-                pack: failure.pack,
-                index: failure.index,
-                location: failure.location,
-                cause: Cause::Wrong(failure.what),
-            });
+        let Some(location) = vault.location(failure.location) else { continue };
+        if census.shows(location.id, failure.pack, failure.index) {
+            shards.extend(task(failure.pack, failure.index, location.id, Cause::Wrong(failure.what)));
+            continue;
+        }
+        // What is gone from home is planned as missing already; a copy that belonged
+        // elsewhere is missed by nobody, unless its location only does not answer.
+        let at_home = shards
+            .iter()
+            .any(|task| (task.pack, task.index, task.location) == (failure.pack, failure.index, location.id));
+        let answered = !census.holdings.silent.iter().any(|(name, _)| *name == location.name);
+        if answered && !at_home && census.packs.contains_key(&failure.pack) {
+            catalog.clear_failure(location.id, failure.pack, failure.index)?;
         }
     }
     shards.sort_by_key(|task| (task.pack, task.index, task.location));
@@ -146,113 +150,31 @@ async fn record_tasks(vault: &Vault, catalog: &Catalog, census: &Census, plan: &
     Ok(())
 }
 
-/// Carries out a plan. Keyless.
-pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Result<RepairReport> {
-    let mut report = RepairReport::default();
-    for task in &plan.records {
-        let Some(location) = vault.location(task.location) else { continue };
-        match copy_record(location, task).await {
-            Ok(()) => {
-                catalog.clear_record_failure(location.id, &task.name)?;
-                report.records += 1;
-                vault.world.reached(Step::RepairRecordCopied);
-            }
-            Err(error) => report.failed.push(format!("{} at {}: {error}", task.name, location.name)),
-        }
-    }
-    let mut by_pack: BTreeMap<PackId, Vec<&ShardTask>> = BTreeMap::new();
-    for task in &plan.shards {
-        by_pack.entry(task.pack).or_default().push(task);
-    }
-    let census = census::take(vault, catalog).await?;
-    for (pack, tasks) in by_pack {
-        match rebuild_pack(vault, &census, pack, &tasks).await {
-            Ok(set) => {
-                vault.world.reached(Step::RepairShardRebuilt);
-                write_tasks(vault, catalog, &set, &tasks, &mut report).await?;
-            }
-            Err(crate::OpsError::Lost { what }) => report.lost.push(what),
-            Err(error) => report.failed.push(error.to_string()),
-        }
-    }
-    Ok(report)
+/// What of a plan is to be tried now.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// This.
+    pub plan: RepairPlan,
+    /// So many objects wait, because they failed lately.
+    pub waiting: usize,
 }
 
-async fn copy_record(location: &Location, task: &RecordTask) -> Result<()> {
-    if matches!(task.cause, Cause::Wrong(_)) {
-        location.overwrite(&task.name, vec![Bytes::copy_from_slice(&task.bytes)]).await?;
-    }
-    // Creates what is missing; what stands there must now be right.
-    write_record(location, &task.name, &task.bytes).await
+/// Leaves out what failed lately.
+pub fn due(vault: &Vault, catalog: &Catalog, plan: RepairPlan) -> Result<Due> {
+    let now_ms = vault.world.now_ms();
+    let retries = catalog.retries()?.into_iter();
+    let waits = retries.filter(|retry| now_ms < retry.last_ms.saturating_add(wait_ms(retry.tries)));
+    // A failure in the future was written before the clock was set back.
+    let waits = waits.filter(|retry| retry.last_ms <= now_ms);
+    let waits: BTreeSet<(LocationId, String)> = waits.map(|retry| (retry.location, retry.name)).collect();
+    let before = plan.shards.len() + plan.records.len();
+    let RepairPlan { mut shards, mut records, silent } = plan;
+    shards.retain(|task| !waits.contains(&(task.location, task.name.clone())));
+    records.retain(|task| !waits.contains(&(task.location, task.name.clone())));
+    let waiting = before - shards.len() - records.len();
+    Ok(Due { plan: RepairPlan { shards, records, silent }, waiting })
 }
 
-/// All n shards of a pack, from k good ones that are not themselves to be written.
-async fn rebuild_pack(vault: &Vault, census: &Census, pack: PackId, tasks: &[&ShardTask]) -> Result<ShardSet> {
-    let mut holdings = census.holdings.clone();
-    if let Some(held) = holdings.packs.get_mut(&pack) {
-        held.retain(|holding| {
-            !tasks.iter().any(|task| (task.location, task.index) == (holding.location.id, holding.index))
-        });
-    }
-    let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
-    let header = fetcher.signed_header(pack).await?;
-    if census.packs.get(&pack).is_none_or(|(hash, _)| *hash != header.hash()) {
-        return Err(crate::OpsError::corrupt(
-            format!("pack {}", pack.short()),
-            "the header shown is not the one the manifest signed",
-        ));
-    }
-    let good = fetcher.good_shards(&header).await?;
-    let rebuilt = vault
-        .world
-        .compute
-        .run(move || {
-            let candidates: Vec<_> = good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
-            vault_codec::repair(&header, &candidates, &Buffers::new(2))
-        })
-        .await;
-    Ok(rebuilt.map_err(|error| crate::OpsError::corrupt(format!("pack {}", pack.short()), error.to_string()))?.shards)
-}
-
-async fn write_tasks(
-    vault: &Vault,
-    catalog: &Catalog,
-    set: &ShardSet,
-    tasks: &[&ShardTask],
-    report: &mut RepairReport,
-) -> Result<()> {
-    for task in tasks {
-        let Some(location) = vault.location(task.location) else { continue };
-        let overwrite = match task.cause {
-            Cause::Missing => Overwrite::Never,
-            Cause::Wrong(_) => Overwrite::FailedVerification,
-        };
-        let written = match write_shard(vault, location, set, task.index, overwrite).await {
-            Ok(()) => read_whole(location, set, task.index).await,
-            Err(why) => Err(why),
-        };
-        match written {
-            Ok(()) => {
-                vault.world.reached(Step::RepairBeforeClear);
-                catalog.clear_failure(task.location, task.pack, task.index)?;
-                vault.world.reached(Step::RepairShardDone);
-                report.shards.push((*task).clone());
-            }
-            Err(why) => report.failed.push(format!(
-                "shard {} of pack {} at {}: {why}",
-                task.index,
-                task.pack.short(),
-                location.name
-            )),
-        }
-    }
-    Ok(())
-}
-
-async fn read_whole(location: &Location, set: &ShardSet, index: u8) -> std::result::Result<(), String> {
-    let name = names::shard(set.writer(), set.pack(), index);
-    let bytes = location.read(&name).await.map_err(|error| error.to_string())?;
-    let bytes = bytes.ok_or("it was acknowledged and is not there")?;
-    let found = set.verified_header().check_object(&bytes).map_err(|error| error.to_string())?;
-    if found == index { Ok(()) } else { Err(format!("it reads back as shard {found}")) }
+fn wait_ms(tries: u32) -> i64 {
+    (RETRY_MS_FIRST << tries.saturating_sub(1).min(16)).min(RETRY_MS_MAX)
 }

@@ -174,6 +174,11 @@ async fn locate(fetcher: &Fetcher, keys: &ReadKey, packs: &[PackRef]) -> Result<
 }
 
 impl OpenPoint {
+    /// Packs that were read for it.
+    pub fn packs_read(&self) -> std::collections::BTreeSet<PackId> {
+        self.fetcher.packs_read()
+    }
+
     /// Its id.
     pub fn id(&self) -> PointId {
         self.id

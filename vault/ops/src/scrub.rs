@@ -32,7 +32,7 @@ const AHEAD: u128 = 8;
 pub struct ScrubOptions {
     /// Every shard is read once in this time.
     pub interval: Duration,
-    /// From the start of one slice to the start of the next.
+    /// What the first slice of all takes: the part of so much time.
     pub every: Duration,
     /// Bytes a second, at most.
     pub bandwidth: Option<u64>,
@@ -57,6 +57,8 @@ pub struct LocationScrub {
     pub overdue: usize,
     /// Since when the shard waits that waits longest, after this slice.
     pub oldest_ms: Option<i64>,
+    /// Time was up before what was due.
+    pub more: bool,
 }
 
 /// What a slice did.
@@ -124,14 +126,16 @@ async fn scrub_location(
     let bytes = waiting.iter().map(|shard| shard.bytes).sum();
     let mut line =
         LocationScrub { name: location.name.clone(), shards: waiting.len(), bytes, ..LocationScrub::default() };
-    let (quota, late_ms) = (pace.quota(bytes), pace.late_ms());
+    let debt = Debt::of(examiner.catalog, location, pace, bytes)?;
+    let (quota, late_ms) = (debt.bytes, pace.late_ms());
     let mut offline = 0;
-    let mut read = 0;
     for shard in &mut waiting {
         let enough = line.read_bytes >= quota && shard.since_ms > late_ms;
-        if enough || offline == OFFLINE_MAX || pace.is_over(vault.world.now_ms()) {
+        line.more = !enough && offline < OFFLINE_MAX;
+        if !line.more || pace.is_over(vault.world.now_ms()) {
             break;
         }
+        line.more = false;
         let before = examiner.bytes.load(Ordering::Relaxed);
         let answer = examiner.read_whole(shard.pack, shard.index).await?;
         let came = examiner.bytes.load(Ordering::Relaxed) - before;
@@ -146,11 +150,10 @@ async fn scrub_location(
         }
         // What came wrong was read too, but waits on: repair reads it back.
         line.read_bytes += came.max(1);
-        read += 1;
         findings.extend(examiner.judge(shard.pack, shard.index, answer)?);
         pace.wait(vault, came).await;
     }
-    tracing::debug!(location = location.name, read, "scrubbed");
+    debt.pay(examiner.catalog, location, line.read_bytes)?;
     line.overdue = waiting.iter().filter(|shard| shard.since_ms <= late_ms).count();
     line.oldest_ms = waiting.iter().map(|shard| shard.since_ms).min();
     Ok(line)
@@ -175,7 +178,47 @@ fn waiting(census: &Census, catalog: &Catalog, vault: &Vault, location: &Locatio
     Ok(waiting)
 }
 
-/// How much, and how fast.
+/// How many bytes of a location are due: an even part for the time since the last
+/// slice, and what that one left. Kept in the catalog.
+struct Debt {
+    bytes: u64,
+    now_ms: i64,
+}
+
+impl Debt {
+    fn key(location: &Location) -> String {
+        format!("scrub of {}", location.id)
+    }
+
+    fn of(catalog: &Catalog, location: &Location, pace: &Pace, bytes: u64) -> Result<Self> {
+        let now_ms = pace.began_ms;
+        let first = || (now_ms.saturating_sub(millis(pace.options.every)), 0);
+        let (then_ms, owed) =
+            catalog.meta(&Self::key(location))?.and_then(|kept| Self::decode(&kept)).unwrap_or_else(first);
+        // A clock that was set back owes nothing, and one that was set ahead not more than everything.
+        let interval_ms = millis(pace.options.interval).max(1);
+        let passed_ms = now_ms.saturating_sub(then_ms).clamp(0, interval_ms);
+        let part = u128::from(bytes) * u128::from(passed_ms.unsigned_abs()) / u128::from(interval_ms.unsigned_abs());
+        let part = u64::try_from(part + part / AHEAD).unwrap_or(u64::MAX);
+        Ok(Self { bytes: owed.saturating_add(part).min(bytes), now_ms })
+    }
+
+    fn pay(self, catalog: &Catalog, location: &Location, read: u64) -> Result<()> {
+        let left = self.bytes.saturating_sub(read);
+        catalog.set_meta(&Self::key(location), &[self.now_ms.to_le_bytes(), left.to_le_bytes()].concat())
+    }
+
+    fn decode(kept: &[u8]) -> Option<(i64, u64)> {
+        let (now_ms, left) = kept.split_at_checked(8)?;
+        Some((i64::from_le_bytes(now_ms.try_into().ok()?), u64::from_le_bytes(left.try_into().ok()?)))
+    }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How long, and how fast.
 struct Pace {
     began_ms: i64,
     bytes: u64,
@@ -185,16 +228,9 @@ struct Pace {
 }
 
 impl Pace {
-    /// An even part of so many bytes, and some more.
-    fn quota(&self, bytes: u64) -> u64 {
-        let (every, interval) = (self.options.every.as_millis(), self.options.interval.as_millis().max(1));
-        let part = u128::from(bytes) * every.min(interval) / interval;
-        u64::try_from(part + part / AHEAD).unwrap_or(u64::MAX).max(1)
-    }
-
     /// What waits since then or longer is overdue.
     fn late_ms(&self) -> i64 {
-        self.began_ms.saturating_sub(i64::try_from(self.options.interval.as_millis()).unwrap_or(i64::MAX))
+        self.began_ms.saturating_sub(millis(self.options.interval))
     }
 
     fn is_over(&self, now_ms: i64) -> bool {

@@ -5,13 +5,20 @@
 //! "audited" and "restored" are never mixed; what could not be looked at is a
 //! reason, not an omission.
 
-use crate::catalog::Catalog;
-use crate::census;
+use vault_format::{LocationId, PackId};
+
+use crate::audit::COVERAGE_DEFAULT;
+use crate::catalog::{Catalog, ReadRow};
+use crate::census::{self, Census};
 use crate::error::Result;
 use crate::placement::{Tolerance, tolerance};
 use crate::points::{remarks, unknown_writers};
 use crate::records;
 use crate::vault::Vault;
+
+/// A location that had so many objects wrong lately, and one in a hundred, is said
+/// to be failing.
+const CORRECTIONS_MAX: u64 = 8;
 
 /// One location's line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +37,18 @@ pub struct LocationLine {
     pub records_bad: usize,
     /// When it last answered an audit rightly.
     pub audited_ms: Option<i64>,
+    /// Leaves asked for by the last audit.
+    pub audit_samples: u64,
+    /// Leaves it keeps.
+    pub leaves: u64,
+    /// Of them those read within [`COVERAGE_DEFAULT`].
+    pub covered: u64,
+    /// Since when the shard waits to be read that waits longest.
+    pub oldest_unread_ms: Option<i64>,
+    /// Objects put right there, ever: all, and those that had been wrong.
+    pub corrections: (u64, u64),
+    /// Of those that had been wrong, within [`COVERAGE_DEFAULT`].
+    pub corrections_lately: u64,
     /// Why it cannot be used now, if so.
     pub absent: Option<String>,
 }
@@ -74,7 +93,7 @@ pub struct Status {
     /// Why the verdict is not good; empty means it is.
     pub risks: Vec<String>,
     /// Packs of which fewer than k shards are shown or believed.
-    pub lost: Vec<(vault_format::PackId, usize)>,
+    pub lost: Vec<(PackId, usize)>,
 }
 
 /// Looks. Keyless.
@@ -87,28 +106,25 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     let mut locations: Vec<LocationLine> = Vec::new();
     for location in &vault.locations {
         let expected = census.expected_at(vault, location.id);
-        locations.push(LocationLine {
-            name: location.name.clone(),
+        let line = LocationLine {
             domain: location.domain,
             shown: expected.iter().filter(|(pack, index)| census.shows(location.id, *pack, *index)).count(),
             shards: expected.len(),
             bad: failures.iter().filter(|failure| failure.location == location.id).count(),
             records_bad: records::missing(location, &wanted).await
                 + record_failures.iter().filter(|failure| failure.location == location.id).count(),
-            audited_ms: catalog.last_audit(location.id)?,
-            absent: None,
-        });
+            ..remembered(vault, catalog, location.id, &location.name)?
+        };
+        let kept = census.kept_at(vault, location.id);
+        locations.push(with_coverage(line, vault, catalog, &census, location.id, &kept)?);
     }
     for gone in &vault.absent {
+        let id = gone.spot.map(|spot| spot.location).unwrap_or_default();
         locations.push(LocationLine {
-            name: gone.name.clone(),
             domain: gone.spot.map_or(u16::MAX, |spot| spot.domain),
             shards: gone.spot.map_or(0, |spot| census.expected_at(vault, spot.location).len()),
-            shown: 0,
-            bad: 0,
-            records_bad: 0,
-            audited_ms: None,
             absent: Some(gone.why.clone()),
+            ..remembered(vault, catalog, id, &gone.name)?
         });
     }
     // Shards known to be wrong are shown by their places and keep nothing.
@@ -138,6 +154,55 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     })
 }
 
+/// What the catalog remembers of a location.
+fn remembered(vault: &Vault, catalog: &Catalog, id: LocationId, name: &str) -> Result<LocationLine> {
+    let last = catalog.audits(u32::MAX)?.into_iter().find(|row| row.location == id);
+    Ok(LocationLine {
+        name: name.to_owned(),
+        domain: 0,
+        shards: 0,
+        shown: 0,
+        bad: 0,
+        records_bad: 0,
+        audited_ms: catalog.last_audit(id)?,
+        audit_samples: last.map_or(0, |row| row.samples),
+        leaves: 0,
+        covered: 0,
+        oldest_unread_ms: None,
+        corrections: catalog.corrected(id, i64::MIN)?,
+        corrections_lately: catalog.corrected(id, lately_ms(vault))?.1,
+        absent: None,
+    })
+}
+
+fn lately_ms(vault: &Vault) -> i64 {
+    let window_ms = i64::try_from(COVERAGE_DEFAULT.as_millis()).unwrap_or(i64::MAX);
+    vault.world.now_ms().saturating_sub(window_ms)
+}
+
+/// What all audits and scrubs together have read of what it keeps.
+fn with_coverage(
+    mut line: LocationLine,
+    vault: &Vault,
+    catalog: &Catalog,
+    census: &Census,
+    id: LocationId,
+    kept: &[(PackId, u8)],
+) -> Result<LocationLine> {
+    let since_ms = lately_ms(vault);
+    let (whole, single) = (catalog.reads(id)?, catalog.leaves_read(id, since_ms)?);
+    for &(pack, index) in kept {
+        let leaves = census.leaves(pack);
+        let read = whole.get(&(pack, index));
+        let recently = read.and_then(|read| read.whole_ms).is_some_and(|at_ms| at_ms >= since_ms);
+        let some = single.get(&(pack, index)).copied().unwrap_or(0).min(leaves);
+        line.leaves += leaves;
+        line.covered += if recently { leaves } else { some };
+        line.oldest_unread_ms = [line.oldest_unread_ms, read.map(ReadRow::since_ms)].into_iter().flatten().min();
+    }
+    Ok(line)
+}
+
 fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<String> {
     let mut risks = Vec::new();
     let domains = vault.domains().len();
@@ -162,6 +227,13 @@ fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<Str
         }
         if line.bad > 0 {
             risks.push(format!("{} holds {} wrong shards: holdfast vault repair --plan", line.name, line.bad));
+        }
+        if line.corrections_lately >= CORRECTIONS_MAX && line.corrections_lately * 100 > line.shards as u64 {
+            risks.push(format!(
+                "{} had {} objects wrong within 90 days, all put right: what it stands on may be failing. Replace it: \
+                 holdfast vault location replace",
+                line.name, line.corrections_lately
+            ));
         }
         if line.records_bad > 0 {
             let (name, bad) = (&line.name, line.records_bad);
