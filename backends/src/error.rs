@@ -123,6 +123,11 @@ pub(crate) fn is_unimplemented(error: &object_store::Error) -> bool {
     find::<Answer>(error).is_some_and(Answer::is_unimplemented)
 }
 
+/// Whether the server said that it does not know checksums of uploads.
+pub(crate) fn refuses_checksums(error: &object_store::Error) -> bool {
+    find::<Answer>(error).is_some_and(Answer::refuses_checksums)
+}
+
 fn classify_chain(error: &object_store::Error) -> Kind {
     if let Some(answer) = find::<Answer>(error) {
         return answer.kind();

@@ -84,6 +84,14 @@ impl Answer {
         self.status == 501 || self.code == "NotImplemented"
     }
 
+    /// Not that a checksum was wrong, but that the header is not known: "Unsupported header
+    /// 'x-amz-checksum-sha256' received for this API call."
+    pub(crate) fn refuses_checksums(&self) -> bool {
+        let unknown =
+            self.status == 501 || ["NotImplemented", "InvalidArgument", "InvalidRequest"].contains(&&*self.code);
+        unknown && self.message.to_ascii_lowercase().contains("x-amz-checksum")
+    }
+
     /// S3-compatible servers differ in how they say it: AWS has no limit, MinIO says
     /// `XMinioStorageFull` and `XMinioAdminBucketQuotaExceeded`, Ceph `QuotaExceeded`,
     /// Backblaze 403 with "storage cap exceeded" in the message.

@@ -34,6 +34,7 @@ mod location;
 mod metered;
 mod probe;
 mod s3;
+mod uploads;
 mod versioned_memory;
 mod versions;
 

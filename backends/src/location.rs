@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::client::HttpConnector;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::signer::{HeaderMap, HeaderValue};
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
@@ -22,7 +23,8 @@ use crate::credentials::{self, Credentials};
 use crate::disk::{Disk, RealDisk};
 use crate::folder::Folder;
 use crate::http::Connector;
-use crate::s3::Bucket;
+use crate::s3::{Bucket, time_text};
+use crate::uploads::Uploads;
 use crate::versions::Versions;
 use crate::{BackendError, Kind};
 
@@ -40,6 +42,9 @@ pub struct LocationSpec {
     /// Whether to make a local folder that is missing: when a location is added, never
     /// later, or an unmounted disk would become a folder on the root disk.
     pub create: bool,
+    /// Locks every object that is written through this location until then, in milliseconds
+    /// since 1970: S3 with object lock only.
+    pub lock_until_ms: Option<i64>,
     /// Who we are there.
     pub credentials: Credentials,
     /// How long to wait.
@@ -55,6 +60,7 @@ impl LocationSpec {
             region: None,
             allow_http: false,
             create: false,
+            lock_until_ms: None,
             credentials: Credentials::None,
             timeouts: Timeouts::default(),
         }
@@ -111,6 +117,9 @@ pub async fn open(spec: LocationSpec) -> Result<Location, BackendError> {
         return Err(BackendError::new(Kind::Config, "location", why));
     }
     match url.scheme() {
+        other if spec.lock_until_ms.is_some() && other != "s3" => {
+            Err(refuse(url.as_str(), "only S3 buckets have object lock; remove `lock`"))
+        }
         "file" => open_folder(&url, spec.create),
         "memory" => Ok(Location::new(Arc::new(InMemory::new()), &url)),
         "s3" => open_s3(&url, &spec).await,
@@ -261,15 +270,31 @@ async fn open_s3(url: &Url, spec: &LocationSpec) -> Result<Location, BackendErro
         // AWS's certificate covers one label, so a bucket with a dot needs path style.
         None => builder.with_virtual_hosted_style_request(!bucket.contains('.')),
     };
+    let writes = client_options(url, spec)?.with_default_headers(lock_headers(spec.lock_until_ms));
+    let writes = builder.clone().with_client_options(writes).with_checksum_algorithm(Checksum::SHA256).build();
+    let writes = writes.map_err(|error| from_build(url, &error))?;
     let s3 = builder.build().map_err(|error| from_build(url, &error))?;
     let prefix = prefix_of(url)?;
     let client = Connector.connect(&client_options(url, spec)?).map_err(|error| from_build(url, &error))?;
     let region = spec.region.as_deref().unwrap_or(REGION);
     let direct = Arc::new(Bucket::new(s3.clone(), client, region, &prefix).await?);
-    let mut location = Location::new(Arc::new(PrefixStore::new(s3, prefix)), url);
+    let uploads = Uploads::new(Arc::new(writes), Arc::new(s3), spec.lock_until_ms.is_some());
+    let mut location = Location::new(Arc::new(PrefixStore::new(uploads, prefix)), url);
     location.versions = Some(Arc::clone(&direct) as Arc<dyn Versions>);
     location.bucket = Some(direct);
     Ok(location)
+}
+
+/// The lock that every write asks for.
+fn lock_headers(until_ms: Option<i64>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let Some(until_ms) = until_ms else { return headers };
+    headers.insert("x-amz-object-lock-mode", HeaderValue::from_static("COMPLIANCE"));
+    // A time is written in digits and letters: it always is a header's value.
+    if let Ok(until) = HeaderValue::from_str(&time_text(until_ms)) {
+        headers.insert("x-amz-object-lock-retain-until-date", until);
+    }
+    headers
 }
 
 #[cfg(feature = "google")]

@@ -11,18 +11,22 @@ use backends::{
     Credentials, Kind, Location, LocationSpec, LockMode, LockRule, Locking, Secret, VersionId, VersionedMemory,
     Versions, classify, open,
 };
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
-use test_servers::SeaweedFs;
+use test_servers::{Chaos, ChaosProxy, SeaweedFs};
 
 async fn bucket(server: &SeaweedFs, bucket: &str) -> Location {
+    open(spec(server, bucket)).await.unwrap()
+}
+
+fn spec(server: &SeaweedFs, bucket: &str) -> LocationSpec {
     let mut spec = LocationSpec::new(format!("s3://{bucket}/some/prefix"));
     spec.endpoint = Some(server.endpoint.clone());
     spec.allow_http = true;
     spec.credentials = Credentials::Keys { id: server.access.clone(), secret: Secret::new(server.secret.clone()) };
-    open(spec).await.unwrap()
+    spec
 }
 
 fn now_ms() -> i64 {
@@ -47,6 +51,53 @@ async fn seaweedfs_keeps_the_contract_of_versions_and_locks() {
     let lockable = bucket(&server, "lockable").await;
     contract::run_versions(&lockable, Keeping { erases: true, locks: true }, now_ms(), random).await.unwrap();
     assert_eq!(lockable.versions().unwrap().locking().await.unwrap(), Locking::OnRequest);
+
+    writes_ask_for_their_lock(&server).await;
+    checksums_are_sent_until_refused(&server).await;
+}
+
+/// Opened with a lock, every write carries it: create and overwrite, and not even our own
+/// credentials delete it. Without one the same bucket locks nothing.
+async fn writes_ask_for_their_lock(server: &SeaweedFs) {
+    let until_ms = now_ms() + 120_000;
+    let mut asking = spec(server, "lockable");
+    asking.lock_until_ms = Some(until_ms);
+    let locking = open(asking).await.unwrap();
+    let versions = locking.versions().unwrap();
+    for mode in [PutMode::Create, PutMode::Overwrite] {
+        let put = locking.store().put_opts(&Path::from("shard"), "bytes".into(), mode.into()).await.unwrap();
+        let id = VersionId(put.version.unwrap());
+        let lock = versions.lock("shard", Some(&id)).await.unwrap().unwrap();
+        assert_eq!(lock.mode, LockMode::Compliance);
+        assert!((until_ms..until_ms + 1_000).contains(&lock.until_ms), "{lock:?} for {until_ms}");
+        assert_eq!(versions.delete("shard", &id).await.unwrap_err().kind(), Kind::Denied);
+    }
+    let read = locking.store().get(&Path::from("shard")).await.unwrap().bytes().await.unwrap();
+    assert_eq!(read, "bytes");
+    let bare = bucket(server, "lockable").await;
+    bare.store().put(&Path::from("bare"), "bytes".into()).await.unwrap();
+    assert_eq!(bare.versions().unwrap().lock("bare", None).await.unwrap(), None);
+
+    // A bucket without object lock refuses such a write: nothing is stored unlocked by mistake.
+    let mut asking = spec(server, &server.bucket);
+    asking.lock_until_ms = Some(until_ms);
+    let plain = open(asking).await.unwrap();
+    let put = plain.store().put(&Path::from("shard"), "bytes".into()).await;
+    assert_eq!(put.map(|_| ()).map_err(|error| classify(&error)), Err(Kind::Config));
+}
+
+/// A server that does not know the checksum's header gets uploads without it, and only
+/// the first is tried twice.
+async fn checksums_are_sent_until_refused(server: &SeaweedFs) {
+    let proxy = ChaosProxy::start(&server.endpoint, 3);
+    proxy.set(Chaos { no_checksums: true, ..Chaos::default() });
+    let mut through = spec(server, &server.bucket);
+    through.endpoint = Some(proxy.endpoint());
+    let location = open(through).await.unwrap();
+    for name in ["first", "second"] {
+        location.store().put(&Path::from(name), "bytes".into()).await.unwrap();
+    }
+    assert_eq!((proxy.requests(), proxy.hurt()), (3, 1));
 }
 
 const NOW: i64 = 1_800_000_000_000;

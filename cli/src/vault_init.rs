@@ -119,16 +119,24 @@ async fn open_locations(
         } else {
             let now =
                 || std::time::UNIX_EPOCH + std::time::Duration::from_millis(session.world.now_ms().unsigned_abs());
-            let probe = backends::probe(&opened, &mut rng, &now).await.map_err(unreachable)?;
-            session.output.say(format!(
-                "{name:<12} {:?}, conditional put {:?}, ranges {}, delete {}",
-                probe.grade,
-                probe.conditional,
-                if probe.ranges { "ok" } else { "BROKEN" },
-                if probe.may_delete { "allowed" } else { "refused" }
-            ));
+            // What a probe writes is not locked for long.
+            let mut spec = assembly::location_spec(location, false);
+            spec.lock_until_ms = None;
+            let bare = backends::open(spec).await.map_err(unreachable)?;
+            let probe = backends::probe(&bare, &mut rng, &now).await.map_err(unreachable)?;
+            session.output.say(format!("{name:<12} {}", probe_text(&probe)));
             opened.set_create(probe.create_as());
-            probe.grade
+            let grade = probe.grade_when(location.lock.is_some());
+            if location.lock.is_some() && grade != Grade::Locked {
+                return Err(Failure::new(
+                    exit::USAGE,
+                    format!(
+                        "location.{name}.lock is set, and a locked object could be deleted there, or none could be \
+                         locked. Nothing was written; make the bucket with object lock, or remove `lock`"
+                    ),
+                ));
+            }
+            grade
         };
         new.push(NewLocation {
             name: name.as_str().to_owned(),
@@ -145,6 +153,27 @@ async fn open_locations(
         });
     }
     Ok(new)
+}
+
+/// A probe in one line.
+pub(crate) fn probe_text(probe: &backends::Probe) -> String {
+    let yes = |holds, yes: &'static str, no: &'static str| if holds { yes } else { no };
+    let checked = [probe.checksums.md5, probe.checksums.crc32c, probe.checksums.sha256];
+    let checksums = match checked.iter().filter(|found| **found == backends::Checked::Honoured).count() {
+        _ if checked.contains(&backends::Checked::NotAsked) => "",
+        3 => ", checksums ok",
+        0 => ", checksums ignored",
+        _ => ", checksums in part",
+    };
+    format!(
+        "{:?}, conditional put {:?}, ranges {}{checksums}, delete {}{}{}",
+        probe.grade,
+        probe.conditional,
+        yes(probe.ranges, "ok", "BROKEN"),
+        yes(probe.may_delete, "allowed", "refused"),
+        yes(probe.keeps_versions, ", keeps versions", ""),
+        yes(probe.locks_on_request, ", locks on request", "")
+    )
 }
 
 fn unreachable(error: BackendError) -> Failure {

@@ -56,6 +56,7 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         more => format!("want {more}"),
     };
     output.say(format!("vault {name:<12} {verdict}   {}; {declared}", tolerance_text(look.tolerance)));
+    output.say(look.hostile.text());
     for risk in &look.risks {
         output.say(format!("  ! {risk}"));
     }
@@ -109,6 +110,8 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         exit,
         json!({ "vault": name, "verdict": verdict, "any_domains": look.tolerance.any_domains,
                 "declared": look.declared, "packs": look.packs, "risks": look.risks, "lost": look.lost.len(),
+                "hostile": { "locations": look.hostile.locations, "locked": look.hostile.locked,
+                             "versioned": look.hostile.versioned, "enough": look.hostile.enough },
                 "spool": look.spool.as_ref().map(|line| json!({
                     "points": line.points, "bytes": line.bytes, "since_ms": line.since_ms,
                 })) }),

@@ -34,6 +34,8 @@ pub struct Location {
     pub due: Duration,
     /// Whether an `http://` endpoint is meant.
     pub allow_http: bool,
+    /// How long every object is locked when it is written, where the bucket has object lock.
+    pub lock: Option<Duration>,
 }
 
 /// The kinds of location.
@@ -112,6 +114,7 @@ impl Location {
             attached,
             due,
             allow_http: raw.allow_http,
+            lock: raw.lock.as_ref().map(|word| check_lock(text, &key("lock"), word)).transpose()?,
         };
         location.check_together(text, name, raw)?;
         Ok(location)
@@ -120,6 +123,9 @@ impl Location {
     /// A folder takes no keys, and a bucket does not work without.
     fn check_together(&self, text: Text<'_>, name: &Word, raw: &raw::Location) -> Result<()> {
         let key = |key: &str| format!("location.{}.{key}", name.get_ref());
+        if let (Some(word), false) = (&raw.lock, matches!(self.scheme, Scheme::S3)) {
+            return text.bad(&word.span(), key("lock"), "only S3 buckets have object lock; remove it");
+        }
         if !matches!(self.scheme, Scheme::File(_)) {
             if self.credentials.is_none() {
                 let what = "a bucket needs them: credentials = { file = \"/path\" }, or { credential = \"systemd name\" }, or { command = [\"program\"] }";
@@ -223,6 +229,20 @@ fn check_url(text: Text<'_>, key: &str, word: &Word) -> Result<(Url, Scheme)> {
         return text.bad(&span, key, what);
     }
     Ok((url, scheme))
+}
+
+fn check_lock(text: Text<'_>, key: &str, word: &Word) -> Result<Duration> {
+    const DAYS_MAX: u64 = 3_650;
+    let lock = match time::duration(word.get_ref()) {
+        Ok(lock) => lock,
+        Err(what) => return text.bad(&word.span(), key, what),
+    };
+    if lock < Duration::from_hours(24) || lock > Duration::from_hours(24 * DAYS_MAX) {
+        let what =
+            format!("it is at least 1 day and at most {DAYS_MAX}: nobody can delete what is locked, not even you");
+        return text.bad(&word.span(), key, what);
+    }
+    Ok(lock)
 }
 
 fn check_endpoint(text: Text<'_>, key: &str, word: &Word, allow_http: bool) -> Result<Url> {

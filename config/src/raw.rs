@@ -66,6 +66,7 @@ pub(crate) struct Location {
     pub(crate) credentials: Option<Spanned<toml::Value>>,
     pub(crate) attached: Option<Word>,
     pub(crate) due: Option<Word>,
+    pub(crate) lock: Option<Word>,
     pub(crate) vault: Option<Word>,
     #[serde(default)]
     pub(crate) allow_http: bool,

@@ -116,6 +116,8 @@ pub fn location_spec(location: &config::Location, create: bool) -> LocationSpec 
     spec.region.clone_from(&location.region);
     spec.allow_http = location.allow_http;
     spec.create = create;
+    let lock_ms = location.lock.map(|lock| i64::try_from(lock.as_millis()).unwrap_or(i64::MAX));
+    spec.lock_until_ms = lock_ms.map(|ms| SystemClock.now_ms().saturating_add(ms));
     spec.credentials = match &location.credentials {
         None => Credentials::None,
         Some(SecretFrom::File(path)) => Credentials::File(path.clone()),

@@ -27,6 +27,9 @@ pub struct Chaos {
     pub swallow_answers: bool,
     /// Requests with `If-None-Match` get 501, as Backblaze B2 answers them.
     pub no_conditional_put: bool,
+    /// Requests with `x-amz-checksum-sha256` get 400, as older versions of Backblaze B2 answer
+    /// them.
+    pub no_checksums: bool,
     /// This many of a thousand requests get 503 SlowDown, drawn from the seed.
     pub unavailable_permille: u16,
     /// This many of a thousand requests get 500 InternalError, drawn from the seed.
@@ -143,6 +146,15 @@ impl Shared {
             self.hurt.fetch_add(1, Ordering::SeqCst);
             return request.refuse(&mut client, "501 Not Implemented", "NotImplemented");
         }
+        if chaos.no_checksums && request.header("x-amz-checksum-sha256").is_some() {
+            self.hurt.fetch_add(1, Ordering::SeqCst);
+            return request.refuse_with(
+                &mut client,
+                "400 Bad Request",
+                "InvalidArgument",
+                "Unsupported header 'x-amz-checksum-sha256' received for this API call.",
+            );
+        }
         if chaos.denied_method == Some(request.method()) {
             self.hurt.fetch_add(1, Ordering::SeqCst);
             return request.refuse(&mut client, "403 Forbidden", "AccessDenied");
@@ -249,8 +261,12 @@ impl Request {
     /// Reads the body first: a connection closed with unread bytes is reset, and the
     /// client would see the reset instead of the answer.
     fn refuse(&self, client: &mut TcpStream, status: &str, code: &str) -> io::Result<()> {
+        self.refuse_with(client, status, code, "injected")
+    }
+
+    fn refuse_with(&self, client: &mut TcpStream, status: &str, code: &str, message: &str) -> io::Result<()> {
         copy(client, &mut io::sink(), self.body_length())?;
-        let body = format!("<Error><Code>{code}</Code><Message>injected</Message></Error>");
+        let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
         let length = body.len();
         write!(
             client,

@@ -235,6 +235,7 @@ pub async fn run_within(
     }
     // Only now is it known how many shards of a pack are wrong at once.
     census.holdings.discount(&catalog.failures()?);
+    census.look_older(vault).await;
     report.name_the_short(census.short(vault));
     Ok(report)
 }

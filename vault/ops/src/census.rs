@@ -14,7 +14,7 @@ use vault_format::{Hash, LocationId, PackId, WriterId};
 
 use crate::catalog::{Catalog, PackState};
 use crate::error::Result;
-use crate::fetch::{Holdings, list_shards};
+use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, chain};
 use crate::marks::Marks;
 use crate::placement::{Copy, home};
@@ -30,6 +30,9 @@ pub struct Census {
     pub chains: BTreeMap<WriterId, Chain>,
     /// What tombstones and fences say.
     pub marks: Arc<Marks>,
+    /// Packs that are whole only with older versions of their shards; see
+    /// [`Census::look_older`].
+    pub kept: BTreeSet<PackId>,
 }
 
 /// A shard that is not at home.
@@ -67,7 +70,7 @@ pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
     }
     packs.retain(|&pack, _| !vault.marks.is_swept(pack));
     let holdings = list_shards(vault, &writers).await;
-    Ok(Census { packs, holdings, chains, marks: Arc::clone(&vault.marks) })
+    Ok(Census { packs, holdings, chains, marks: Arc::clone(&vault.marks), kept: BTreeSet::new() })
 }
 
 impl Census {
@@ -143,10 +146,28 @@ impl Census {
         Some(format!("{} bytes stand under its name, which no shard has", there.bytes))
     }
 
-    /// Packs with fewer than k distinct indices shown or believed.
+    /// Of the packs that too few shards are shown of, finds those that older versions make
+    /// whole: these are read and checked, not believed.
+    pub async fn look_older(&mut self, vault: &Vault) {
+        if self.holdings.keepers.is_empty() {
+            return;
+        }
+        let trust = Trust::Signed(vault.writers.clone());
+        let fetcher = Fetcher::new(vault.world.clone(), self.holdings.clone(), trust);
+        for (pack, _) in self.short(vault) {
+            let Ok(header) = fetcher.header(pack).await else { continue };
+            if fetcher.good_shards(&header).await.is_ok() {
+                self.kept.insert(pack);
+            }
+        }
+    }
+
+    /// Packs with fewer than k distinct indices shown or believed, and no older versions
+    /// that were found to be good.
     pub fn short(&self, vault: &Vault) -> Vec<(PackId, usize)> {
         self.packs
             .keys()
+            .filter(|&pack| !self.kept.contains(pack))
             .filter_map(|&pack| {
                 let copies = self.holdings.copies_believed(vault, pack);
                 let indices: BTreeSet<u8> = copies.iter().map(|copy| copy.index).collect();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use backends::Kind;
+use backends::{BackendError, Kind, Version};
 use bytes::Bytes;
 use keys::certificate::CertifiedKey;
 use vault_codec::{Buffers, Candidate, ParsedHeader, ShardSet, VerifiedHeader};
@@ -19,6 +19,7 @@ use vault_format::{Hash, PackId, WriterId, names};
 use crate::catalog::Failure;
 use crate::error::{OpsError, Result};
 use crate::location::Location;
+use crate::older::TRIED_MAX;
 use crate::placement::{Copy, home};
 use crate::vault::Vault;
 use crate::world::World;
@@ -34,6 +35,22 @@ pub struct Holding {
     pub name: String,
     /// Its size as listed.
     pub bytes: u64,
+    /// Which version it is; `None` for what an ordinary read sees.
+    pub version: Option<Version>,
+}
+
+impl Holding {
+    /// Reads a range of it; `None` if it is not there or ends before it.
+    async fn read(&self, range: Range<u64>) -> std::result::Result<Option<Bytes>, BackendError> {
+        match &self.version {
+            None => self.location.read_range(&self.name, range).await,
+            Some(version) => {
+                let want = range.end - range.start;
+                let read = self.location.read_older(version, Some(range)).await?;
+                Ok(Some(read).filter(|bytes| bytes.len() as u64 == want))
+            }
+        }
+    }
 }
 
 /// A shard that turned out not to be what it should.
@@ -62,6 +79,8 @@ pub struct Holdings {
     pub silent: Vec<(String, String)>,
     /// Objects in shard folders whose names are not ours.
     pub foreign: Vec<(String, String)>,
+    /// Locations that may keep older versions, asked when what is shown is not enough.
+    pub keepers: Vec<Arc<Location>>,
 }
 
 /// Lists every reachable location's shards of some writers.
@@ -75,6 +94,10 @@ pub async fn list_shards(vault: &Vault, writers: &BTreeSet<WriterId>) -> Holding
         let lists = vault.locations.iter().map(|location| location.list(&folder));
         for (listed, location) in futures::future::join_all(lists).await.into_iter().zip(&vault.locations) {
             let location = Arc::new(location.clone());
+            let known = holdings.keepers.iter().any(|keeper| keeper.id == location.id);
+            if location.versions.is_some() && !known {
+                holdings.keepers.push(Arc::clone(&location));
+            }
             match listed {
                 Ok(listed) => {
                     for object in listed {
@@ -92,7 +115,7 @@ impl Holdings {
     pub(crate) fn add(&mut self, location: &Arc<Location>, name: String, bytes: u64) {
         match names::parse_shard(&name) {
             Some((_, pack, index)) => {
-                let holding = Holding { index, location: Arc::clone(location), name, bytes };
+                let holding = Holding { index, location: Arc::clone(location), name, bytes, version: None };
                 self.packs.entry(pack).or_default().push(holding);
             }
             None => self.foreign.push((location.name.clone(), name)),
@@ -139,6 +162,34 @@ impl Holdings {
     }
 }
 
+/// Older versions of a pack's shards that some locations keep, in the size of a shard:
+/// by location and name, of each object in the order in which they are worth trying.
+/// What a location does not tell is not there.
+pub async fn older_shards(keepers: &[Arc<Location>], writers: &BTreeSet<WriterId>, pack: PackId) -> Vec<Holding> {
+    let sizes: BTreeSet<u64> = Class::ALL.iter().map(|&class| ShardLayout::new(class).object_bytes()).collect();
+    let mut found = Vec::new();
+    for &writer in writers {
+        let first = names::shard(writer, pack, 0);
+        // What all indices have in common.
+        let prefix = first.strip_suffix("00").unwrap_or(&first);
+        let lists = futures::future::join_all(keepers.iter().map(|keeper| keeper.older(prefix))).await;
+        for (keeper, older) in keepers.iter().zip(lists) {
+            for (name, versions) in older.unwrap_or_default() {
+                let Some((_, _, index)) = names::parse_shard(&name) else { continue };
+                let fit = versions.into_iter().filter(|version| sizes.contains(&version.bytes)).take(TRIED_MAX);
+                found.extend(fit.map(|version| Holding {
+                    index,
+                    location: Arc::clone(keeper),
+                    name: name.clone(),
+                    bytes: version.bytes,
+                    version: Some(version),
+                }));
+            }
+        }
+    }
+    found
+}
+
 /// Why a copy could not be used.
 enum Fault {
     /// It is missing, short or not what it should be.
@@ -176,13 +227,23 @@ pub struct Fetcher {
     world: World,
     buffers: Buffers,
     headers: Mutex<BTreeMap<PackId, ParsedHeader>>,
+    /// Older versions of the shards of packs that were short of good ones.
+    older: Mutex<BTreeMap<PackId, Vec<Holding>>>,
     bad: Mutex<Vec<BadShard>>,
 }
 
 impl Fetcher {
     /// A fetcher over these holdings.
     pub fn new(world: World, holdings: Holdings, trust: Trust) -> Self {
-        Self { holdings, trust, world, buffers: Buffers::new(4), headers: Mutex::default(), bad: Mutex::default() }
+        Self {
+            holdings,
+            trust,
+            world,
+            buffers: Buffers::new(4),
+            headers: Mutex::default(),
+            older: Mutex::default(),
+            bad: Mutex::default(),
+        }
     }
 
     /// The certificate a header was signed under.
@@ -208,18 +269,40 @@ impl Fetcher {
         if let Some(header) = lock(&self.headers).get(&pack) {
             return Ok(header.clone());
         }
-        let held = self.holdings.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
+        let held = self.holdings.packs.get(&pack).cloned().unwrap_or_default();
+        if let Some(header) = self.header_of(pack, &held).await {
+            return Ok(header);
+        }
+        let older = self.older(pack).await;
+        self.header_of(pack, &older).await.ok_or_else(|| self.not_enough(pack, 0, 1))
+    }
+
+    async fn header_of(&self, pack: PackId, held: &[Holding]) -> Option<ParsedHeader> {
         for holding in held {
-            let read = holding.location.read_range(&holding.name, 0..HEADER_BYTES as u64).await;
+            let read = holding.read(0..HEADER_BYTES as u64).await;
             match self.check_header(pack, holding, read) {
                 Ok(header) => {
                     lock(&self.headers).insert(pack, header.clone());
-                    return Ok(header);
+                    return Some(header);
                 }
                 Err(fault) => self.blame(pack, holding, fault),
             }
         }
-        Err(self.not_enough(pack, 0, 1))
+        None
+    }
+
+    /// Older versions of a pack's shards: asked for once, when what is shown is not enough.
+    async fn older(&self, pack: PackId) -> Vec<Holding> {
+        if let Some(known) = lock(&self.older).get(&pack) {
+            return known.clone();
+        }
+        let writers: BTreeSet<WriterId> = match &self.trust {
+            Trust::Signed(writers) => writers.values().map(|key| key.subject()).collect(),
+            Trust::NotYet => BTreeSet::new(),
+        };
+        let found = older_shards(&self.holdings.keepers, &writers, pack).await;
+        lock(&self.older).insert(pack, found.clone());
+        found
     }
 
     fn check_header(
@@ -256,6 +339,14 @@ impl Fetcher {
             Fault::Wrong(why) => (why, false),
             Fault::Offline(why) => (why, true),
         };
+        // Rubbish among older versions is nobody's to repair: the newest was named already.
+        if holding.version.is_some() && !offline {
+            return;
+        }
+        self.note(pack, holding, why, offline);
+    }
+
+    fn note(&self, pack: PackId, holding: &Holding, why: String, offline: bool) {
         lock(&self.bad).push(BadShard {
             offline,
             pack,
@@ -278,6 +369,7 @@ impl Fetcher {
     pub async fn good_shards(&self, header: &ParsedHeader) -> Result<BTreeMap<u8, Bytes>> {
         let pack = header.pack();
         let mut waiting = self.in_order(pack);
+        let mut older_asked = false;
         let need = usize::from(header.coding().data_shards());
         let mut good: BTreeMap<u8, Bytes> = BTreeMap::new();
         while good.len() < need {
@@ -291,16 +383,29 @@ impl Fetcher {
                 }
                 !taken
             });
+            if round.is_empty() && !older_asked {
+                older_asked = true;
+                waiting = self.older(pack).await;
+                continue;
+            }
             if round.is_empty() {
                 return Err(self.not_enough(pack, good.len(), need));
             }
             let payload = header.layout().payload();
-            let reads = round.iter().map(|holding| holding.location.read_range(&holding.name, payload.clone()));
+            let reads = round.iter().map(|holding| holding.read(payload.clone()));
             for (holding, read) in round.iter().zip(futures::future::join_all(reads).await) {
                 match read {
                     Ok(Some(bytes)) => match self.checked(header, holding.index, bytes).await {
                         Ok(bytes) => {
                             good.insert(holding.index, bytes);
+                            if let Some(version) = &holding.version {
+                                let why = format!(
+                                    "its newest version was overwritten or deleted; version {} was used: holdfast \
+                                     vault repair --apply restores it",
+                                    version.id
+                                );
+                                self.note(pack, holding, why, false);
+                            }
                         }
                         Err(why) => self.blame(pack, holding, Fault::Wrong(why)),
                     },
@@ -384,12 +489,10 @@ impl Fetcher {
     async fn shard_leaves(&self, header: &ParsedHeader, index: u8, leaves: Range<usize>) -> Option<Bytes> {
         let layout = header.layout();
         let range = layout.leaf(leaves.start).start..layout.leaf(leaves.end - 1).end;
-        let held = self.holdings.packs.get(&header.pack())?;
+        let mut held = self.holdings.packs.get(&header.pack()).cloned().unwrap_or_default();
+        held.extend(lock(&self.older).get(&header.pack()).cloned().unwrap_or_default());
         for holding in held.iter().filter(|holding| holding.index == index) {
-            let read = futures::future::join(
-                holding.location.read_range(&holding.name, range.clone()),
-                holding.location.read_range(&holding.name, layout.nodes()),
-            );
+            let read = futures::future::join(holding.read(range.clone()), holding.read(layout.nodes()));
             let (Ok(Some(bytes)), Ok(Some(nodes))) = read.await else { continue };
             let wrong = bytes
                 .chunks_exact(LEAF_BYTES)

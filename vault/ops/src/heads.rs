@@ -156,6 +156,8 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
             }
         }
     }
+    // What was read of a place is told; what nobody could read is unreadable.
+    chain.hidden.retain(|(position, _)| chain.manifests.contains_key(position));
     if depth == Depth::Whole {
         chain.gaps = gaps(&vault.marks, writer, &chain.manifests);
     }

@@ -22,6 +22,7 @@ pub mod create;
 pub mod fences;
 pub mod fetch;
 pub mod heads;
+pub mod hostile;
 pub mod import;
 pub mod janitor;
 pub mod lease;

@@ -155,6 +155,13 @@ pub fn remarks(chain: &Chain, writer: WriterId) -> Vec<String> {
              points of both are listed"
         ));
     }
+    for (position, location) in &chain.hidden {
+        out.push(format!(
+            "writer {writer}: manifest {}.{} was deleted at {location}, which keeps an older version of it: holdfast \
+             vault repair --plan",
+            position.0, position.1
+        ));
+    }
     for position in &chain.gaps {
         out.push(format!("writer {writer}: the manifest before {}.{} is missing", position.0, position.1));
     }

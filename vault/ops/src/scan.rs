@@ -107,6 +107,7 @@ impl Scan {
             location: Arc::clone(folder),
             name: listed.name.clone(),
             bytes: listed.bytes,
+            version: None,
         };
         let (vault, pack) = (header.h0().vault, header.pack());
         let rivals = self.rivals.entry((vault, pack)).or_default();

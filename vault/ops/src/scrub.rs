@@ -112,6 +112,7 @@ pub async fn slice(vault: &Vault, catalog: &Catalog, options: &ScrubOptions) -> 
     }
     let mut census = census;
     census.holdings.discount(&catalog.failures()?);
+    census.look_older(vault).await;
     report.short = census.short(vault);
     Ok(report)
 }

@@ -11,6 +11,7 @@ use crate::audit::COVERAGE_DEFAULT;
 use crate::catalog::{Catalog, ReadRow};
 use crate::census::{self, Census};
 use crate::error::Result;
+use crate::hostile::{Hostile, hostile};
 use crate::placement::{Tolerance, tolerance};
 use crate::points::{remarks, unknown_writers};
 use crate::records;
@@ -92,6 +93,8 @@ pub struct Status {
     pub spool: Option<SpoolLine>,
     /// Why the verdict is not good; empty means it is.
     pub risks: Vec<String>,
+    /// What a thief of the writer's credentials leaves.
+    pub hostile: Hostile,
     /// Packs of which fewer than k shards are shown or believed.
     pub lost: Vec<(PackId, usize)>,
 }
@@ -141,6 +144,14 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     for (writer, chain) in &census.chains {
         risks.extend(remarks(chain, *writer));
     }
+    census.look_older(vault).await;
+    if !census.kept.is_empty() {
+        risks.push(format!(
+            "{} packs are whole only with older versions of their shards: somebody overwrote or deleted the newest. \
+             Find out who holds the credentials, then: holdfast vault audit --full, holdfast vault repair --apply",
+            census.kept.len()
+        ));
+    }
     let lost = census.short(vault);
     Ok(Status {
         tolerance: worst,
@@ -150,6 +161,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
         sources: sources(catalog)?,
         spool: spool_line(vault, catalog).await?,
         risks,
+        hostile: hostile(vault),
         lost,
     })
 }
