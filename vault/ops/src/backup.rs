@@ -282,6 +282,8 @@ impl<'a> Run<'a> {
         let mut open = true;
         loop {
             tokio::select! {
+                // In this order, not by a coin of the runtime's: the same run is the same run again.
+                biased;
                 pack = packs.recv(), if open && work.len() < PACKS_IN_FLIGHT => match pack {
                     Some(pack) => work.push(store_pack(self.vault, Arc::clone(&self.sealing), pack)),
                     None => open = false,
