@@ -166,7 +166,8 @@ impl Vault {
         let holders = writers.values().chain(&janitors);
         let (revocations, revocation_bytes) = revocations(&authority, &operators, holders, &found);
         found.truncate(answered);
-        let locations = place_locations(id, &layout, found, &mut absent);
+        let ours = certificates.values().chain([&layout_bytes]).map(Vec::as_slice).collect();
+        let locations = place_locations(id, &layout, &ours, found, &mut absent);
         name_the_missing(id, &layout, &locations, &mut absent);
         let opened = Self {
             id,
@@ -467,6 +468,7 @@ fn revocations<'a>(
 fn place_locations(
     vault: VaultId,
     layout: &LayoutRecord,
+    records: &BTreeSet<&[u8]>,
     found: Vec<Found>,
     absent: &mut Vec<Absent>,
 ) -> Vec<Location> {
@@ -476,8 +478,13 @@ fn place_locations(
     // showing its marker. Then, for readers without a configuration, markers.
     let (named, unnamed): (Vec<Found>, Vec<Found>) =
         found.into_iter().partition(|here| in_layout(location_id(vault, &here.name)).is_some());
-    for here in named.into_iter().chain(unnamed) {
+    for mut here in named.into_iter().chain(unnamed) {
         let by_name = location_id(vault, &here.name);
+        if here.layouts.iter().chain(&here.certificates).any(|bytes| records.contains(&bytes.as_slice())) {
+            // Signed records of ours stand there, so the disk is ours. A marker that names no place of
+            // the layout is a damaged one, and as good as none: repair writes it anew.
+            here.marker = here.marker.filter(|marker| marker.vault == vault && in_layout(marker.location).is_some());
+        }
         let marked = here.marker.filter(|marker| marker.vault == vault).map(|marker| marker.location);
         let foreign = here.marker.is_some() && marked.is_none();
         let id = if in_layout(by_name).is_some() { Some(by_name) } else { marked };
