@@ -23,6 +23,7 @@ pub mod index_key;
 pub mod kem;
 pub mod key_file;
 pub mod labels;
+pub mod memory;
 pub mod record;
 pub mod revocation;
 pub mod secret;

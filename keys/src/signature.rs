@@ -21,6 +21,7 @@ use vault_format::{Hash, labels};
 use crate::derive::frames;
 use crate::error::{KeysError, Result, SignatureFault};
 use crate::hash::labelled;
+use crate::memory;
 use crate::secret::Secret;
 
 /// Bytes of an Ed25519 public key, which stands before ML-DSA-65's.
@@ -107,6 +108,11 @@ impl VerifyingKey {
     pub fn from_slice(bytes: &[u8]) -> Result<Self> {
         let invalid = || KeysError::InvalidKey { what: "the pair of verifying keys" };
         let bytes: [u8; PUBLIC_KEYS_BYTES] = bytes.try_into().map_err(|_| invalid())?;
+        memory::key(&bytes, || Self::checked(&bytes))
+    }
+
+    fn checked(bytes: &[u8; PUBLIC_KEYS_BYTES]) -> Result<Self> {
+        let invalid = || KeysError::InvalidKey { what: "the pair of verifying keys" };
         let (ed25519, ml_dsa) = bytes.split_first_chunk::<ED25519_PUBLIC_BYTES>().expect("1984 bytes have a first 32");
         let ed25519 = ed25519_dalek::VerifyingKey::from_bytes(ed25519).map_err(|_| invalid())?;
         if ed25519.is_weak() {
@@ -114,8 +120,8 @@ impl VerifyingKey {
         }
         let ml_dsa = EncodedVerifyingKey::<MlDsa65>::try_from(ml_dsa).map_err(|_| invalid())?;
         let ml_dsa = Box::new(ml_dsa::VerifyingKey::decode(&ml_dsa));
-        let fingerprint = labelled(labels::FINGERPRINT, &bytes);
-        Ok(Self { bytes: Box::new(bytes), ed25519, ml_dsa, fingerprint })
+        let fingerprint = labelled(labels::FINGERPRINT, bytes);
+        Ok(Self { bytes: Box::new(*bytes), ed25519, ml_dsa, fingerprint })
     }
 
     /// The pair as it is stored.
@@ -142,10 +148,14 @@ impl VerifyingKey {
         signatures: &Signatures,
     ) -> std::result::Result<(), SignatureFault> {
         let message = framed(label, message);
+        memory::verified(&self.fingerprint, &message, signatures, || self.check_both(&message, signatures))
+    }
+
+    fn check_both(&self, message: &[u8], signatures: &Signatures) -> std::result::Result<(), SignatureFault> {
         let ed25519 = ed25519_dalek::Signature::from_bytes(&signatures.ed25519);
-        let ed25519 = self.ed25519.verify_strict(&message, &ed25519).is_ok();
+        let ed25519 = self.ed25519.verify_strict(message, &ed25519).is_ok();
         let ml_dsa = MlDsaSignature::<MlDsa65>::decode(&EncodedSignature::<MlDsa65>::from(signatures.ml_dsa))
-            .is_some_and(|signature| self.ml_dsa.verify_with_context(&message, b"", &signature));
+            .is_some_and(|signature| self.ml_dsa.verify_with_context(message, b"", &signature));
         match (ed25519, ml_dsa) {
             (true, true) => Ok(()),
             (false, true) => Err(SignatureFault::Ed25519),
