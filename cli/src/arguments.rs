@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::drill::SimArguments;
 use crate::kernel::KernelCommand;
 
 /// Backups that prove they can be restored.
@@ -62,6 +63,11 @@ pub(crate) enum Command {
         /// Where to play it; a new or empty folder [default: a temporary one, removed afterwards].
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
+    },
+    /// Rehearse disasters.
+    Drill {
+        #[command(subcommand)]
+        command: DrillCommand,
     },
     /// Look at the configuration.
     Config {
@@ -232,6 +238,13 @@ pub(crate) enum KeysCommand {
         #[arg(long, value_name = "DIR")]
         keys_dir: Option<PathBuf>,
     },
+}
+
+/// `holdfast drill ..`
+#[derive(Subcommand, Debug)]
+pub(crate) enum DrillCommand {
+    /// Play seeds in the seeded world: the program's own code over simulated locations that fail and lie.
+    Sim(SimArguments),
 }
 
 /// `holdfast config ..`

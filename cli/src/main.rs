@@ -4,6 +4,7 @@
 mod agent;
 mod arguments;
 mod death;
+mod drill;
 mod exit;
 mod given;
 mod kernel;
@@ -22,7 +23,7 @@ mod vault_run;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command, ConfigCommand, KeysCommand, VaultCommand};
+use arguments::{Arguments, Command, ConfigCommand, DrillCommand, KeysCommand, VaultCommand};
 use clap::Parser;
 use exit::{Failure, Outcome};
 use session::Session;
@@ -94,13 +95,14 @@ fn log_to_stderr(global: &arguments::Global) {
 /// that subcommand.
 fn called_as(mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     let name = words.first().map(|word| std::path::Path::new(word).file_name().unwrap_or_default().to_owned());
-    if let Some(name) = name.filter(|name| *name == "vault" || *name == "keys") {
+    if let Some(name) = name.filter(|name| *name == "vault" || *name == "keys" || *name == "drill") {
         words.insert(1, name);
     }
     words
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let verbose = arguments.global.verbose > 0;
     let session = Session::new(arguments.global)?;
     let outcome = match arguments.command {
         Command::Kernel { command } => {
@@ -110,6 +112,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Keys { command } => keys_command(&session, command).await,
         Command::Agent => agent::run(&session).await,
         Command::Demo { dir } => demo(&session, dir).await,
+        Command::Drill { command: DrillCommand::Sim(arguments) } => {
+            let output = session.output;
+            tokio::task::block_in_place(|| drill::sim(output, verbose, arguments))
+        }
         Command::Config { command } => config(&session, &command),
     };
     outcome.map(ExitCode::from)

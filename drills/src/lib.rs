@@ -6,4 +6,5 @@
 
 pub mod demo;
 pub mod jargon;
+pub mod sim;
 mod stage;

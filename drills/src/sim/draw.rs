@@ -1,0 +1,220 @@
+//! A seed expands to a scenario.
+//!
+//! What always holds: the same seed gives the same scenario; faults come in
+//! clusters and the story ends in a calm, after which the vault has ten days.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::scenario::{
+    Act, At, Audit, Back, Backup, Calm, Catalog, Check, Crash, Jump, Restore, Rot, RotKind, Scenario, Shape, Site,
+    Step, VERSION, Weather, What,
+};
+
+/// The scenario of a seed.
+pub fn scenario(seed: u64) -> Scenario {
+    let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
+    let vault = dice.shape();
+    let beyond = dice.one_in(12);
+    let mut story = Story { at_minutes: 0, steps: Vec::new(), names: names(&vault), leaf_bytes: leaf_bytes(&vault) };
+    let first = dice.backup(&story, false);
+    story.add(&mut dice, What::Backup(first));
+    for _ in 0..dice.between(5, 13) {
+        dice.chapter(&mut story);
+    }
+    let seed = (seed & i64::MAX.unsigned_abs()).cast_signed();
+    Scenario { version: VERSION, name: format!("seed {seed}"), seed, beyond, vault, steps: story.steps }
+}
+
+fn names(shape: &Shape) -> Vec<String> {
+    shape.locations.iter().map(|site| site.name.clone()).collect()
+}
+
+/// What fits into the smallest pack.
+fn leaf_bytes(shape: &Shape) -> u64 {
+    u64::from(shape.data) * (64 << 10)
+}
+
+struct Story {
+    at_minutes: u64,
+    steps: Vec<Step>,
+    names: Vec<String>,
+    leaf_bytes: u64,
+}
+
+impl Story {
+    fn add(&mut self, dice: &mut Dice, what: What) {
+        self.at_minutes += match dice.below(3) {
+            0 => dice.below(5),
+            1 => dice.below(180),
+            _ => dice.below(3 * 24 * 60),
+        };
+        self.steps.push(Step { at_minutes: self.at_minutes, what });
+    }
+}
+
+struct Dice(ChaCha8Rng);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0.next_u64() % bound
+    }
+
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.below(most - least + 1)
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn shape(&mut self) -> Shape {
+        let (data, total) = match self.below(20) {
+            0..8 => (3, 5),
+            8..13 => (1, 3),
+            13..18 => (5, 9),
+            _ => (7, 15),
+        };
+        let domains = self.between(if total == 3 { 2 } else { 3 }, 6);
+        let survive_domains = if domains >= 4 && self.one_in(3) { 2 } else { 1 };
+        let mut locations = Vec::new();
+        for domain in 0..domains {
+            let members = if locations.len() < 7 && self.one_in(4) { 2 } else { 1 };
+            for _ in 0..members {
+                let name = format!("p{}", locations.len() + 1);
+                locations.push(Site { name, domain: format!("domain {domain}"), conditional: !self.one_in(3) });
+            }
+        }
+        let class_max = u8::from(self.one_in(8));
+        Shape { data, total, survive_domains, class_max, locations }
+    }
+
+    fn location(&mut self, story: &Story) -> String {
+        story.names[self.below(story.names.len() as u64) as usize].clone()
+    }
+
+    fn catalog(&mut self) -> Catalog {
+        match self.below(4) {
+            0 => Catalog::Lost,
+            1 => Catalog::Old,
+            _ => Catalog::Kept,
+        }
+    }
+
+    fn crash(&mut self) -> Crash {
+        // Opening the vault is reading; writing begins after it.
+        let request = if self.one_in(4) { self.between(1, 60) } else { self.between(60, 400) };
+        Crash { request: request as u32, after: self.one_in(2), catalog: self.catalog() }
+    }
+
+    fn backup(&mut self, story: &Story, may_crash: bool) -> Backup {
+        let bytes = match self.below(8) {
+            0 => self.below(2_000),
+            7 => self.between(story.leaf_bytes, story.leaf_bytes * 2),
+            _ => self.between(1_000, story.leaf_bytes),
+        };
+        let changed = match self.below(5) {
+            0 => 0,
+            4 => 1000,
+            _ => self.between(1, 500) as u16,
+        };
+        let crash = (may_crash && self.one_in(3)).then(|| self.crash());
+        Backup { bytes: bytes as u32, changed, crash }
+    }
+
+    /// One or a few steps that belong together.
+    fn chapter(&mut self, story: &mut Story) {
+        match self.below(20) {
+            0..6 => {
+                let backup = self.backup(story, true);
+                story.add(self, What::Backup(backup));
+            }
+            6..8 => {
+                let crash = self.one_in(4).then(|| self.crash());
+                story.add(self, What::Repair(Act { crash }));
+            }
+            8 => {
+                let (samples, full) = (self.between(1, 20) as u32, self.one_in(2));
+                story.add(self, What::Audit(Audit { samples, full, crash: None }));
+            }
+            9 => {
+                let back = self.below(4) as u32;
+                story.add(self, What::Restore(Restore { back }));
+            }
+            10 => story.add(self, What::Check(Check::default())),
+            11..14 => {
+                let weather = self.weather(story);
+                story.add(self, What::Weather(weather));
+            }
+            14 => {
+                let days = if self.one_in(2) { self.below(40 * 365) as i32 } else { -(self.below(20 * 365) as i32) };
+                story.add(self, What::Clock(Jump { days }));
+            }
+            15 => {
+                let catalog = self.catalog();
+                story.add(self, What::Catalog(catalog));
+            }
+            16 => story.add(self, What::Calm(Calm {})),
+            _ => self.trouble(story),
+        }
+    }
+
+    /// A location is in trouble, something is done meanwhile, and it may pass.
+    fn trouble(&mut self, story: &mut Story) {
+        let location = self.location(story);
+        let at = At { location: location.clone() };
+        let back = |dice: &mut Self| Back { location: location.clone(), steps: dice.between(1, 5) as u32 };
+        let (begins, ends) = match self.below(10) {
+            0..2 => (What::Down(at.clone()), Some(What::Up(at))),
+            2 => (What::Full(at.clone()), Some(What::Space(at))),
+            3 => (What::Wipe(at), None),
+            4..7 => {
+                let kinds = [RotKind::Flip, RotKind::Truncate, RotKind::Lose, RotKind::Swap];
+                let kind = kinds[self.below(4) as usize];
+                (What::Rot(Rot { location: location.clone(), objects: self.between(1, 1000) as u16, kind }), None)
+            }
+            7 => (What::Rollback(back(self)), None),
+            8 => (What::Freeze(back(self)), Some(What::Thaw(at))),
+            _ => (What::Spoil(at.clone()), Some(What::Honest(at))),
+        };
+        story.add(self, begins);
+        for _ in 0..self.between(1, 2) {
+            if self.one_in(4) {
+                story.add(self, What::Repair(Act::default()));
+            } else {
+                let backup = self.backup(story, true);
+                story.add(self, What::Backup(backup));
+            }
+        }
+        if let Some(ends) = ends {
+            story.add(self, ends);
+        }
+    }
+
+    fn weather(&mut self, story: &Story) -> Weather {
+        let location = self.one_in(2).then(|| self.location(story));
+        let strength = [10, 50, 200][self.below(3) as usize];
+        let mut weather = Weather { location, ..Weather::default() };
+        let kinds: [&mut u16; 10] = [
+            &mut weather.lost,
+            &mut weather.timeout_landed,
+            &mut weather.timeout_late,
+            &mut weather.twice,
+            &mut weather.vanishes,
+            &mut weather.wrong,
+            &mut weather.other,
+            &mut weather.short,
+            &mut weather.unseen,
+            &mut weather.stale,
+        ];
+        for rate in kinds {
+            if self.one_in(3) {
+                *rate = self.below(strength) as u16;
+            }
+        }
+        if self.one_in(6) {
+            weather.slow_seconds = self.between(1, 30) as u16;
+        }
+        weather
+    }
+}
