@@ -80,20 +80,7 @@ pub(crate) enum Command {
 #[derive(Subcommand, Debug)]
 pub(crate) enum VaultCommand {
     /// Make a new vault on the locations of the configuration, or in local folders.
-    Init {
-        /// Make nine folders, keys and a configuration under DIR.
-        #[arg(long, value_name = "DIR")]
-        local: Option<PathBuf>,
-        /// The vault's name with --local.
-        #[arg(long, default_value = "demo")]
-        name: String,
-        /// Shards that are enough, with --local.
-        #[arg(long, default_value_t = 5)]
-        data: u8,
-        /// Shards in all, with --local.
-        #[arg(long, default_value_t = 9)]
-        total: u8,
-    },
+    Init(InitArguments),
     /// Back up a source of the configuration, or files and folders.
     Run {
         /// Names of sources, or paths; all sources of the configuration if none is given.
@@ -154,7 +141,53 @@ pub(crate) enum VaultCommand {
         apply: bool,
         #[command(flatten)]
         key: ReadKeyFrom,
+        #[command(flatten)]
+        reach: Reach,
     },
+}
+
+/// `holdfast vault init ..`
+#[derive(Args, Debug)]
+pub(crate) struct InitArguments {
+    /// Make nine folders, keys and a configuration under DIR.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) local: Option<PathBuf>,
+    /// The vault's name with --local [default: demo] and --adopt [default: the one it was given].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Shards that are enough, with --local.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) data: u8,
+    /// Shards in all, with --local.
+    #[arg(long, default_value_t = 9)]
+    pub(crate) total: u8,
+    /// Take over a vault whose host is gone: from its locations and its cards alone.
+    #[arg(long, conflicts_with = "local")]
+    pub(crate) adopt: bool,
+    /// Its locations, with --adopt: URLs or folders.
+    #[arg(long, value_name = "URL|DIR", num_args = 1.., requires = "adopt")]
+    pub(crate) from: Vec<String>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Where its keys and state go, with --adopt [default: the folder of the configuration].
+    #[arg(long, value_name = "DIR", requires = "adopt")]
+    pub(crate) dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: ReadKeyFrom,
+}
+
+/// How locations named by hand are reached.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Reach {
+    /// More locations, each with its own credentials: a file of [location.NAME] tables, or an old configuration.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) locations: Option<PathBuf>,
+    /// Credentials file for the URLs in --from.
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Endpoint for the S3 URLs in --from.
+    #[arg(long, value_name = "URL", requires = "from")]
+    pub(crate) endpoint: Option<String>,
 }
 
 /// Where the read key comes from.
@@ -186,12 +219,8 @@ pub(crate) struct RestoreArguments {
     /// Treat --from as bare shards even if a vault is found there.
     #[arg(long, requires = "from")]
     pub(crate) scan: bool,
-    /// Credentials file for the URLs in --from.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) credentials: Option<PathBuf>,
-    /// Endpoint for the S3 URLs in --from.
-    #[arg(long, value_name = "URL")]
-    pub(crate) endpoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
     #[command(flatten)]
     pub(crate) key: ReadKeyFrom,
 }

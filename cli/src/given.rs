@@ -1,23 +1,24 @@
 //! Locations named on the command line, without a configuration: URLs, or folders
 //! of this host.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use agent_daemon::assembly;
 use backends::{BackendError, Credentials, Kind, LocationSpec};
+use config::{Config, Name};
 use vault_format::LocationId;
 use vault_ops::location::Location;
 use vault_ops::vault::Candidate;
 
+use crate::arguments::Reach;
 use crate::exit::{self, Failure};
 use crate::session::Session;
 
 /// How a location named by hand is opened. Credentials and endpoint are for URLs.
-pub(crate) fn given_spec(
-    text: &str,
-    credentials: Option<&Path>,
-    endpoint: Option<&str>,
-) -> Result<LocationSpec, BackendError> {
+fn given_spec(text: &str, credentials: Option<&Path>, endpoint: Option<&str>) -> Result<LocationSpec, BackendError> {
     let mut spec = LocationSpec::new(&url_of(text)?);
     if !spec.url.starts_with("file://") {
         spec.endpoint = endpoint.map(str::to_owned);
@@ -40,24 +41,71 @@ fn url_of(text: &str) -> Result<String, BackendError> {
         .map_err(|()| config("it cannot be written as a URL"))
 }
 
-/// Folders or URLs that hold anything. All must answer: a plan over half of them
-/// would look complete.
-pub(crate) async fn open_folders(from: &[String]) -> Result<Vec<Arc<Location>>, Failure> {
-    let mut folders = Vec::new();
-    for (at, text) in from.iter().enumerate() {
-        let opened = match given_spec(text, None, None) {
+/// Locations for `--adopt`: those of `--from`, named by their number, and those of the
+/// file, by the names there.
+pub(crate) fn given_locations(from: &[String], reach: &Reach) -> Result<BTreeMap<Name, config::Location>, Failure> {
+    let mut text = String::new();
+    for (at, given) in from.iter().enumerate() {
+        let url = url_of(given).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+        let quoted = |text: &str| serde_json::Value::String(text.to_owned()).to_string();
+        let _ = writeln!(text, "[location.from-{}]\nurl = {}\ndomain = \"unknown\"", at + 1, quoted(&url));
+        if url.starts_with("file://") {
+            continue;
+        }
+        if let Some(endpoint) = &reach.endpoint {
+            let _ = writeln!(text, "endpoint = {}\nallow_http = {}", quoted(endpoint), endpoint.starts_with("http://"));
+        }
+        if let Some(path) = &reach.credentials {
+            let path = std::path::absolute(path).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+            let _ = writeln!(text, "credentials = {{ file = {} }}", quoted(&path.display().to_string()));
+        }
+    }
+    let usage = |error: config::ConfigError| Failure::new(exit::USAGE, format!("the locations in --from: {error}"));
+    let mut all = Config::parse_locations(&text).map_err(usage)?;
+    all.extend(locations_of_file(reach)?);
+    if all.is_empty() {
+        return Err(Failure::new(
+            exit::USAGE,
+            "say where the vault lies: --from URL|DIR.., or --locations FILE with [location.NAME] tables",
+        ));
+    }
+    Ok(all)
+}
+
+/// The `[location.NAME]` tables of the file given, each with its own credentials.
+pub(crate) fn locations_of_file(reach: &Reach) -> Result<BTreeMap<Name, config::Location>, Failure> {
+    let Some(path) = &reach.locations else { return Ok(BTreeMap::new()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(exit::USAGE, format!("reading {}: {error}", path.display())))?;
+    Config::parse_locations(&text).map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", path.display())))
+}
+
+/// Locations given by hand, opened. One that cannot be is a named candidate, as with the
+/// configured ones: the others may be enough.
+pub(crate) async fn given_candidates(from: &[String], reach: &Reach) -> Result<Vec<Candidate>, Failure> {
+    let of_file = locations_of_file(reach)?;
+    let named = of_file.iter().map(|(name, location)| (name.to_string(), Ok(assembly::location_spec(location, false))));
+    let given = from
+        .iter()
+        .map(|text| (text.clone(), given_spec(text, reach.credentials.as_deref(), reach.endpoint.as_deref())));
+    let opened = given.chain(named).map(|(name, spec)| async move {
+        let opened = match spec {
             Ok(spec) => backends::open(spec).await,
             Err(error) => Err(error),
         };
-        let opened = opened.map_err(|error| Failure::new(exit::UNREACHABLE, error.to_string()))?;
-        folders.push(Arc::new(Location {
-            id: folder_id(at),
-            name: text.clone(),
-            domain: at as u16,
-            blank: false,
-            store: Arc::clone(opened.store()),
-            versions: opened.versions().cloned(),
-        }));
+        assembly::candidate(name, opened)
+    });
+    Ok(futures::future::join_all(opened).await)
+}
+
+/// Folders or URLs that hold anything. All must answer: a plan over half of them
+/// would look complete.
+pub(crate) async fn open_folders(from: &[String], reach: &Reach) -> Result<Vec<Arc<Location>>, Failure> {
+    let mut folders = Vec::new();
+    for (at, candidate) in given_candidates(from, reach).await?.into_iter().enumerate() {
+        let Candidate { name, store, versions } = candidate;
+        let store = store.map_err(|error| Failure::new(exit::UNREACHABLE, error.to_string()))?;
+        folders.push(Arc::new(Location { id: folder_id(at), name, domain: at as u16, blank: false, store, versions }));
     }
     Ok(folders)
 }

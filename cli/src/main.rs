@@ -13,8 +13,10 @@ mod keys_commands;
 mod output;
 mod read_repair;
 mod session;
+mod vault_adopt;
 mod vault_audit;
 mod vault_deliver;
+mod vault_import;
 mod vault_init;
 mod vault_look;
 mod vault_mend;
@@ -23,7 +25,7 @@ mod vault_run;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command, ConfigCommand, DrillCommand, KeysCommand, VaultCommand};
+use arguments::{Arguments, Command, ConfigCommand, DrillCommand, InitArguments, KeysCommand, VaultCommand};
 use clap::Parser;
 use exit::{Failure, Outcome};
 use session::Session;
@@ -131,7 +133,10 @@ fn kernel_failure(error: &anyhow::Error) -> Failure {
 
 async fn vault(session: &Session, command: VaultCommand) -> Outcome {
     match command {
-        VaultCommand::Init { local, name, data, total } => {
+        VaultCommand::Init(arguments) if arguments.adopt => vault_adopt::run(session, &arguments).await,
+        VaultCommand::Init(arguments) => {
+            let InitArguments { local, name, data, total, .. } = arguments;
+            let name = name.unwrap_or_else(|| "demo".to_owned());
             let local = local.map(|root| vault_init::Local { root, name, data, total });
             vault_init::run(session, local).await
         }
@@ -145,8 +150,8 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
             vault_audit::run(session, vault_audit::Wanted { samples, budget, location, full }).await
         }
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
-        VaultCommand::ImportOrphans { from, apply, key, .. } => {
-            vault_mend::import_orphans(session, &from, apply, &key).await
+        VaultCommand::ImportOrphans { from, apply, key, reach, .. } => {
+            vault_import::run(session, &from, &reach, apply, &key).await
         }
     }
 }

@@ -20,12 +20,12 @@ use vault_ops::points::{self, PointName, point_text};
 use vault_ops::restore::{OpenPoint, open_point};
 use vault_ops::scan::{BareVault, Scan, find_points, scan};
 use vault_ops::source::PointReader;
-use vault_ops::vault::{Candidate, Expected, NOT_IN_LAYOUT, Vault};
+use vault_ops::vault::{Expected, NOT_IN_LAYOUT, Vault};
 use vault_ops::{OpsError, world::World};
 
 use crate::arguments::RestoreArguments;
 use crate::exit::{self, Failure, Outcome};
-use crate::given::{as_folders, given_spec};
+use crate::given::{as_folders, given_candidates};
 use crate::output::{bytes_text, time_text};
 use crate::read_repair::Home;
 use crate::session::{Session, read_key};
@@ -103,7 +103,7 @@ struct Opened {
 
 async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened, Failure> {
     let name = PointName::parse(&arguments.point)?;
-    if arguments.from.is_empty() {
+    if arguments.from.is_empty() && arguments.reach.locations.is_none() {
         let (config, vault) = session.vault_name()?;
         let folder = assembly::key_folder(&config, &vault)?;
         let keys = read_key(&arguments.key, Some(&folder))?;
@@ -119,7 +119,7 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
     let keys = read_key(&arguments.key, None)?;
     if !arguments.scan {
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
-        let candidates = given(arguments).await;
+        let candidates = given_candidates(&arguments.from, &arguments.reach).await?;
         match Vault::open(session.world.clone(), &expected, candidates).await {
             // A spool is no location of its vault: its shards count as bare ones.
             Ok(vault) if vault.absent.iter().any(|gone| gone.why == NOT_IN_LAYOUT) => {
@@ -154,20 +154,6 @@ fn refuse_other_vault(keys: &ReadKey, folder: &KeyFolder) -> Result<(), Failure>
     }
 }
 
-/// The locations given by hand. One that cannot be opened is a named candidate,
-/// as with the configured ones: the others may be enough.
-async fn given(arguments: &RestoreArguments) -> Vec<Candidate> {
-    let opened = arguments.from.iter().map(|text| async move {
-        let spec = given_spec(text, arguments.credentials.as_deref(), arguments.endpoint.as_deref());
-        let opened = match spec {
-            Ok(spec) => backends::open(spec).await,
-            Err(error) => Err(error),
-        };
-        assembly::candidate(text.clone(), opened)
-    });
-    futures::future::join_all(opened).await
-}
-
 async fn from_vault(
     output: &crate::output::Output,
     vault: &Vault,
@@ -195,7 +181,7 @@ async fn from_bare(
     name: &PointName,
     keys: Arc<ReadKey>,
 ) -> Result<Opened, Failure> {
-    let (folders, silent) = as_folders(session, given(arguments).await)?;
+    let (folders, silent) = as_folders(session, given_candidates(&arguments.from, &arguments.reach).await?)?;
     let mut found = scan(&folders).await?;
     found.silent.extend(silent);
     for bad in &found.quarantined {

@@ -60,6 +60,19 @@ impl Config {
         Self::check(source, &raw)
     }
 
+    /// Reads the `[location.NAME]` tables of a file, which may be a whole configuration or
+    /// these tables alone: places to look at, of no vault yet.
+    pub fn parse_locations(text: &str) -> std::result::Result<BTreeMap<Name, Location>, ConfigError> {
+        let source = Text(text);
+        let raw: raw::Config = toml::from_str(text).map_err(|error| source.parser_error(&error))?;
+        if raw.version.is_some() {
+            check_version(source, raw.version.as_ref())?;
+        }
+        let locations = checked(source, "location", &raw.location, |name, raw| Location::check(source, name, raw))?;
+        check_overlaps(source, &raw, &locations)?;
+        Ok(locations)
+    }
+
     /// The locations of a vault, with their names.
     pub fn locations_of<'a>(&'a self, vault: &'a Vault) -> impl Iterator<Item = (&'a Name, &'a Location)> {
         vault.locations.iter().filter_map(|name| self.locations.get_key_value(name))

@@ -12,6 +12,7 @@
 //!
 //! [`raw`] mirrors the file; every other module is a part of the plan.
 
+mod adopted;
 mod check;
 mod error;
 mod local;
@@ -25,6 +26,7 @@ mod time;
 mod upkeep;
 mod vault;
 
+pub use adopted::{AdoptedVault, MissingLocation};
 pub use check::{Config, Notify, Web};
 pub use error::ConfigError;
 pub use local::LocalVault;

@@ -67,7 +67,7 @@ keys = {keys}
     }
 }
 
-fn quoted(path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn quoted(path: &Path) -> Result<String, ConfigError> {
     match path.to_str() {
         Some(text) if path.is_absolute() => Ok(toml::Value::String(text.to_owned()).to_string()),
         Some(_) => Err(unwritable(path, "is not absolute")),

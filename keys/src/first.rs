@@ -18,7 +18,7 @@ use crate::seed::{Generation, Seed};
 use crate::signature::SigningKey;
 
 /// How long a first certificate is meant to last; after that readers warn.
-const CERTIFICATE_MS: i64 = 10 * 365 * 24 * 3600 * 1000;
+pub(crate) const CERTIFICATE_MS: i64 = 10 * 365 * 24 * 3600 * 1000;
 
 /// Where the key files of a vault lie.
 #[derive(Clone, Debug)]

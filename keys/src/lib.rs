@@ -18,6 +18,7 @@ pub mod files;
 pub mod first;
 pub mod hand;
 pub mod hash;
+pub mod host;
 mod hpke;
 pub mod index_key;
 pub mod kem;

@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 pub use vault_codec::Compression;
 use vault_codec::{Buffers, Chunk, ChunkSizes, FrameEncoder, PACK_REF_BYTES, Pack, Packer, Tail};
 use vault_format::body::ChunkKind;
-use vault_format::manifest::{PackRef, WriterPart};
+use vault_format::manifest::{ManifestKind, PackRef, WriterPart};
 use vault_format::point::{PointRecord, Statistics};
-use vault_format::{Blob, Hash, PackId, PointId, labels};
+use vault_format::{Blob, Hash, PackId, PointId, WriterId, labels};
 
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
 use crate::commit::{self, Commit};
@@ -42,8 +42,8 @@ mod start;
 
 use publish::End;
 pub use report::{BackupReport, Spooled, Standing};
-pub(crate) use start::{absent_names, check_domains};
-use start::{check_keys, next_place};
+use start::next_place;
+pub(crate) use start::{absent_names, check_domains, check_keys};
 
 /// Packs being sealed, coded and placed at once.
 const PACKS_IN_FLIGHT: usize = 2;
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
         let (place, too_few) = next_place(vault, &keys, catalog, &chain).await?;
         vault.world.reached(Step::BackupChainFollowed);
-        let mut holdings = list_shards(vault, &BTreeSet::from([keys.writer])).await;
+        let mut holdings = list_shards(vault, &scope_writers(vault, &keys)).await;
         let away = rebuild::remember_shown(vault, catalog, &holdings)?;
         holdings.discount(&catalog.failures()?);
         let waiting = match &vault.spool {
@@ -423,6 +423,7 @@ impl<'a> Run<'a> {
         let (packs, pending) = self.first_committed(&part)?;
         let commit = Commit {
             vault: self.vault,
+            kind: ManifestKind::Point,
             keys: &self.sealing.keys,
             place: self.place,
             record: &record,
@@ -509,4 +510,11 @@ pub fn point_id(record_hash: Hash) -> PointId {
     let mut id = PointId::default();
     id.0.copy_from_slice(&record_hash.0[..16]);
     id
+}
+
+/// This writer and those it shares a dedup scope with: after an adoption the catalog
+/// leads to packs of the writer before.
+fn scope_writers(vault: &Vault, keys: &WriterKey) -> BTreeSet<WriterId> {
+    let sharing = vault.writers.values().filter(|key| key.scope() == Some(keys.scope));
+    sharing.map(|key| key.subject()).chain([keys.writer]).collect()
 }

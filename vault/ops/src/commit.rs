@@ -28,6 +28,7 @@ use crate::vault::Vault;
 /// What a manifest is made from.
 pub(crate) struct Commit<'a> {
     pub(crate) vault: &'a Vault,
+    pub(crate) kind: ManifestKind,
     pub(crate) keys: &'a WriterKey,
     pub(crate) place: Next,
     pub(crate) record: &'a PointRecord,
@@ -149,7 +150,7 @@ pub(crate) fn manifest(commit: &Commit<'_>) -> Result<Manifest> {
         epoch: commit.place.epoch,
         sequence: commit.place.sequence,
         previous: commit.place.previous,
-        kind: ManifestKind::Point,
+        kind: commit.kind,
         vault_record: vault.record_hash,
         layout: vault.layout_hash,
         packs: commit.packs.to_vec(),

@@ -53,6 +53,13 @@ impl Holding {
     }
 }
 
+impl Holding {
+    /// The writer its name says, if it has a name of ours.
+    pub fn named_writer(&self) -> Option<WriterId> {
+        names::parse_shard(&self.name).map(|(writer, ..)| writer)
+    }
+}
+
 /// A shard that turned out not to be what it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadShard {
@@ -134,6 +141,17 @@ impl Holdings {
         copies.sort_unstable();
         copies.dedup();
         copies
+    }
+
+    /// Distinct indices of a writer's pack, by the names that are shown. Sizes no class
+    /// has do not count.
+    pub fn indices_of(&self, writer: WriterId, pack: PackId) -> BTreeSet<u8> {
+        let sizes: BTreeSet<u64> = Class::ALL.iter().map(|&class| ShardLayout::new(class).object_bytes()).collect();
+        let held = self.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
+        held.iter()
+            .filter(|holding| sizes.contains(&holding.bytes) && holding.named_writer() == Some(writer))
+            .map(|holding| holding.index)
+            .collect()
     }
 
     /// Takes out copies that failed a verification and were not mended yet.

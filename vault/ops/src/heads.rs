@@ -274,15 +274,20 @@ pub fn verify(
     Err(why)
 }
 
+/// The first of an epoch names the last one before that its writer knew, which may be
+/// any earlier one, or none; every other names the one before it.
 fn gaps(marks: &Marks, writer: WriterId, manifests: &BTreeMap<Position, SignedManifest>) -> Vec<Position> {
     let (mut before, mut previous) = (None, Hash::default());
+    let mut earlier = BTreeSet::from([previous]);
     let mut gaps = Vec::new();
     for (&position, manifest) in manifests {
         let named = manifest.body.previous;
-        if named != previous && !marks.is_legal_gap(writer, before, position, named) {
+        let opens_an_epoch = position.1 == 1 && earlier.contains(&named);
+        if named != previous && !opens_an_epoch && !marks.is_legal_gap(writer, before, position, named) {
             gaps.push(position);
         }
         (before, previous) = (Some(position), manifest.hash);
+        earlier.insert(previous);
     }
     gaps
 }

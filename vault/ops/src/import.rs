@@ -2,71 +2,72 @@
 //! brought home into a vault.
 //!
 //! What always holds: only what verifies under the vault's root is brought in;
-//! the rest is quarantined by name with its reason and left where it is; nothing
-//! that stands is overwritten; points without a manifest are marked "chain not
-//! verified".
+//! the rest is quarantined by name with its reason and left where it is; every
+//! object is accounted for; nothing that stands is overwritten; a point without a
+//! manifest is marked "chain not verified" until one vouches for it again
+//! (see `reissue.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keys::certificate::{Authority, CertifiedKey};
+use keys::certificate::CertifiedKey;
 use keys::files::ReadKey;
-use keys::signature::VerifyingKey;
-use vault_format::certificate::Role;
-use vault_format::envelope::{Envelope, RecordKind};
-use vault_format::manifest::{Manifest, WriterPart};
-use vault_format::suite::Class;
-use vault_format::{Blob, Hash, PackId, WriterId, names};
+use vault_format::manifest::{Manifest, PackRef, WriterPart};
+use vault_format::{Hash, PackId, PointId, VaultId, WriterId, names};
 
 use crate::backup::point_id;
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
 use crate::create::write_record;
 use crate::error::{OpsError, Result};
-use crate::fetch::{Fetcher, Holding, Trust, list_shards};
-use crate::heads;
+use crate::fetch::{Holding, list_shards};
+use crate::heads::{self, Chain, Position};
 use crate::location::Location;
+use crate::orphans::{self, Account, FoundPack, GoodShard};
 use crate::placement::home;
-use crate::scan::{BarePoint, Quarantined, Scan, find_points, scan};
+use crate::records;
+use crate::scan::{BarePoint, Quarantined, find_points, scan};
 use crate::step::Step;
 use crate::vault::Vault;
 
-/// A pack found among orphans.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundPack {
-    /// The pack.
-    pub pack: PackId,
-    /// Its writer.
-    pub writer: WriterId,
-    /// Hash of its header.
-    pub header: Hash,
-    /// Its class.
-    pub class: Class,
-    /// Distinct indices found in the folders.
-    pub found: usize,
-    /// Distinct indices the vault's locations show already.
-    pub at_home: usize,
-    /// Indices needed.
-    pub need: usize,
+/// A point found in a pack.
+pub struct OrphanPoint {
+    /// The pack, and the record in it.
+    pub bare: BarePoint,
+    /// Whether a manifest names it: one found, or one the vault has.
+    pub has_manifest: bool,
+    /// Packs it needs of which too few shards are known.
+    pub short: Vec<PackId>,
+}
+
+impl OrphanPoint {
+    /// Its id.
+    pub fn id(&self) -> PointId {
+        point_id(self.bare.found.hash)
+    }
 }
 
 /// What an import would do.
 pub struct ImportPlan {
     /// Packs of this vault found.
     pub packs: Vec<FoundPack>,
-    /// Shards to bring home: pack, index, from, and the locations they belong to.
-    copies: Vec<(Holding, PackId, WriterId)>,
-    /// Records to bring home, by name.
-    records: BTreeMap<String, Vec<u8>>,
+    /// Shards to bring home.
+    copies: Vec<GoodShard>,
+    /// Records by name, and how many locations lack each.
+    records: BTreeMap<String, (Vec<u8>, usize)>,
     /// Whose signatures count: writers the vault knows, and those found.
     writers: BTreeMap<Hash, Arc<CertifiedKey>>,
-    /// Points found in packs (with a read key only), by whether a manifest names them.
-    pub points: Vec<(BarePoint, bool)>,
+    /// Points found in packs (with a read key only), oldest first.
+    pub points: Vec<OrphanPoint>,
+    /// Highest place in its chain that anything found says of each writer.
+    pub(crate) seen: BTreeMap<WriterId, Position>,
     /// Broken, unsigned or truncated objects.
     pub quarantined: Vec<Quarantined>,
-    /// Shards of other vaults, by vault: left alone.
-    pub other_vaults: BTreeMap<vault_format::VaultId, usize>,
-    /// Files that are not ours, and files looked at.
-    pub foreign: (usize, usize),
+    /// Verified records that are not brought home, and why.
+    pub left: Vec<String>,
+    /// Objects of other vaults, by vault: left alone.
+    pub other_vaults: BTreeMap<VaultId, usize>,
+    /// Every object, by class.
+    pub account: Account,
 }
 
 impl ImportPlan {
@@ -75,9 +76,14 @@ impl ImportPlan {
         self.copies.len()
     }
 
-    /// Records to bring home.
+    /// Records that some location lacks.
     pub fn records(&self) -> usize {
-        self.records.len()
+        self.records.values().filter(|(_, lacking)| *lacking > 0).count()
+    }
+
+    /// Points no manifest vouches for, of which every pack can be rebuilt.
+    pub fn unvouched(&self) -> impl Iterator<Item = &OrphanPoint> {
+        self.points.iter().filter(|point| !point.has_manifest && point.short.is_empty())
     }
 }
 
@@ -94,129 +100,164 @@ pub struct ImportReport {
     pub failed: Vec<String>,
 }
 
-/// Looks through the folders and plans.
+/// Looks through the folders and plans. Reads every object of this vault whole.
 pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location>]) -> Result<ImportPlan> {
-    let mut found = scan(folders).await?;
-    let mut points = Vec::new();
-    if let Some(keys) = keys {
-        points = find_points(&vault.world, &found, vault.id, keys).await.points;
+    if keys.is_some_and(|keys| keys.vault != vault.id) {
+        return Err(OpsError::Key { what: "the read key belongs to another vault; nothing was imported".to_owned() });
     }
+    let mut found = scan(folders).await?;
+    refuse_silent(&found.silent)?;
+    let points = match keys {
+        Some(keys) => find_points(&vault.world, &found, vault.id, keys).await.points,
+        None => Vec::new(),
+    };
     // From here on the vault knows the writers that were found, too.
-    let (vault, mut records) = with_certificates(vault, &found, &points)?;
-    records.extend(manifests(&vault, &found));
-    let (packs, copies) = shards(&vault, &mut found).await;
-    let named = points_with_manifests(&vault, &records).await?;
+    let (vault, of_points) = orphans::with_writers(vault, &found, &points)?;
+    let home = list_shards(&vault, &vault.writer_ids()).await;
+    let held = found.vaults.remove(&vault.id).unwrap_or_default();
+    let mut quarantined = std::mem::take(&mut found.quarantined);
+    let shards = orphans::weigh(&vault, &held, &home, &mut quarantined).await;
+    let files = found.records.remove(&vault.id).unwrap_or_default();
+    let mut sorted = orphans::verify_records(&vault, &files, &mut quarantined)?;
+    let chains = whole_chains(&vault).await?;
+    leave_rivals(&chains, &mut sorted);
+    let account = Account {
+        looked_at: found.files,
+        shards: shards.good.len(),
+        records: sorted.good.len() + sorted.left.len(),
+        duplicates: shards.duplicates + sorted.duplicates,
+        other_vaults: found.vaults.values().flat_map(|held| held.packs.values()).map(Vec::len).sum::<usize>()
+            + found.records.values().map(Vec::len).sum::<usize>(),
+        quarantined: quarantined.len(),
+        markers: found.markers,
+        foreign: found.foreign,
+    };
+    let mut other_vaults: BTreeMap<VaultId, usize> = BTreeMap::new();
+    for (id, held) in &found.vaults {
+        *other_vaults.entry(*id).or_default() += held.packs.values().map(Vec::len).sum::<usize>();
+    }
+    for (id, files) in &found.records {
+        *other_vaults.entry(*id).or_default() += files.len();
+    }
+    let mut seen = shards.seen;
+    for point in &points {
+        let record = &point.found.record;
+        let place = seen.entry(record.writer).or_default();
+        *place = (*place).max((record.epoch, record.sequence));
+    }
+    let named = points_with_manifests(&chains, &sorted.good);
+    let points = points.into_iter().map(|bare| OrphanPoint {
+        has_manifest: named.contains(&bare.pack),
+        short: short(&vault, &shards.packs, &home, &bare),
+        bare,
+    });
+    sorted.good.extend(of_points);
     Ok(ImportPlan {
-        packs,
-        copies,
-        points: points.into_iter().map(|point| (named.contains(&point.pack), point)).map(|(a, b)| (b, a)).collect(),
-        records,
+        copies: shards
+            .good
+            .into_iter()
+            .filter(|good| !home.indices_of(good.writer, good.pack).contains(&good.index))
+            .collect(),
+        points: points.collect(),
+        packs: shards.packs,
+        records: lacking(&vault, sorted.good).await,
         writers: vault.writers,
-        quarantined: found.quarantined,
-        other_vaults: found.vaults.iter().map(|(id, held)| (*id, held.packs.len())).collect(),
-        foreign: (found.foreign, found.files),
+        seen,
+        quarantined,
+        left: sorted.left,
+        other_vaults,
+        account,
     })
 }
 
-/// The vault with the writers found, as files or in point records, and their
-/// certificates by name.
-fn with_certificates(vault: &Vault, found: &Scan, points: &[BarePoint]) -> Result<(Vault, BTreeMap<String, Vec<u8>>)> {
-    let (mut vault, mut records) = (vault.clone(), BTreeMap::new());
-    let root = VerifyingKey::from_slice(&vault.record.root_public.0)
-        .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
-    let mut chains = found.certified(vault.id, &root);
-    let authority = Authority::new(vault.id, root);
-    let of_points = points.iter().map(|point| point.found.record.certificates.clone());
-    chains.extend(of_points.filter_map(|chain| Some((authority.chain(&chain).ok()?, chain))));
-    for (key, chain) in chains {
-        for Blob(bytes) in chain {
-            records.insert(names::certificate(keys::record::hash(&bytes)), bytes);
-        }
-        if matches!(key.role(), Role::Writer | Role::Migrator) {
-            vault.writers.insert(key.certificate_hash(), Arc::new(key));
-        }
+/// A plan over half of the folders would look complete.
+fn refuse_silent(silent: &[(String, String)]) -> Result<()> {
+    if silent.is_empty() {
+        return Ok(());
     }
-    Ok((vault, records))
+    let why: Vec<String> = silent.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    Err(OpsError::Unreachable {
+        what: format!(
+            "not every folder could be listed ({}); nothing was imported. Leave it out, or mend it and run the same \
+             command again",
+            why.join("; ")
+        ),
+    })
 }
 
-/// Packs found, and shards of them that the vault lacks. What no known writer
-/// signed is quarantined.
-async fn shards(vault: &Vault, found: &mut Scan) -> (Vec<FoundPack>, Vec<(Holding, PackId, WriterId)>) {
-    let holdings = found.vaults.remove(&vault.id).unwrap_or_default();
-    let fetcher = Fetcher::new(vault.world.clone(), holdings.clone(), Trust::Signed(vault.writers.clone()));
-    let home_holdings = list_shards(vault, &vault.writer_ids()).await;
-    let (mut packs, mut copies) = (Vec::new(), Vec::new());
-    for (&pack, held) in &holdings.packs {
-        let header = match fetcher.header(pack).await {
-            Ok(header) => header,
-            Err(error) => {
-                found.quarantined.extend(held.iter().map(|holding| Quarantined {
-                    folder: holding.location.name.clone(),
-                    name: holding.name.clone(),
-                    why: error.to_string(),
-                }));
-                continue;
-            }
-        };
-        let at_home: BTreeSet<u8> = home_holdings.copies(pack).iter().map(|copy| copy.index).collect();
-        let indices: BTreeSet<u8> = held.iter().map(|holding| holding.index).collect();
-        packs.push(FoundPack {
-            pack,
-            writer: header.h0().writer,
-            header: header.hash(),
-            class: header.h0().class,
-            found: indices.len(),
-            at_home: at_home.len(),
-            need: usize::from(header.coding().data_shards()),
-        });
-        for &index in indices.difference(&at_home) {
-            let of_index = held.iter().filter(|holding| holding.index == index);
-            copies.extend(of_index.map(|holding| (holding.clone(), pack, header.h0().writer)));
-        }
+async fn whole_chains(vault: &Vault) -> Result<BTreeMap<WriterId, Chain>> {
+    let mut chains = BTreeMap::new();
+    for writer in vault.writer_ids() {
+        chains.insert(writer, heads::chain(vault, writer, heads::Depth::Whole).await?);
     }
-    (packs, copies)
+    Ok(chains)
 }
 
-/// Manifests of certified writers among the records found.
-fn manifests(vault: &Vault, found: &Scan) -> BTreeMap<String, Vec<u8>> {
-    let records = found.records.get(&vault.id).map(Vec::as_slice).unwrap_or_default();
-    let mut out = BTreeMap::new();
-    for (_, bytes) in records.iter().filter(|(kind, _)| *kind == RecordKind::Manifest) {
-        let Some(body) = manifest_body(bytes) else { continue };
-        for writer in vault.writer_ids() {
-            let position = (body.epoch, body.sequence);
-            if heads::verify(vault, writer, position, bytes.clone()).is_ok() {
-                out.insert(names::manifest(writer, body.epoch, body.sequence), bytes.clone());
-            }
-        }
+/// A manifest for a place that another one holds at home stays out: both cannot
+/// stand under one name, and its point is in its pack.
+fn leave_rivals(chains: &BTreeMap<WriterId, Chain>, sorted: &mut orphans::Records) {
+    let rivals: Vec<String> = sorted
+        .good
+        .iter()
+        .filter(|(name, bytes)| {
+            let Some((writer, epoch, sequence)) = names::parse_manifest(name) else { return false };
+            let Some(chain) = chains.get(&writer) else { return false };
+            let taken = chain.manifests.get(&(epoch, sequence));
+            taken.is_some_and(|there| there.bytes != **bytes)
+                && !chain.rivals.iter().any(|rival| rival.bytes == **bytes)
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in rivals {
+        sorted.good.remove(&name);
+        sorted
+            .left
+            .push(format!("{name}: another manifest holds this place at home; its point is taken from its pack"));
     }
-    out
 }
 
 /// Packs with a point record that a manifest names: one found, or one the vault
 /// has.
-async fn points_with_manifests(vault: &Vault, found: &BTreeMap<String, Vec<u8>>) -> Result<BTreeSet<PackId>> {
-    let mut named: BTreeSet<PackId> = found.values().filter_map(|bytes| point_pack(bytes)).collect();
-    for writer in vault.writer_ids() {
-        let chain = heads::chain(vault, writer, heads::Depth::Whole).await?;
-        named.extend(chain.all().into_iter().filter_map(|manifest| manifest.body.point_pack));
+fn points_with_manifests(chains: &BTreeMap<WriterId, Chain>, found: &BTreeMap<String, Vec<u8>>) -> BTreeSet<PackId> {
+    let of_home = chains.values().flat_map(Chain::all).filter_map(|manifest| manifest.body.point_pack);
+    let of_found = found.iter().filter(|(name, _)| names::parse_manifest(name).is_some());
+    of_home
+        .chain(of_found.filter_map(|(_, bytes)| orphans::body::<Manifest>("manifest", bytes).ok()?.point_pack))
+        .collect()
+}
+
+/// Packs of a point of which fewer than k whole shards are known, here and at home.
+/// Its own is among them: damaged shards may have been enough to read the record.
+fn short(vault: &Vault, packs: &[FoundPack], home: &crate::fetch::Holdings, bare: &BarePoint) -> Vec<PackId> {
+    let need = usize::from(vault.coding.data_shards());
+    let shown = |pack: PackId| home.copies(pack).iter().map(|copy| copy.index).collect::<BTreeSet<u8>>().len();
+    let own = PackRef { pack: bare.pack, header: bare.found.header };
+    let all = bare.found.record.packs.iter().chain([&own]);
+    all.filter(|wanted| match packs.iter().find(|found| (found.pack, found.header) == (wanted.pack, wanted.header)) {
+        Some(found) => !found.is_enough(),
+        None => shown(wanted.pack) < need,
+    })
+    .map(|wanted| wanted.pack)
+    .collect()
+}
+
+/// How many locations lack each record. One that cannot be listed is asked when the
+/// record is written.
+async fn lacking(vault: &Vault, wanted: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, (Vec<u8>, usize)> {
+    let mut shown = Vec::new();
+    for location in &vault.locations {
+        shown.push(records::shown(location).await.ok());
     }
-    Ok(named)
-}
-
-fn manifest_body(bytes: &[u8]) -> Option<Manifest> {
-    vault_format::decode("manifest", &Envelope::decode(bytes).ok()?.body).ok()
-}
-
-fn point_pack(bytes: &[u8]) -> Option<PackId> {
-    manifest_body(bytes)?.point_pack
+    let lack =
+        |name: &String| shown.iter().filter(|shown| shown.as_ref().is_none_or(|s| !s.contains_key(name))).count();
+    wanted.into_iter().map(|(name, bytes)| (name.clone(), (bytes, lack(&name)))).collect()
 }
 
 /// Brings home what the plan found.
 pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> Result<ImportReport> {
     let mut report = ImportReport::default();
-    for (holding, pack, writer) in &plan.copies {
-        match bring_home(vault, &plan.writers, holding, *pack, *writer).await {
+    for good in &plan.copies {
+        match bring_home(vault, &plan.writers, &good.holding, good.pack, good.writer).await {
             Ok(()) => {
                 report.shards += 1;
                 vault.world.reached(Step::ImportShardHome);
@@ -224,7 +265,7 @@ pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> R
             Err(error) => report.failed.push(error.to_string()),
         }
     }
-    for (name, bytes) in &plan.records {
+    for (name, (bytes, _)) in plan.records.iter().filter(|(_, (_, lacking))| *lacking > 0) {
         for location in &vault.locations {
             match write_record(location, name, bytes).await {
                 Ok(()) => {
@@ -235,9 +276,9 @@ pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> R
             }
         }
     }
-    for (point, in_manifest) in &plan.points {
-        let row = point_row(point, *in_manifest);
-        if !in_manifest {
+    for point in &plan.points {
+        let row = point_row(&point.bare, point.has_manifest);
+        if !point.has_manifest {
             remember_packs(catalog, plan, &row)?;
         }
         if !catalog.has_point(row.part.point)? {
@@ -292,7 +333,7 @@ async fn bring_home(
     Ok(())
 }
 
-fn point_row(point: &BarePoint, in_manifest: bool) -> PointRow {
+pub(crate) fn point_row(point: &BarePoint, in_manifest: bool) -> PointRow {
     let record = &point.found.record;
     PointRow {
         writer: record.writer,

@@ -55,6 +55,12 @@ pub struct Listed {
     pub bytes: u64,
 }
 
+/// A name as a listing gave it, or as we make one. Names of ours need no escaping;
+/// what others put beside them may, and must not be escaped twice.
+fn path(name: &str) -> Path {
+    Path::parse(name).unwrap_or_else(|_| Path::from(name))
+}
+
 impl Location {
     /// This location for placement.
     pub fn spot(&self) -> Spot {
@@ -69,7 +75,7 @@ impl Location {
     pub async fn create(&self, name: &str, parts: Vec<Bytes>) -> Result<Created, BackendError> {
         let payload: PutPayload = parts.into_iter().collect();
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.store.put_opts(&Path::from(name), payload, options).await {
+        match self.store.put_opts(&path(name), payload, options).await {
             Ok(_) => Ok(Created::New),
             Err(error) if backends::classify(&error) == Kind::Exists => Ok(Created::Exists),
             Err(error) => Err(self.fail("writing", name, &error)),
@@ -80,13 +86,13 @@ impl Location {
     /// verification, and writes the bytes the header's roots demand.
     pub async fn overwrite(&self, name: &str, parts: Vec<Bytes>) -> Result<(), BackendError> {
         let payload: PutPayload = parts.into_iter().collect();
-        self.store.put(&Path::from(name), payload).await.map_err(|error| self.fail("writing", name, &error))?;
+        self.store.put(&path(name), payload).await.map_err(|error| self.fail("writing", name, &error))?;
         Ok(())
     }
 
     /// Reads a whole object; `None` if the store says it is not there.
     pub async fn read(&self, name: &str) -> Result<Option<Bytes>, BackendError> {
-        let got = match self.store.get(&Path::from(name)).await {
+        let got = match self.store.get(&path(name)).await {
             Ok(got) if got.meta.size > OBJECT_BYTES_MAX => {
                 let why = format!("{} bytes; no object of a vault is so large", got.meta.size);
                 return Err(BackendError::new(Kind::Corrupt, format!("reading {name} at {}", self.name), why));
@@ -103,7 +109,7 @@ impl Location {
         if want == 0 {
             return Ok(Some(Bytes::new()));
         }
-        let got = match self.store.get_range(&Path::from(name), range).await {
+        let got = match self.store.get_range(&path(name), range).await {
             // A range that starts behind the end: the object is cut short.
             Err(error) if backends::classify(&error) == Kind::Corrupt => return Ok(None),
             got => got,

@@ -3,7 +3,7 @@
 //! What always holds: an unreadable or unverified manifest is shown as such, not
 //! left out; the order is by time, then by place in the chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keys::files::ReadKey;
 use vault_format::manifest::{ManifestKind, ReaderPart};
@@ -85,7 +85,9 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
     // A point that lost its place to another image of its host was signed twice.
     let newest: BTreeMap<PointId, (u64, u64)> =
         timed.iter().map(|(_, point)| (point.part.point, point.position)).fold(BTreeMap::new(), keep_newest);
-    timed.retain(|(_, point)| newest.get(&point.part.point) == Some(&point.position));
+    // One that was vouched for anew, and whose first manifest turned up later, too.
+    let mut once = BTreeSet::new();
+    timed.retain(|(_, point)| newest.get(&point.part.point) == Some(&point.position) && once.insert(point.part.point));
     let is_live = |point: &PointSummary| vault.marks.manifest(point.writer, point.position, point.manifest).is_none();
     (list.points, list.trash) = timed.into_iter().map(|(_, point)| point).partition(is_live);
     Ok(list)

@@ -16,9 +16,11 @@ use keys::certificate::{Authority, CertifiedKey};
 use keys::dedup::IdKey;
 use keys::files::ReadKey;
 use vault_codec::{BodyPart, FrameDecoder, OpenPack, OpenToc, PackKey, ParsedHeader};
+use vault_format::body::IndexEntry;
 use vault_format::manifest::PackRef;
 use vault_format::point::PointRecord;
 use vault_format::tree::{ChunkList, Content, DEPTH_MAX, FANOUT};
+use vault_format::vault::VaultRecord;
 use vault_format::{ChunkId, Hash, PackId, PointId, labels};
 
 use crate::backup::point_id;
@@ -53,6 +55,8 @@ struct Cache {
 pub struct FoundRecord {
     /// Hash of the record.
     pub hash: Hash,
+    /// Hash of the header of the pack it stands in.
+    pub header: Hash,
     /// The record.
     pub record: PointRecord,
     /// Its writer, certified under the root.
@@ -82,8 +86,23 @@ pub async fn find_record(fetcher: &Fetcher, keys: &ReadKey, pack: PackId) -> Res
     if (record.vault, record.writer) != (header.h0().vault, header.h0().writer) || writer.subject() != record.writer {
         return Err(OpsError::corrupt(format!("the point record of {}", of(pack)), "it names another vault or writer"));
     }
+    check_vault_record(keys, &record)
+        .map_err(|why| OpsError::corrupt(format!("the vault record in the point record of {}", of(pack)), why))?;
     let hash = keys::hash::labelled(labels::POINT_RECORD, &bytes);
-    Ok(Some(FoundRecord { hash, record, writer }))
+    Ok(Some(FoundRecord { hash, header: header.hash(), record, writer }))
+}
+
+/// The root's word as the point carries it: signed by the root of the key at hand,
+/// and naming that root (FORMAT.md, 15).
+fn check_vault_record(keys: &ReadKey, point: &PointRecord) -> std::result::Result<(), String> {
+    let authority = Authority::new(point.vault, keys.root.clone());
+    let verified = authority.vault_record(&point.vault_record.0).map_err(|error| error.to_string())?;
+    let record: VaultRecord = verified.decode("vault record").map_err(|error| error.to_string())?;
+    record.check().map_err(|error| error.to_string())?;
+    if record.root_public.0 != keys.root.as_bytes()[..] {
+        return Err("it names another root than the one that signed it".to_owned());
+    }
+    Ok(())
 }
 
 fn id_keys(keys: &ReadKey, writer: &CertifiedKey) -> Vec<IdKey> {
@@ -171,6 +190,19 @@ async fn locate(fetcher: &Fetcher, keys: &ReadKey, packs: &[PackRef]) -> Result<
         .try_collect()
         .await?;
     Ok(tables.into_iter().flatten().collect())
+}
+
+/// A pack's class number and its chunks, from its table of contents: what a writer
+/// of its scope may lean on.
+pub(crate) async fn chunk_index(fetcher: &Fetcher, keys: &ReadKey, wanted: &PackRef) -> Result<(u8, Vec<IndexEntry>)> {
+    let header = fetcher.header(wanted.pack).await?;
+    if header.hash() != wanted.header {
+        return Err(OpsError::corrupt(of(wanted.pack), "its header is not the one its manifest names"));
+    }
+    let (_, toc) = open_table(fetcher, keys, &header).await?;
+    let entries = toc.toc().entries.iter();
+    let index = entries.map(|entry| IndexEntry { id: entry.id, plain_bytes: entry.plain_bytes, kind: entry.kind });
+    Ok((header.h0().class as u8, index.collect()))
 }
 
 impl OpenPoint {

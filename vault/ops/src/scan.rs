@@ -2,17 +2,19 @@
 //!
 //! What always holds: a file is what its bytes say, not its name; what carries
 //! our magic and does not decode is quarantined by name with its reason, never
-//! skipped silently; nothing found counts before its signatures lead to the root.
+//! skipped silently; every file is counted in exactly one class; nothing found
+//! counts before its signatures lead to the root.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use keys::certificate::{Authority, CertifiedKey};
 use keys::files::ReadKey;
 use keys::signature::VerifyingKey;
 use vault_codec::ParsedHeader;
 use vault_format::envelope::{ENVELOPE_MAGIC, Envelope, RecordKind};
+use vault_format::journal::JOURNAL_MAGIC;
+use vault_format::marker::MARKER_MAGIC;
 use vault_format::shard::{HEADER_BYTES, SHARD_MAGIC};
 use vault_format::{Blob, Hash, PackId, VaultId};
 
@@ -33,6 +35,19 @@ pub struct Quarantined {
     pub why: String,
 }
 
+/// A signed record found as a file, not verified yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFile {
+    /// What it says it is.
+    pub kind: RecordKind,
+    /// Its envelope.
+    pub bytes: Vec<u8>,
+    /// Folder it lies in.
+    pub folder: String,
+    /// Its name there.
+    pub name: String,
+}
+
 /// What a scan found.
 #[derive(Default)]
 pub struct Scan {
@@ -40,12 +55,14 @@ pub struct Scan {
     pub vaults: BTreeMap<VaultId, Holdings>,
     /// Packs whose shards do not agree on the header: one holding for each.
     rivals: BTreeMap<(VaultId, PackId), BTreeMap<Hash, Holding>>,
-    /// Signed records by vault: kind, envelope.
-    pub records: BTreeMap<VaultId, Vec<(RecordKind, Vec<u8>)>>,
+    /// Signed records by vault.
+    pub records: BTreeMap<VaultId, Vec<RecordFile>>,
     /// Broken or truncated objects of ours.
     pub quarantined: Vec<Quarantined>,
     /// Folders that could not be listed, and why.
     pub silent: Vec<(String, String)>,
+    /// Location markers: unsigned hints, of no use without their place.
+    pub markers: usize,
     /// Files that are not ours.
     pub foreign: usize,
     /// Files looked at.
@@ -69,7 +86,10 @@ pub async fn scan(folders: &[Arc<Location>]) -> Result<Scan> {
             let want = listed.bytes.min(HEADER_BYTES as u64);
             let start = match folder.read_range(&listed.name, 0..want).await {
                 Ok(Some(start)) => start,
-                Ok(None) => Bytes::new(),
+                Ok(None) => {
+                    scan.quarantine(folder, &listed, "it vanished, or became shorter, while it was read");
+                    continue;
+                }
                 Err(error) => {
                     scan.quarantine(folder, &listed, error.to_string());
                     continue;
@@ -79,6 +99,14 @@ pub async fn scan(folders: &[Arc<Location>]) -> Result<Scan> {
                 scan.add_shard(folder, &listed, &start);
             } else if start.starts_with(&ENVELOPE_MAGIC) {
                 scan.add_record(folder, &listed).await;
+            } else if start.starts_with(&JOURNAL_MAGIC) {
+                scan.quarantine(
+                    folder,
+                    &listed,
+                    "a journal object: this version imports none; keep it for a newer one",
+                );
+            } else if start.starts_with(&MARKER_MAGIC) {
+                scan.markers += 1;
             } else {
                 scan.foreign += 1;
             }
@@ -123,7 +151,9 @@ impl Scan {
         };
         match Envelope::decode(&bytes) {
             Ok(envelope) => {
-                self.records.entry(envelope.vault).or_default().push((envelope.kind, bytes.to_vec()));
+                let (folder, name) = (folder.name.clone(), listed.name.clone());
+                let file = RecordFile { kind: envelope.kind, bytes: bytes.to_vec(), folder, name };
+                self.records.entry(envelope.vault).or_default().push(file);
             }
             Err(error) => self.quarantine(folder, listed, error.to_string()),
         }
@@ -134,16 +164,17 @@ impl Scan {
     pub fn certified(&self, vault: VaultId, root: &VerifyingKey) -> Vec<(CertifiedKey, Vec<Blob>)> {
         let authority = Authority::new(vault, root.clone());
         let records = self.records.get(&vault).map(Vec::as_slice).unwrap_or_default();
-        let certificates = || records.iter().filter(|(kind, _)| *kind == RecordKind::Certificate);
+        let certificates =
+            || records.iter().filter(|file| file.kind == RecordKind::Certificate).map(|file| &file.bytes);
         let operators: Vec<(CertifiedKey, &Vec<u8>)> =
-            certificates().filter_map(|(_, bytes)| Some((authority.operator(bytes).ok()?, bytes))).collect();
+            certificates().filter_map(|bytes| Some((authority.operator(bytes).ok()?, bytes))).collect();
         let chain = |bytes: &Vec<u8>| {
             operators.iter().find_map(|(operator, above)| {
                 let key = authority.holder(operator, bytes).ok()?;
                 Some((key, vec![Blob((*above).clone()), Blob(bytes.clone())]))
             })
         };
-        certificates().filter_map(|(_, bytes)| chain(bytes)).collect()
+        certificates().filter_map(chain).collect()
     }
 
     /// A pack's shards once for each different header they show, with a shard that

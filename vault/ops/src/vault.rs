@@ -279,6 +279,13 @@ impl Vault {
         listed.filter(|(_, certificate)| !self.writers.contains_key(certificate)).collect()
     }
 
+    /// The operators the root names.
+    pub fn operators(&self) -> Result<Vec<CertifiedKey>> {
+        let root = VerifyingKey::from_slice(&self.record.root_public.0)
+            .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
+        operators(&Authority::new(self.id, root), &self.record)
+    }
+
     /// Writers known by certificate.
     pub fn writer_ids(&self) -> BTreeSet<WriterId> {
         self.writers.values().map(|key| key.subject()).collect()

@@ -220,14 +220,19 @@ async fn the_key_of_another_vault_opens_nothing_and_is_named_as_the_reason() {
 /// What somebody makes who knows all that is public of `victim` (its vault, its
 /// writer, the key to seal to, its certificates) and, like another writer of its
 /// scope, the key of its chunk ids. The signature is their own.
-async fn forged_pack(victim: &Lab, forger: &FirstKeys, certificates: Vec<Blob>, seed: u64) -> ShardSet {
+fn forged_pack(
+    victim: &Lab,
+    forger: &FirstKeys,
+    certificates: Vec<Blob>,
+    vault_record: Vec<u8>,
+    seed: u64,
+) -> ShardSet {
     let mut rng = rng(seed);
     let (vault, writer) = (victim.keys.public.vault, victim.keys.writer.writer);
     let id_key = &victim.keys.writer.dedup.id_key;
     let bytes = random_bytes(seed, 20_000);
     let data = Chunk::new(id_key, ChunkKind::Data, &bytes);
     let content = Content { bytes: 20_000, depth: 0, chunks: vec![ChunkRef { id: data.id, bytes: 20_000 }] };
-    let vault_record = victim.open().await.unwrap().record_bytes;
     let record = PointRecord {
         vault,
         writer,
@@ -308,15 +313,17 @@ async fn packs_made_with_public_keys_alone_are_never_accepted() {
     let forger = FirstKeys::draw(&mut rng(31), "forger", 1);
     let own = own_certificates(&lab.keys, &forger);
     for certificates in [own.clone(), lab.keys.writer.certificates.clone()] {
-        let set = forged_pack(&lab, &forger, certificates, 32).await;
+        let vault_record = lab.open().await.unwrap().record_bytes;
+        let set = forged_pack(&lab, &forger, certificates, vault_record, 32);
         let mut folders = Folders::new(33, 2);
         folders.throw_in_any_k(&lab).await;
         let mut forged_names = BTreeSet::new();
         for object in set.objects() {
             forged_names.insert(folders.throw_in(&object.to_vec()).await);
         }
+        let mut false_names = forged_names.clone();
         for Blob(bytes) in &own {
-            folders.throw_in(bytes).await;
+            false_names.insert(folders.throw_in(bytes).await);
         }
         let bare = find_points(&lab.world, &folders.scan().await, lab.keys.public.vault, &lab.read_key()).await;
         assert!(restore_all(&lab, &bare).await == points, "only what the true writer made");
@@ -330,9 +337,36 @@ async fn packs_made_with_public_keys_alone_are_never_accepted() {
         let vault = lab.open().await.unwrap();
         let plan = import::plan(&vault, Some(&lab.read_key()), &folders.locations()).await.unwrap();
         let quarantined: BTreeSet<String> = plan.quarantined.iter().map(|file| file.name.clone()).collect();
-        assert_eq!(quarantined, forged_names, "an import quarantines them by name");
+        assert_eq!(quarantined, false_names, "an import quarantines them by name");
         assert!(plan.packs.iter().all(|found| found.pack != set.pack()));
         assert_eq!((plan.shards(), plan.points.len()), (0, 2), "the vault has all of its own already");
+    }
+}
+
+/// FORMAT.md, 15: the vault record in a point record must be the root's word, too. Here
+/// the true writer signs all, and embeds what another root said, or nobody.
+#[tokio::test]
+async fn a_point_whose_vault_record_is_not_the_roots_is_refused() {
+    let ((lab, points), (other, _)) = (lab(90).await, lab(91).await);
+    let true_record = lab.open().await.unwrap().record_bytes;
+    let mut flipped = true_record.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let certificates = || lab.keys.writer.certificates.clone();
+    let good = forged_pack(&lab, &lab.keys, certificates(), true_record.clone(), 92);
+    for (wrong, why) in [(other.open().await.unwrap().record_bytes, "vault"), (flipped, "signature"), (vec![], "")] {
+        let set = forged_pack(&lab, &lab.keys, certificates(), wrong, 93);
+        let mut folders = Folders::new(94, 1);
+        folders.throw_in_any_k(&lab).await;
+        for object in set.objects().chain(good.objects()) {
+            folders.throw_in(&object.to_vec()).await;
+        }
+        let bare = find_points(&lab.world, &folders.scan().await, lab.keys.public.vault, &lab.read_key()).await;
+        let packs: BTreeSet<_> = bare.points.iter().map(|point| point.pack).collect();
+        assert_eq!(packs.len(), points.len() + 1, "the same pack with the root's record is a point");
+        assert!(packs.contains(&good.pack()) && !packs.contains(&set.pack()));
+        assert_eq!(bare.unusable.len(), 1, "{:?}", bare.unusable);
+        assert!(bare.unusable[0].1.contains("the vault record in the point record"), "{}", bare.unusable[0].1);
+        assert!(bare.unusable[0].1.contains(why), "{}", bare.unusable[0].1);
     }
 }
 
@@ -388,7 +422,7 @@ async fn an_emptied_vault_is_filled_from_orphans_again() {
 
         let vault = lab.open().await.unwrap();
         let plan = import::plan(&vault, Some(&lab.read_key()), &folders.locations()).await.unwrap();
-        assert_eq!(plan.points.iter().map(|(_, verified)| *verified).collect::<Vec<_>>(), [case.manifests; 2]);
+        assert_eq!(plan.points.iter().map(|point| point.has_manifest).collect::<Vec<_>>(), [case.manifests; 2]);
         assert!(plan.packs.iter().all(|found| (found.found, found.at_home, found.need) == (K, 0, K)));
         assert_eq!(plan.shards(), plan.packs.len() * K);
         assert_eq!(plan.quarantined.len(), 1);
@@ -474,9 +508,14 @@ async fn a_damaged_orphan_is_not_brought_home() {
     let orphan = folders.throw_in(&bytes).await;
     let vault = lab.open().await.unwrap();
     let plan = import::plan(&vault, None, &folders.locations()).await.unwrap();
+    assert_eq!((plan.shards(), plan.quarantined.len()), (0, 1), "{:?}", plan.quarantined);
+    assert!(
+        plan.quarantined[0].name == orphan && plan.quarantined[0].why.contains("not the signed one"),
+        "{:?}",
+        plan.quarantined
+    );
     let done = import::apply(&vault, &mut lab.catalog, &plan).await.unwrap();
-    assert_eq!((done.shards, done.failed.len()), (0, 1));
-    assert!(done.failed[0].contains(&orphan), "{:?}", done.failed);
+    assert_eq!((done.shards, done.failed.len()), (0, 0));
     assert!(!lab.names(0).await.contains(&name));
     assert!(lab.restore(0).await.unwrap() == points[1]);
 }

@@ -41,7 +41,7 @@ pub(super) async fn next_place(
 
 /// The writer's key must be of this vault and certified in it, and must seal to
 /// its newest reader: what it writes would otherwise be readable by nobody.
-pub(super) fn check_keys(vault: &Vault, keys: &WriterKey) -> Result<()> {
+pub(crate) fn check_keys(vault: &Vault, keys: &WriterKey) -> Result<()> {
     let certificate = writer_certificate(keys);
     let newest = vault.record.recipients.iter().rfind(|key| key.role == KemRole::Reader);
     let seals_to = keys.reader.last().map(|key| key.as_bytes().to_vec());
