@@ -58,6 +58,12 @@ pub(crate) enum Command {
     },
     /// Run the agent: backups on the schedules of the configuration, until stopped.
     Agent,
+    /// Look at this host and its locations: what is wrong, what it means, what to do.
+    Doctor {
+        /// Probe this location only.
+        #[arg(long, value_name = "NAME")]
+        location: Option<String>,
+    },
     /// The whole story on this machine: node, backup, disaster, cards, restore, proof.
     Demo {
         /// Where to play it; a new or empty folder [default: a temporary one, removed afterwards].
@@ -118,6 +124,11 @@ pub(crate) enum VaultCommand {
         /// Show the audits made so far, and ask nothing.
         #[arg(long, conflicts_with_all = ["samples", "budget", "full"])]
         history: bool,
+    },
+    /// Retention locks of what stands in buckets with object lock.
+    Lock {
+        #[command(subcommand)]
+        command: LockCommand,
     },
     /// Rebuild missing and wrong shards from the others. Needs no key.
     Repair {
@@ -188,6 +199,23 @@ pub(crate) struct Reach {
     /// Endpoint for the S3 URLs in --from.
     #[arg(long, value_name = "URL", requires = "from")]
     pub(crate) endpoint: Option<String>,
+}
+
+/// `holdfast vault lock ..`
+#[derive(Subcommand, Debug)]
+pub(crate) enum LockCommand {
+    /// Extend the locks of everything live that end within half of the lock's time.
+    Extend {
+        /// Only say what would be done (the default).
+        #[arg(long, conflicts_with = "apply")]
+        plan: bool,
+        /// Do it.
+        #[arg(long)]
+        apply: bool,
+        /// Stop after about so many requests.
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        most: u64,
+    },
 }
 
 /// Where the read key comes from.

@@ -4,6 +4,8 @@
 mod agent;
 mod arguments;
 mod death;
+mod doctor;
+mod doctor_locations;
 mod drill;
 mod exit;
 mod given;
@@ -18,6 +20,7 @@ mod vault_audit;
 mod vault_deliver;
 mod vault_import;
 mod vault_init;
+mod vault_lock;
 mod vault_look;
 mod vault_mend;
 mod vault_restore;
@@ -25,7 +28,9 @@ mod vault_run;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command, ConfigCommand, DrillCommand, InitArguments, KeysCommand, VaultCommand};
+use arguments::{
+    Arguments, Command, ConfigCommand, DrillCommand, InitArguments, KeysCommand, LockCommand, VaultCommand,
+};
 use clap::Parser;
 use exit::{Failure, Outcome};
 use session::Session;
@@ -113,6 +118,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Vault { command } => vault(&session, command).await,
         Command::Keys { command } => keys_command(&session, command).await,
         Command::Agent => agent::run(&session).await,
+        Command::Doctor { location } => doctor::run(&session, location.as_deref()).await,
         Command::Demo { dir } => demo(&session, dir).await,
         Command::Drill { command: DrillCommand::Sim(arguments) } => {
             let output = session.output;
@@ -148,6 +154,9 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Audit { location, history: true, .. } => vault_audit::history(session, location.as_deref()).await,
         VaultCommand::Audit { samples, budget, location, full, history: false } => {
             vault_audit::run(session, vault_audit::Wanted { samples, budget, location, full }).await
+        }
+        VaultCommand::Lock { command: LockCommand::Extend { apply, most, .. } } => {
+            vault_lock::extend(session, apply, most).await
         }
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
         VaultCommand::ImportOrphans { from, apply, key, reach, .. } => {

@@ -110,7 +110,10 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         refuse_other_vault(&keys, &folder)?;
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = assembly::candidates(&config, &vault).await;
-        let opened = Vault::open(session.world.clone(), &expected, candidates).await?;
+        let opened = match Vault::open(session.world.clone(), &expected, candidates).await {
+            Ok(opened) => opened,
+            Err(error) => return Err(assembly::what_is_gone(&config, &vault, error).await.into()),
+        };
         let found = from_vault(&session.output, &opened, &name, arguments.source.as_deref(), keys).await?;
         let mends = config.vaults.get(vault.as_str()).is_some_and(|plan| plan.upkeep.repair);
         let home = Home { vault: opened, state: assembly::state_paths(&config, &vault) };

@@ -4,6 +4,7 @@
     s3.py make-locked-bucket ENDPOINT ACCESS SECRET BUCKET DAYS
     s3.py make-lockable-bucket ENDPOINT ACCESS SECRET BUCKET
     s3.py version-bucket ENDPOINT ACCESS SECRET BUCKET
+    s3.py rob ENDPOINT ACCESS SECRET BUCKET                   overwrites everything, deletes every second object
     s3.py rot ENDPOINT ACCESS SECRET BUCKET PREFIX            flips a bit of the first object there; prints its key
 
 A second, independent implementation of AWS Signature Version 4 (AWS General
@@ -116,11 +117,32 @@ def rot(endpoint, access, secret, bucket, prefix):
     print(keys[0])
 
 
+def rob(endpoint, access, secret, bucket):
+    keys, more, token = [], True, ""
+    while more:
+        status, listing = request(endpoint, access, secret, "GET", f"/{bucket}", "list-type=2" + token)
+        if status != 200:
+            sys.exit(f"listing {bucket}: status {status}: {listing[:500]!r}")
+        text = listing.decode()
+        keys += re.findall(r"<Key>([^<]+)</Key>.*?<Size>([0-9]+)</Size>", text, re.S)
+        more = "<IsTruncated>true" in text
+        if more:
+            after = urllib.parse.quote(keys[-1][0], safe="")
+            token = f"&start-after={after}"
+    for number, (key, size) in enumerate(keys):
+        path = f"/{bucket}/{urllib.parse.quote(key)}"
+        rubbish = (hashlib.sha256(key.encode()).digest() * (int(size) // 32 + 1))[: int(size)]
+        expect_ok("rob", request(endpoint, access, secret, "PUT", path, body=rubbish))
+        if number % 2:
+            expect_ok("rob", request(endpoint, access, secret, "DELETE", path))
+
+
 COMMANDS = {
     "make-bucket": make_bucket,
     "make-lockable-bucket": make_lockable_bucket,
     "version-bucket": version_bucket,
     "make-locked-bucket": make_locked_bucket,
+    "rob": rob,
     "rot": rot,
 }
 

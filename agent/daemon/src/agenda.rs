@@ -31,6 +31,8 @@ pub enum Work {
     Scrub,
     /// Challenges the locations.
     Audit,
+    /// Extends retention locks.
+    Locks,
 }
 
 impl Work {
@@ -41,6 +43,7 @@ impl Work {
             Self::Repair => "repair",
             Self::Scrub => "scrub",
             Self::Audit => "audit",
+            Self::Locks => "locks",
         }
     }
 }
@@ -170,7 +173,7 @@ impl Agenda {
     pub(crate) fn new(plans: Vec<PolicyPlan>, former: Option<&Status>) -> Self {
         let jobs = plans.into_iter().map(|plan| match plan.work {
             Work::Backup => policy_job(plan, former),
-            Work::Repair | Work::Scrub | Work::Audit => chore_job(plan, former),
+            Work::Repair | Work::Scrub | Work::Audit | Work::Locks => chore_job(plan, former),
         });
         let jobs: Vec<Job> = jobs.collect();
         let mut vaults = former.map(|status| status.vaults.clone()).unwrap_or_default();

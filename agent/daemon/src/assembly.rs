@@ -116,8 +116,7 @@ pub fn location_spec(location: &config::Location, create: bool) -> LocationSpec 
     spec.region.clone_from(&location.region);
     spec.allow_http = location.allow_http;
     spec.create = create;
-    let lock_ms = location.lock.map(|lock| i64::try_from(lock.as_millis()).unwrap_or(i64::MAX));
-    spec.lock_until_ms = lock_ms.map(|ms| SystemClock.now_ms().saturating_add(ms));
+    spec.lock_until_ms = lock_ms(location).map(|ms| SystemClock.now_ms().saturating_add(ms));
     spec.credentials = match &location.credentials {
         None => Credentials::None,
         Some(SecretFrom::File(path)) => Credentials::File(path.clone()),
@@ -128,6 +127,16 @@ pub fn location_spec(location: &config::Location, create: bool) -> LocationSpec 
         },
     };
     spec
+}
+
+/// How long the configuration wants each of a vault's locations to lock, in milliseconds.
+pub fn wanted_locks(config: &Config, vault: &str) -> std::collections::BTreeMap<String, i64> {
+    let locations = config.vaults.get(vault).into_iter().flat_map(|vault| config.locations_of(vault));
+    locations.filter_map(|(name, location)| Some((name.as_str().to_owned(), lock_ms(location)?))).collect()
+}
+
+fn lock_ms(location: &config::Location) -> Option<i64> {
+    location.lock.map(|lock| i64::try_from(lock.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Opens all locations of a vault; those that fail stay as named candidates.
@@ -149,6 +158,30 @@ pub fn candidate(name: String, opened: std::result::Result<backends::Location, B
     Candidate { name, store: opened.map(|location| Arc::clone(location.store())), versions }
 }
 
+/// A vault that was made here and that nobody shows any more is lost, or out of reach as
+/// long as one of its locations does not answer: that is for the locations to say.
+pub async fn what_is_gone(config: &Config, vault: &str, error: OpsError) -> OpsError {
+    let OpsError::NoVault { what } = error else { return error };
+    let mut silent = Vec::new();
+    for (name, location) in config.vaults.get(vault).into_iter().flat_map(|vault| config.locations_of(vault)) {
+        let answers = match backends::open(location_spec(location, false)).await {
+            Ok(opened) => opened.reachable().await,
+            Err(error) => Err(error),
+        };
+        silent.extend(answers.is_err().then(|| name.to_string()));
+    }
+    if silent.is_empty() {
+        let what = format!(
+            "{what}. Every location of {vault} answered, and none shows its records in any version: what stood there \
+             was deleted or overwritten, and is lost there. If its shards exist elsewhere: holdfast vault restore \
+             --from DIR.. with the read key or the cards"
+        );
+        return OpsError::Lost { what };
+    }
+    let what = format!("{what}. Nothing is known to be lost: bring back {} and run it again", silent.join(", "));
+    OpsError::Unreachable { what }
+}
+
 /// Opens a vault of the configuration with public keys only.
 pub async fn open_vault(config: &Config, name: &str, world: World) -> Result<Assembled> {
     let keys = key_folder(config, name)?;
@@ -157,7 +190,10 @@ pub async fn open_vault(config: &Config, name: &str, world: World) -> Result<Ass
     let state = state_paths(config, name);
     let catalog = open_catalog(&state)?;
     let spool = open_spool(config, name).await?;
-    let vault = Vault::open_beside(world, &expected, candidates(config, name).await, Some(spool)).await?;
+    let vault = match Vault::open_beside(world, &expected, candidates(config, name).await, Some(spool)).await {
+        Ok(vault) => vault,
+        Err(error) => return Err(what_is_gone(config, name, error).await),
+    };
     Ok(Assembled { name: name.to_owned(), vault, catalog, state, keys })
 }
 

@@ -141,6 +141,7 @@ impl Jobs {
             Work::Backup => self.back_up(job).await.map(Done::Made),
             Work::Repair => upkeep::repair(&self.config, &job.vault, &self.world).await.map(Done::from),
             Work::Scrub => upkeep::scrub(&self.config, &job.vault, &self.world).await.map(Done::from),
+            Work::Locks => upkeep::locks(&self.config, &job.vault, &self.world).await.map(Done::from),
             Work::Audit => upkeep::audit(&self.config, &job.vault, &self.world).await.map(Done::from),
         }
     }

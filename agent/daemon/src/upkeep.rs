@@ -7,11 +7,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use config::{AuditBudget, Config, Upkeep};
+use config::{AuditBudget, Config, Scheme, Upkeep};
 use vault_ops::Result;
 use vault_ops::audit::{self, AuditOptions, Budget, Outcome, SAMPLES_DEFAULT};
 use vault_ops::catalog::Catalog;
 use vault_ops::repair::{self, RepairPlan};
+use vault_ops::retain;
 use vault_ops::scrub::{self, ScrubOptions};
 use vault_ops::status;
 use vault_ops::vault::Vault;
@@ -27,6 +28,11 @@ const SCRUB_SLICES: u32 = 2_160;
 /// none longer than this: backups wait for it.
 const SLICE_TIME_MAX: Duration = Duration::from_mins(2);
 
+/// Locks last a day at least, and are extended when half of one is left.
+const LOCKS_INTERVAL: Duration = Duration::from_hours(12);
+/// Requests about locks in one slice: a few minutes of one connection.
+const LOCK_REQUESTS_MAX: u64 = 2_000;
+
 /// The budget of an audit.
 pub fn audit_budget(budget: Option<AuditBudget>) -> Budget {
     match budget {
@@ -40,20 +46,24 @@ pub fn audit_budget(budget: Option<AuditBudget>) -> Budget {
 pub(crate) fn chores(config: &Config) -> Vec<PolicyPlan> {
     let of_vault = |(vault, plan): (&config::Name, &config::Vault)| {
         let upkeep = plan.upkeep;
-        let chores = [
+        let mut chores = vec![
             (Work::Repair, upkeep.repair_interval),
             (Work::Scrub, scrub_every(&upkeep)),
             (Work::Audit, upkeep.audit_interval),
         ];
+        if config.locations_of(plan).any(|(_, location)| location.scheme == Scheme::S3) {
+            chores.push((Work::Locks, LOCKS_INTERVAL));
+        }
         let vault = vault.as_str().to_owned();
-        chores.map(|(work, interval)| PolicyPlan {
+        let plan_of = move |(work, interval): (Work, Duration)| PolicyPlan {
             name: work.name().to_owned(),
             vault: vault.clone(),
             source: String::new(),
             work,
             interval,
             jitter: Jitter::default(),
-        })
+        };
+        chores.into_iter().map(plan_of).collect::<Vec<_>>()
     };
     config.vaults.iter().flat_map(of_vault).collect()
 }
@@ -113,6 +123,18 @@ pub(crate) async fn scrub(config: &Config, name: &str, world: &World) -> Result<
     let wrong = slice.findings.iter().filter(|finding| finding.outcome >= Outcome::Contained).count();
     let line = found_line(slice.worst(), wrong, slice.short.len());
     Ok(Tended { mend: slice.worst() >= Outcome::Contained, line, again, gauges: None })
+}
+
+/// Extends the retention locks that end soonest, in slices.
+pub(crate) async fn locks(config: &Config, name: &str, world: &World) -> Result<Tended> {
+    let (opened, _) = open(config, name, world).await?;
+    let plan = retain::plan(&opened.vault, &opened.catalog, &assembly::wanted_locks(config, name)).await?;
+    let done = retain::apply(&opened.vault, &opened.catalog, &plan, LOCK_REQUESTS_MAX).await?;
+    let mut line = String::new();
+    if let Some(first) = done.failed.first() {
+        let _ = write!(line, "{} locks could not be extended, first: {first}", done.failed.len());
+    }
+    Ok(Tended { line, again: done.left > 0, ..Tended::default() })
 }
 
 /// Challenges every location.

@@ -74,6 +74,13 @@ impl SeaweedFs {
         self.s3("make-lockable-bucket", &[name]);
     }
 
+    /// What a thief with a writer's credentials does: overwrites every object with rubbish
+    /// of its size, and deletes every second one. Versions it leaves alone: those it may
+    /// not erase.
+    pub fn rob(&self, bucket: &str) {
+        self.s3("rob", &[bucket]);
+    }
+
     /// Flips a bit in the middle of the first object under `prefix`, as a disk does
     /// that nobody scrubs; its key.
     pub fn rot(&self, bucket: &str, prefix: &str) -> String {

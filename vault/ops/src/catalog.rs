@@ -14,6 +14,7 @@ use vault_format::{ChunkId, Hash, LocationId, PackId, PointId, WriterId};
 
 use crate::error::{OpsError, Result};
 
+mod locks;
 mod upkeep;
 
 pub use upkeep::{Correction, ReadRow, Retry};
@@ -166,6 +167,7 @@ impl Catalog {
         }
         db.execute_batch(SCHEMA)?;
         db.execute_batch(upkeep::SCHEMA)?;
+        db.execute_batch(locks::SCHEMA)?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         Ok(Self { path: path.to_owned(), db })
     }

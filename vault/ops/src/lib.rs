@@ -38,6 +38,7 @@ pub mod rebuild;
 pub mod reissue;
 pub mod repair;
 pub mod restore;
+pub mod retain;
 pub mod scan;
 pub mod scrub;
 pub mod source;
