@@ -30,6 +30,9 @@ const ROOT: &str = "/disk/vaults/home";
 const NAMES: [&str; 7] = ["a", "w/x", "w/y", "w/deep/z", "w/deep/er/z", "v/1", "v/2"];
 /// Folders that somebody may remove by hand.
 const FOLDERS: [&str; 3] = ["w", "w/deep", "v"];
+/// Seeds that found something once. 920: a write failed between the sync of its directory and that of
+/// the way, and a listing took the directory for settled.
+const KEPT: [u64; 1] = [920];
 const ROUNDS: usize = 4;
 const ACTS: u64 = 8;
 
@@ -292,7 +295,7 @@ async fn what_was_acknowledged_survives_a_crash_at_every_step() {
     let first = number("HOLDFAST_FOLDER_CRASH_SEED", 1);
     let seeds = number("HOLDFAST_FOLDER_CRASHES", 400);
     let mut stories = 0;
-    for seed in first..first + seeds {
+    for seed in KEPT.into_iter().chain(first..first + seeds) {
         stories += every_step(seed, None).await.unwrap_or_else(|Broken(what)| panic!("{what}"));
     }
     println!("{seeds} seeds from {first}, {stories} stories of {ROUNDS} crashes each");

@@ -346,10 +346,10 @@ impl Files {
 
     /// What a listing shows is on the medium.
     fn vouch_for(&self, directory: &FilePath, changed: SystemTime) {
-        if self.synced().names.get(directory) == Some(&changed) {
-            return;
-        }
-        let synced = self.sync_names(directory, SyncPoint::Listed).and_then(|()| self.sync_way(directory));
+        let unchanged = self.synced().names.get(directory) == Some(&changed);
+        let names = if unchanged { Ok(()) } else { self.sync_names(directory, SyncPoint::Listed) };
+        // The way too: a write may have failed between the two.
+        let synced = names.and_then(|()| self.sync_way(directory));
         if let Err(error) = synced {
             // A listing must also work where nothing can be written any more: restores need it.
             tracing::warn!(folder = %directory.display(), %error, "cannot sync a folder that is listed");
