@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::drill::SimArguments;
 use crate::kernel::KernelCommand;
+use crate::vault_location::LocationCommand;
 
 /// Backups that prove they can be restored.
 #[derive(Parser, Debug)]
@@ -138,6 +139,11 @@ pub(crate) enum VaultCommand {
         /// Do it.
         #[arg(long)]
         apply: bool,
+    },
+    /// Add, retire or replace a location; shards move by a plan.
+    Location {
+        #[command(subcommand)]
+        command: LocationCommand,
     },
     /// Bring home shards and records found in any folders, under any names.
     ImportOrphans {

@@ -20,6 +20,7 @@ mod vault_audit;
 mod vault_deliver;
 mod vault_import;
 mod vault_init;
+mod vault_location;
 mod vault_lock;
 mod vault_look;
 mod vault_mend;
@@ -158,6 +159,7 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Lock { command: LockCommand::Extend { apply, most, .. } } => {
             vault_lock::extend(session, apply, most).await
         }
+        VaultCommand::Location { command } => vault_location::run(session, command).await,
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
         VaultCommand::ImportOrphans { from, apply, key, reach, .. } => {
             vault_import::run(session, &from, &reach, apply, &key).await

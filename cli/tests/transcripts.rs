@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use stage::Stage;
 
 /// Name of the transcript, and the words.
-const COMMANDS: [(&str, &[&str]); 26] = [
+const COMMANDS: [(&str, &[&str]); 28] = [
     ("help", &["--help"]),
     ("help-vault", &["vault", "--help"]),
     ("help-vault-init", &["vault", "init", "--help"]),
@@ -22,6 +22,8 @@ const COMMANDS: [(&str, &[&str]); 26] = [
     ("help-vault-restore", &["vault", "restore", "--help"]),
     ("help-vault-audit", &["vault", "audit", "--help"]),
     ("help-vault-repair", &["vault", "repair", "--help"]),
+    ("help-vault-location", &["vault", "location", "--help"]),
+    ("help-vault-location-replace", &["vault", "location", "replace", "--help"]),
     ("help-vault-import-orphans", &["vault", "import-orphans", "--help"]),
     ("help-keys", &["keys", "--help"]),
     ("help-keys-split", &["keys", "split", "--help"]),

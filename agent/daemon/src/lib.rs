@@ -5,6 +5,7 @@
 
 pub mod assembly;
 pub mod metrics;
+pub mod places;
 pub mod schedule;
 pub mod service;
 pub mod status;

@@ -148,6 +148,16 @@ fn vaults(vaults: &[VaultGauges]) -> Vec<Gauge> {
             help: "Objects whose repair failed and waits to be tried again.",
             lines: lines(|vault| vault.retries as f64),
         },
+        Gauge {
+            name: "vault_spool_points",
+            help: "Points that are not durable and wait on this host.",
+            lines: lines(|vault| vault.spool_points as f64),
+        },
+        Gauge {
+            name: "vault_spool_bytes",
+            help: "Bytes of the spool.",
+            lines: lines(|vault| vault.spool_bytes as f64),
+        },
     ]
 }
 

@@ -136,6 +136,12 @@ pub struct VaultGauges {
     pub lost: u64,
     /// Repairs that failed and wait to be tried again.
     pub retries: u64,
+    /// Points that are not durable and wait on this host.
+    #[serde(default)]
+    pub spool_points: u64,
+    /// Bytes of the spool.
+    #[serde(default)]
+    pub spool_bytes: u64,
     /// Its locations.
     pub locations: Vec<LocationGauges>,
 }

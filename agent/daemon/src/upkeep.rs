@@ -186,6 +186,8 @@ async fn gauges(name: &str, vault: &Vault, catalog: &Catalog) -> Result<VaultGau
         packs: look.packs as u64,
         lost: look.lost.len() as u64,
         retries: catalog.retries()?.len() as u64,
+        spool_points: look.spool.as_ref().map_or(0, |spool| spool.points as u64),
+        spool_bytes: look.spool.as_ref().map_or(0, |spool| spool.bytes),
         locations: locations.collect(),
     })
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use rand_core::Rng;
 use vault_format::PackId;
+use vault_format::layout::LocationState;
 use vault_format::suite::LEAF_BYTES;
 
 use crate::catalog::{AuditRow, Catalog, ReadRow, RecordFailure};
@@ -203,8 +204,16 @@ pub async fn run_within(
         .filter(|location| options.location.as_ref().is_none_or(|name| *name == location.name))
         .collect();
     if let (Some(name), true) = (&options.location, chosen.is_empty()) {
+        if let Some(gone) = vault.absent.iter().find(|gone| gone.name == *name) {
+            let why = &gone.why;
+            return Err(OpsError::Unreachable {
+                what: format!(
+                    "{name} does not answer: {why}. That says nothing about its bytes; bring it back and ask again"
+                ),
+            });
+        }
         return Err(OpsError::Refused {
-            what: format!("no location named \"{name}\" answers; `holdfast vault status` lists them"),
+            what: format!("the vault has no location named \"{name}\"; list them: holdfast vault location list"),
         });
     }
     let fetcher = Fetcher::new(vault.world.clone(), census.holdings.clone(), Trust::Signed(vault.writers.clone()));
@@ -338,6 +347,10 @@ impl Auditor<'_> {
 
     /// Compares at most `most` copies of records. True if one is wrong.
     async fn compare_records(&mut self, most: usize, line: &mut LocationAudit) -> Result<bool> {
+        // A retired location is owed nothing.
+        if self.examiner.vault.state_of(self.examiner.location.id) == Some(LocationState::Retired) {
+            return Ok(false);
+        }
         let mut wanted = self.records.clone();
         wanted.push(records::marker(self.examiner.vault, self.examiner.location.id));
         let (compared, odd) = match records::compare(self.examiner.vault, self.examiner.location, wanted, most).await {

@@ -12,6 +12,7 @@ use backends::{BackendError, Kind, Version};
 use bytes::Bytes;
 use keys::certificate::CertifiedKey;
 use vault_codec::{Buffers, Candidate, ParsedHeader, ShardSet, VerifiedHeader};
+use vault_format::layout::{LayoutRecord, LocationState};
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
 use vault_format::suite::{Class, LEAF_BYTES};
 use vault_format::{Hash, PackId, WriterId, names};
@@ -20,7 +21,7 @@ use crate::catalog::Failure;
 use crate::error::{OpsError, Result};
 use crate::location::Location;
 use crate::older::TRIED_MAX;
-use crate::placement::{Copy, home};
+use crate::placement::{Copy, Spot, home};
 use crate::vault::Vault;
 use crate::world::World;
 
@@ -169,11 +170,18 @@ impl Holdings {
         let mut copies = self.copies(pack);
         let answered = |location: &&Location| !self.silent.iter().any(|(name, _)| *name == location.name);
         let reachable: BTreeSet<_> = vault.locations.iter().filter(answered).map(Location::spot).collect();
-        copies.extend(
-            home(&vault.spots(), vault.coding, vault.survive(), pack)
-                .into_iter()
-                .filter(|copy| !reachable.contains(&copy.spot)),
-        );
+        let silent = |copy: &Copy| !reachable.contains(&copy.spot);
+        copies.extend(home(&vault.spots(), vault.coding, vault.survive(), pack).into_iter().filter(silent));
+        // What is being emptied, and is away, still has what it had.
+        let active = vault.spots();
+        let before = match &vault.previous {
+            Some(previous) => spots_of(previous),
+            None => vault.holding_spots(),
+        };
+        let leaving = |copy: &Copy| silent(copy) && !active.contains(&copy.spot);
+        if before.iter().any(|spot| !active.contains(spot) && !reachable.contains(spot)) {
+            copies.extend(home(&before, vault.coding, vault.survive(), pack).into_iter().filter(leaving));
+        }
         copies.sort_unstable();
         copies.dedup();
         copies
@@ -206,6 +214,12 @@ pub async fn older_shards(keepers: &[Arc<Location>], writers: &BTreeSet<WriterId
         }
     }
     found
+}
+
+/// Locations of a layout that take shards.
+fn spots_of(layout: &LayoutRecord) -> Vec<Spot> {
+    let active = layout.locations.iter().filter(|placed| placed.state == LocationState::Active);
+    active.map(|placed| Spot { location: placed.location, domain: placed.domain }).collect()
 }
 
 /// Why a copy could not be used.

@@ -127,7 +127,9 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
     for gone in vault.absent.iter().filter(|gone| gone.unreachable) {
         chain.silent.push((gone.name.clone(), gone.why.clone()));
     }
-    chain.confirmed = chain.answered.len() >= read_quorum(vault.domains().len());
+    let domains = vault.domains();
+    // A domain that is being emptied has no vote.
+    chain.confirmed = chain.answered.intersection(&domains).count() >= read_quorum(domains.len());
     for (&position, at) in holders.iter().rev() {
         if !vault.marks.fences.permit(writer, position) {
             chain.fenced.push(position);

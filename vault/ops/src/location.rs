@@ -15,6 +15,9 @@ use vault_format::LocationId;
 
 use crate::placement::Spot;
 
+/// Objects of a location.
+pub type Store = Arc<dyn ObjectStore>;
+
 /// One bucket or folder.
 #[derive(Clone)]
 pub struct Location {

@@ -73,6 +73,10 @@ pub async fn read_repair(
             })?;
         }
     }
+    let missing = census.missing(vault).iter().any(|missing| read.contains(&missing.pack));
+    if !missing && bad.iter().all(|bad| bad.offline) {
+        return Ok(RepairReport::default());
+    }
     drop(census);
     let mut plan = repair::plan(vault, catalog).await?;
     plan.shards.retain(|task| read.contains(&task.pack));

@@ -7,11 +7,13 @@
 
 use std::collections::BTreeSet;
 
+use vault_format::layout::LocationState;
 use vault_format::{LocationId, PackId, names};
 
 use crate::catalog::Catalog;
 use crate::census::{self, Census};
 use crate::error::Result;
+use crate::location::Location;
 use crate::records;
 use crate::vault::Vault;
 
@@ -128,7 +130,9 @@ pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
 async fn record_tasks(vault: &Vault, catalog: &Catalog, census: &Census, plan: &mut RepairPlan) -> Result<()> {
     let wanted = records::in_force(vault, census);
     let failures = catalog.record_failures()?;
-    for location in &vault.locations {
+    // A retired location is owed nothing.
+    let in_use = |location: &&Location| vault.state_of(location.id) != Some(LocationState::Retired);
+    for location in vault.locations.iter().filter(in_use) {
         let shown = match records::shown(location).await {
             Ok(shown) => shown,
             Err(error) => {

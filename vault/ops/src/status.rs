@@ -5,6 +5,9 @@
 //! "audited" and "restored" are never mixed; what could not be looked at is a
 //! reason, not an omission.
 
+use std::collections::BTreeMap;
+
+use vault_format::layout::LocationState;
 use vault_format::{LocationId, PackId};
 
 use crate::audit::COVERAGE_DEFAULT;
@@ -12,6 +15,7 @@ use crate::catalog::{Catalog, ReadRow};
 use crate::census::{self, Census};
 use crate::error::Result;
 use crate::hostile::{Hostile, hostile};
+use crate::location::Location;
 use crate::placement::{Tolerance, tolerance};
 use crate::points::{remarks, unknown_writers};
 use crate::records;
@@ -114,7 +118,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
             shown: expected.iter().filter(|(pack, index)| census.shows(location.id, *pack, *index)).count(),
             shards: expected.len(),
             bad: failures.iter().filter(|failure| failure.location == location.id).count(),
-            records_bad: records::missing(location, &wanted).await
+            records_bad: missing_records(vault, location, &wanted).await
                 + record_failures.iter().filter(|failure| failure.location == location.id).count(),
             ..remembered(vault, catalog, location.id, &location.name)?
         };
@@ -141,6 +145,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     }
     let mut risks = risks(vault, &locations, worst);
     risks.extend(unknown_writers(vault));
+    risks.extend(moving(vault, &census));
     for (writer, chain) in &census.chains {
         risks.extend(remarks(chain, *writer));
     }
@@ -164,6 +169,34 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
         hostile: hostile(vault),
         lost,
     })
+}
+
+/// A retired location is owed nothing.
+async fn missing_records(vault: &Vault, location: &Location, wanted: &BTreeMap<String, Vec<u8>>) -> usize {
+    if vault.state_of(location.id) == Some(LocationState::Retired) {
+        return 0;
+    }
+    records::missing(location, wanted).await
+}
+
+/// A change of the layout that has not come to its end.
+fn moving(vault: &Vault, census: &Census) -> Vec<String> {
+    let mut risks = Vec::new();
+    if let Some((newer, _)) = &vault.newer {
+        risks.push(format!(
+            "layout {} is signed and does not count yet: too few domains have it. Run the `holdfast vault location` \
+             command that made it again, with --apply",
+            newer.epoch
+        ));
+    }
+    for placed in vault.layout.locations.iter().filter(|placed| placed.state == LocationState::Retiring) {
+        let name = vault.location_name(placed.location);
+        let left = census.kept_at(vault, placed.location).len();
+        risks.push(format!(
+            "{name} is being emptied ({left} shards there): holdfast vault location retire {name} --apply"
+        ));
+    }
+    risks
 }
 
 /// What the catalog remembers of a location.
@@ -229,7 +262,11 @@ fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<Str
     }
     for line in locations {
         if let Some(why) = &line.absent {
-            risks.push(format!("{} does not take part: {why}", line.name));
+            let name = &line.name;
+            risks.push(format!(
+                "{name} does not take part: {why}. Bring it back: mount its disk, or look at network and credentials. If \
+                 it is gone for good: holdfast vault location replace {name} NEW"
+            ));
         } else if line.shown < line.shards {
             risks.push(format!(
                 "{} lacks {} shards: holdfast vault repair --plan",
@@ -242,8 +279,8 @@ fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<Str
         }
         if line.corrections_lately >= CORRECTIONS_MAX && line.corrections_lately * 100 > line.shards as u64 {
             risks.push(format!(
-                "{} had {} objects wrong within 90 days, all put right: what it stands on may be failing. Replace it: \
-                 holdfast vault location replace",
+                "{0} had {1} objects wrong within 90 days, all put right: what it stands on may be failing. Replace it: \
+                 holdfast vault location replace {0} NEW",
                 line.name, line.corrections_lately
             ));
         }

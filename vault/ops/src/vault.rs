@@ -15,7 +15,6 @@ use keys::revocation::Revocations;
 use keys::signature::VerifyingKey;
 use object_store::ObjectStore;
 use vault_format::certificate::Role;
-use vault_format::envelope::RecordKind;
 use vault_format::layout::{LayoutRecord, LocationState};
 use vault_format::marker::Marker;
 use vault_format::suite::{Class, Coding};
@@ -23,6 +22,7 @@ use vault_format::vault::VaultRecord;
 use vault_format::{Blob, Hash, LocationId, VaultId, WriterId, labels, names};
 
 use crate::error::{OpsError, Result};
+use crate::layouts::{self, Choice, Signed};
 use crate::location::Location;
 use crate::marks::{self, Marks};
 use crate::placement::{Spot, Tolerance, home, tolerance};
@@ -92,6 +92,10 @@ pub struct Vault {
     pub layout_bytes: Vec<u8>,
     /// Its envelope's hash.
     pub layout_hash: Hash,
+    /// The layout before, if anybody shows it.
+    pub previous: Option<LayoutRecord>,
+    /// A newer layout that does not count yet, and its envelope.
+    pub newer: Option<(LayoutRecord, Vec<u8>)>,
     /// k of n.
     pub coding: Coding,
     /// Locations that answer.
@@ -161,13 +165,16 @@ impl Vault {
         record.check().map_err(|error| OpsError::format("the vault record", &error))?;
         let coding = record.coding().map_err(|error| OpsError::format("the vault record", &error))?;
         let operators = operators(&authority, &record)?;
-        let (layout, layout_hash, layout_bytes) = newest_layout(&operators, &found)?;
+        let Choice { layout, previous, newer } = choose_layout(id, &operators, &found)?;
+        let Signed { record: layout, hash: layout_hash, bytes: layout_bytes } = layout;
+        let newer = newer.map(|newer| (newer.record, newer.bytes));
         let Certified { writers, janitors, certificates } = certified(&authority, &operators, &record, &found);
         let holders = writers.values().chain(&janitors);
         let (revocations, revocation_bytes) = revocations(&authority, &operators, holders, &found);
         found.truncate(answered);
         let ours = certificates.values().chain([&layout_bytes]).map(Vec::as_slice).collect();
-        let locations = place_locations(id, &layout, &ours, found, &mut absent);
+        let newer_layout = newer.as_ref().map(|(newer, _)| newer);
+        let locations = place_locations(id, &layout, newer_layout, &ours, found, &mut absent);
         name_the_missing(id, &layout, &locations, &mut absent);
         let opened = Self {
             id,
@@ -178,6 +185,8 @@ impl Vault {
             layout,
             layout_bytes,
             layout_hash,
+            previous,
+            newer,
             coding,
             locations,
             absent,
@@ -220,6 +229,21 @@ impl Vault {
             .filter(|location| location.state == LocationState::Active)
             .map(|location| Spot { location: location.location, domain: location.domain })
             .collect()
+    }
+
+    /// Every location that holds shards, or is to: those being emptied too.
+    pub fn holding_spots(&self) -> Vec<Spot> {
+        self.layout
+            .locations
+            .iter()
+            .filter(|location| location.state != LocationState::Retired)
+            .map(|location| Spot { location: location.location, domain: location.domain })
+            .collect()
+    }
+
+    /// What a location is used for; `None` if the layout in force does not name it.
+    pub fn state_of(&self, id: LocationId) -> Option<LocationState> {
+        self.layout.locations.iter().find(|placed| placed.location == id).map(|placed| placed.state)
     }
 
     /// Domains of the layout.
@@ -408,17 +432,14 @@ fn operators(authority: &Authority, record: &VaultRecord) -> Result<Vec<Certifie
         .collect()
 }
 
-fn newest_layout(operators: &[CertifiedKey], found: &[Found]) -> Result<(LayoutRecord, Hash, Vec<u8>)> {
-    let mut newest: Option<(LayoutRecord, Hash, Vec<u8>)> = None;
-    for bytes in distinct(found, |here| &here.layouts) {
-        let verified = operators.iter().find_map(|operator| operator.verify(bytes, RecordKind::Layout).ok());
-        let Some(verified) = verified else { continue };
-        let Ok(layout) = verified.decode::<LayoutRecord>("layout record") else { continue };
-        if newest.as_ref().is_none_or(|(best, ..)| best.epoch < layout.epoch) {
-            newest = Some((layout, verified.hash(), bytes.clone()));
-        }
-    }
-    newest.ok_or_else(|| OpsError::corrupt("the layout record", "no location holds one signed by an operator"))
+fn choose_layout(id: VaultId, operators: &[CertifiedKey], found: &[Found]) -> Result<Choice> {
+    let here = |here: &'_ Found| layouts::Here {
+        named: location_id(id, &here.name),
+        marked: here.marker.filter(|marker| marker.vault == id).map(|marker| marker.location),
+        layouts: here.layouts.clone(),
+    };
+    layouts::of(operators, &found.iter().map(here).collect::<Vec<_>>())
+        .ok_or_else(|| OpsError::corrupt("the layout record", "no location holds one signed by an operator"))
 }
 
 struct Certified {
@@ -475,12 +496,15 @@ fn revocations<'a>(
 fn place_locations(
     vault: VaultId,
     layout: &LayoutRecord,
+    newer: Option<&LayoutRecord>,
     records: &BTreeSet<&[u8]>,
     found: Vec<Found>,
     absent: &mut Vec<Absent>,
 ) -> Vec<Location> {
     let mut locations: Vec<Location> = Vec::new();
-    let in_layout = |id: LocationId| layout.locations.iter().find(|location| location.location == id);
+    // Locations of a layout that does not count yet are read, not written to.
+    let all: Vec<_> = layout.locations.iter().chain(newer.iter().flat_map(|newer| &newer.locations)).collect();
+    let in_layout = |id: LocationId| all.iter().copied().find(|location| location.location == id);
     // Names of the configuration first: a lying store cannot take another's place by
     // showing its marker. Then, for readers without a configuration, markers.
     let (named, unnamed): (Vec<Found>, Vec<Found>) =
@@ -519,7 +543,7 @@ fn place_locations(
         };
         absent.push(Absent { name: here.name, spot: None, why: why.to_owned(), unreachable: false });
     }
-    locations.sort_by_key(|location| layout.locations.iter().position(|placed| placed.location == location.id));
+    locations.sort_by_key(|location| all.iter().position(|placed| placed.location == location.id));
     locations
 }
 
