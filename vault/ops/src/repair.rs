@@ -123,7 +123,25 @@ pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
     shards.sort_by_key(|task| (task.pack, task.index, task.location));
     let mut plan = RepairPlan { shards, records: Vec::new(), silent: census.holdings.silent.clone() };
     record_tasks(vault, catalog, &census, &mut plan).await?;
+    forget_done(vault, catalog, &plan)?;
     Ok(plan)
+}
+
+/// A write that seemed to fail and landed all the same waits no more, and neither
+/// does what is not wanted any more.
+fn forget_done(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Result<()> {
+    let shards = plan.shards.iter().map(|task| (task.location, task.name.as_str()));
+    let records = plan.records.iter().map(|task| (task.location, task.name.as_str()));
+    let wanted: BTreeSet<(LocationId, &str)> = shards.chain(records).collect();
+    for retry in catalog.retries()? {
+        let answers = vault
+            .location(retry.location)
+            .is_some_and(|location| !plan.silent.iter().any(|(name, _)| *name == location.name));
+        if answers && !wanted.contains(&(retry.location, retry.name.as_str())) {
+            catalog.forget_retry(retry.location, &retry.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Every signed record belongs on every location.
