@@ -106,6 +106,25 @@ pub(crate) async fn status(session: &Session) -> Outcome {
             json!({ "name": line.source, "last_point_ms": line.last_point_ms, "points": line.points }),
         );
     }
+    for resting in &look.resting {
+        output.say(format!(
+            "{} is away since {}, as it may be until {}",
+            resting.name,
+            time_text(resting.seen_ms),
+            time_text(resting.until_ms)
+        ));
+        output.event(
+            "resting",
+            json!({ "name": resting.name, "seen_ms": resting.seen_ms, "until_ms": resting.until_ms }),
+        );
+    }
+    for finding in &look.heads {
+        output.event(
+            "head",
+            json!({ "odd": finding.odd.name(), "writer": finding.writer.to_string(), "location": finding.location,
+                    "text": finding.what }),
+        );
+    }
     output.summary(
         exit,
         json!({ "vault": name, "verdict": verdict, "any_domains": look.tolerance.any_domains,

@@ -15,7 +15,7 @@ use vault_ops::source::Source;
 use vault_ops::vault::Vault;
 
 use crate::exit::{self, Failure, Outcome};
-use crate::output::bytes_text;
+use crate::output::{bytes_text, time_text};
 use crate::session::{Session, host_name, lease};
 
 pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>) -> Outcome {
@@ -94,8 +94,8 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
     }
     let exit = match report.standing() {
         Standing::Spooled => exit::UNREACHABLE,
-        Standing::Full if report.unreadable.is_empty() && report.notes.is_empty() => exit::OK,
-        Standing::Full | Standing::Durable => exit::WARNINGS,
+        Standing::Full | Standing::Resting if report.unreadable.is_empty() && report.notes.is_empty() => exit::OK,
+        Standing::Full | Standing::Resting | Standing::Durable => exit::WARNINGS,
     };
     for point in &report.delivered {
         output.say(format!("delivered {} from the spool", point_text(*point)));
@@ -135,7 +135,17 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
     if report.position > 0 {
         output.say(format!("    sequence {}  state hash {}", report.position, report.root_hash));
     }
-    for debt in &report.debts {
+    for resting in report.resting.values() {
+        output.say(format!(
+            "    {} is away, as it may be until {}; it gets its part when it is back",
+            resting.name,
+            time_text(resting.until_ms)
+        ));
+    }
+    if report.healed > 0 {
+        output.say(format!("    {} shards and records that earlier runs owed are home", report.healed));
+    }
+    for debt in report.debts.iter().filter(|debt| !report.resting.contains_key(&debt.location)) {
         let kept =
             debt.kept_by.map_or("nobody keeps it".to_owned(), |by| format!("kept by {}", vault.location_name(by)));
         output.warn(format!(
@@ -146,7 +156,8 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
             debt.why
         ));
     }
-    for (name, why) in &report.manifest_owed {
+    let rests = |name: &String| report.resting.values().any(|resting| resting.name == *name);
+    for (name, why) in report.manifest_owed.iter().filter(|(name, _)| !rests(name)) {
         output.warn(format!("the manifest is owed to {name}: {why}"));
     }
     report.notes.iter().for_each(|note| output.warn(note));
@@ -162,7 +173,9 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
             "packs_new": report.packs_new, "packs_reused": report.packs_reused, "items": statistics.items,
             "unreadable": statistics.unreadable, "plain_bytes": statistics.plain_bytes,
             "new_bytes": statistics.new_bytes, "packed_bytes": statistics.packed_bytes, "stored_bytes": report.stored_bytes,
-            "debts": report.debts.len(), "owed": owed(vault, report), "seconds": seconds,
+            "debts": report.debts.len(), "owed": owed(vault, report), "healed": report.healed,
+            "resting": report.resting.values().map(|resting| resting.name.clone()).collect::<Vec<_>>(),
+            "seconds": seconds,
             "spooled": report.spooled.as_ref().map(|spooled| json!({
                 "points": spooled.points, "bytes": spooled.bytes, "why": spooled.why,
             })),
@@ -176,6 +189,7 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
 fn standing_text(standing: Standing) -> &'static str {
     match standing {
         Standing::Full => "full",
+        Standing::Resting => "durable, owed to what may be away",
         Standing::Durable => "durable, with debts",
         Standing::Spooled => "spooled",
     }

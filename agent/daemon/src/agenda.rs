@@ -33,6 +33,8 @@ pub enum Work {
     Audit,
     /// Extends retention locks.
     Locks,
+    /// Brings what waits in the spool to the locations, and shows that the writer lives.
+    Deliver,
 }
 
 impl Work {
@@ -44,6 +46,7 @@ impl Work {
             Self::Scrub => "scrub",
             Self::Audit => "audit",
             Self::Locks => "locks",
+            Self::Deliver => "deliver",
         }
     }
 }
@@ -74,6 +77,8 @@ pub struct Made {
     pub position: u64,
     /// Whether everything is where it belongs.
     pub full: bool,
+    /// Why the point is not durable and waits in the spool, if it does.
+    pub spooled: Option<String>,
     /// Files that could not be read.
     pub unreadable: u64,
     /// What else a person should know.
@@ -173,7 +178,7 @@ impl Agenda {
     pub(crate) fn new(plans: Vec<PolicyPlan>, former: Option<&Status>) -> Self {
         let jobs = plans.into_iter().map(|plan| match plan.work {
             Work::Backup => policy_job(plan, former),
-            Work::Repair | Work::Scrub | Work::Audit | Work::Locks => chore_job(plan, former),
+            Work::Repair | Work::Scrub | Work::Audit | Work::Locks | Work::Deliver => chore_job(plan, former),
         });
         let jobs: Vec<Job> = jobs.collect();
         let mut vaults = former.map(|status| status.vaults.clone()).unwrap_or_default();
@@ -250,6 +255,13 @@ impl Agenda {
         let what =
             if work == Work::Backup { format!("{name}: {source} -> {vault}") } else { format!("{name}: {vault}") };
         let (line, mend) = match result {
+            Ok(Done::Made(Made { point, spooled: Some(why), .. })) => {
+                // It is kept, and reading the source again would not make it safer.
+                job.succeeded(began_ms);
+                let line = format!("{what}: {point} is NOT DURABLE: kept in the spool of this host. {why}");
+                job.error = Some(line.clone());
+                (line, false)
+            }
             Ok(Done::Made(made)) => {
                 let mend = !made.full;
                 let line = made_line(&what, &made, now_ms.saturating_sub(began_ms));
@@ -395,7 +407,8 @@ mod tests {
     }
 
     fn made() -> Done {
-        Done::Made(Made { point: "p-1".into(), position: 9, full: true, unreadable: 0, notes: Vec::new() })
+        let (point, notes) = ("p-1".into(), Vec::new());
+        Done::Made(Made { point, position: 9, full: true, spooled: None, unreadable: 0, notes })
     }
 
     fn tended(mend: bool, again: bool) -> Done {
@@ -486,6 +499,20 @@ mod tests {
         assert_eq!(started(&agenda.apply(Event::Woke, NOW + 1000)), [0], "a is not due, the changed b is new");
         let status = agenda.status(NOW + 1000, false);
         assert_eq!(status.policies[1].last.as_ref().unwrap().point, "p-1");
+    }
+
+    #[test]
+    fn a_spooled_point_is_said_not_to_be_durable_and_is_not_made_again_at_once() {
+        let mut agenda = Agenda::new(vec![plan("a", "home")], None);
+        agenda.apply(Event::Woke, NOW);
+        let Done::Made(made) = made() else { panic!("a point") };
+        let spooled = Done::Made(Made { full: false, spooled: Some("all away".into()), ..made });
+        let actions = agenda.apply(Event::Ended { policy: 0, result: Ok(spooled) }, NOW + 10);
+        assert!(matches!(&actions[0], Action::Say(line) if line.contains("NOT DURABLE") && line.contains("all away")));
+        let status = agenda.status(NOW + 10, false);
+        assert!(status.policies[0].last.is_none(), "it is no point yet");
+        assert!(status.policies[0].error.as_ref().is_some_and(|error| error.contains("NOT DURABLE")));
+        assert!(status.policies[0].due_ms >= NOW + HOUR, "the next is made when it is due");
     }
 
     #[test]

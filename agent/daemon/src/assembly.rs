@@ -13,13 +13,13 @@ use agent_sources::directory::DirectorySource;
 use agent_sources::kernel::{Client, Endpoint, KernelSource};
 use async_trait::async_trait;
 use backends::{BackendError, Credentials, Kind, LocationSpec};
-use config::{Config, KernelAt, Scheme, SecretFrom, SourceKind};
+use config::{Attached, Config, KernelAt, Scheme, SecretFrom, SourceKind};
 use keys::files::{VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use vault_ops::catalog::Catalog;
 use vault_ops::source::Source;
 use vault_ops::spool::{Limits, Spool};
-use vault_ops::vault::{Candidate, Expected, StatePaths, Vault};
+use vault_ops::vault::{Candidate, Expected, StatePaths, Vault, location_id};
 use vault_ops::world::{Clock, Compute, World};
 use vault_ops::{OpsError, Result};
 
@@ -190,10 +190,15 @@ pub async fn open_vault(config: &Config, name: &str, world: World) -> Result<Ass
     let state = state_paths(config, name);
     let catalog = open_catalog(&state)?;
     let spool = open_spool(config, name).await?;
-    let vault = match Vault::open_beside(world, &expected, candidates(config, name).await, Some(spool)).await {
+    let mut vault = match Vault::open_beside(world, &expected, candidates(config, name).await, Some(spool)).await {
         Ok(vault) => vault,
         Err(error) => return Err(what_is_gone(config, name, error).await),
     };
+    let due = |at: &config::Name| {
+        let due = config.locations.get(at).filter(|location| location.attached == Attached::Sometimes)?.due;
+        Some((location_id(vault.id, at.as_str()), i64::try_from(due.as_millis()).unwrap_or(i64::MAX)))
+    };
+    vault.due_ms = config.vaults.get(name).into_iter().flat_map(|plan| &plan.locations).filter_map(due).collect();
     Ok(Assembled { name: name.to_owned(), vault, catalog, state, keys })
 }
 

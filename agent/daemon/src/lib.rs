@@ -13,6 +13,7 @@ pub mod upkeep;
 
 mod agenda;
 mod daemon;
+mod delivery;
 mod stop;
 
 pub use agenda::{Done, Made, PolicyPlan, Tended, Work};

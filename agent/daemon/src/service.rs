@@ -12,7 +12,7 @@ use config::Config;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use vault_ops::OpsError;
-use vault_ops::backup::{self, BackupOptions};
+use vault_ops::backup::{self, BackupOptions, Standing};
 use vault_ops::lease::Lease;
 use vault_ops::points::point_text;
 use vault_ops::world::World;
@@ -21,8 +21,7 @@ use crate::assembly;
 use crate::daemon::{Daemon, Runner};
 use crate::schedule::Jitter;
 use crate::stop::{Stop, signals};
-use crate::upkeep;
-use crate::{Done, Made, PolicyPlan, Work};
+use crate::{Done, Made, PolicyPlan, Work, delivery, upkeep};
 
 /// Why the service did not run.
 #[derive(Debug, Error)]
@@ -143,6 +142,7 @@ impl Jobs {
             Work::Scrub => upkeep::scrub(&self.config, &job.vault, &self.world).await.map(Done::from),
             Work::Locks => upkeep::locks(&self.config, &job.vault, &self.world).await.map(Done::from),
             Work::Audit => upkeep::audit(&self.config, &job.vault, &self.world).await.map(Done::from),
+            Work::Deliver => delivery::deliver(&self.config, &job.vault, &self.world).await.map(Done::from),
         }
     }
 
@@ -158,7 +158,8 @@ impl Jobs {
         Ok(Made {
             point: point_text(report.point),
             position: report.position,
-            full: report.is_full(),
+            full: matches!(report.standing(), Standing::Full | Standing::Resting),
+            spooled: report.spooled.map(|spooled| spooled.why),
             unreadable: report.unreadable.len() as u64,
             notes: report.notes,
         })

@@ -21,7 +21,7 @@ use vault_ops::world::World;
 use crate::assembly::{self, Assembled};
 use crate::schedule::Jitter;
 use crate::status::{LocationGauges, VaultGauges};
-use crate::{PolicyPlan, Tended, Work};
+use crate::{PolicyPlan, Tended, Work, delivery};
 
 /// A round of the scrub is cut into so many slices,
 const SCRUB_SLICES: u32 = 2_160;
@@ -50,6 +50,7 @@ pub(crate) fn chores(config: &Config) -> Vec<PolicyPlan> {
             (Work::Repair, upkeep.repair_interval),
             (Work::Scrub, scrub_every(&upkeep)),
             (Work::Audit, upkeep.audit_interval),
+            (Work::Deliver, delivery::EVERY),
         ];
         if config.locations_of(plan).any(|(_, location)| location.scheme == Scheme::S3) {
             chores.push((Work::Locks, LOCKS_INTERVAL));

@@ -76,7 +76,7 @@ impl Runner for Script {
         match behaviour {
             Behaviour::Works => {
                 let (point, notes) = ("p-1".into(), Vec::new());
-                Ok(Done::Made(Made { point, position: 3, full: true, unreadable: 0, notes }))
+                Ok(Done::Made(Made { point, position: 3, full: true, spooled: None, unreadable: 0, notes }))
             }
             Behaviour::Fails | Behaviour::EndsWhenAsked | Behaviour::Hangs => {
                 Err(OpsError::Unreachable { what: "no network".into() })

@@ -20,12 +20,14 @@ use vault_format::manifest::{ManifestKind, PackRef, WriterPart};
 use vault_format::point::{PointRecord, Statistics};
 use vault_format::{Blob, Hash, PackId, PointId, WriterId, labels};
 
+use crate::attendance;
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
 use crate::commit::{self, Commit};
 use crate::create::writer_certificate;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Holdings, list_shards};
 use crate::heads::{self, Depth};
+use crate::heal;
 use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
 use crate::packing::{Detour, Sealing, Stored, StoredPack, store_pack};
 use crate::place::Debt;
@@ -35,6 +37,7 @@ use crate::source::{Reading, Source};
 use crate::spool::{self, Contents};
 use crate::step::Step;
 use crate::vault::Vault;
+use crate::watch::{self, Close};
 
 mod publish;
 mod report;
@@ -120,6 +123,7 @@ struct Run<'a> {
     /// What waits in the spool.
     waiting: Contents,
     delivered: Vec<PointId>,
+    healed: usize,
     notes: Vec<String>,
     /// What locations that do not answer now showed when they last did.
     away: BTreeMap<PackId, Vec<Copy>>,
@@ -142,8 +146,18 @@ impl<'a> Run<'a> {
             notes.push(format!("without locations this vault cannot be opened, its records were not kept: {error}"));
         }
         let delivery = spool::deliver(vault, &keys, catalog).await?;
+        let healed = match heal::heal(vault, catalog).await {
+            Ok(done) => done.map_or(0, |done| done.shards.len() + done.records),
+            Err(error) => {
+                notes.push(format!("what earlier runs owe was not brought home: {error}"));
+                0
+            }
+        };
         let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
         let (place, too_few) = next_place(vault, &keys, catalog, &chain).await?;
+        let chains = BTreeMap::from([(keys.writer, chain)]);
+        let odd = watch::look(vault, catalog, &chains, Close::Listings).await?;
+        notes.extend(odd.into_iter().map(|finding| finding.what));
         vault.world.reached(Step::BackupChainFollowed);
         let mut holdings = list_shards(vault, &scope_writers(vault, &keys)).await;
         let away = rebuild::remember_shown(vault, catalog, &holdings)?;
@@ -168,10 +182,11 @@ impl<'a> Run<'a> {
             options,
             sealing: Arc::new(sealing),
             place,
-            head_confirmed: chain.confirmed,
+            head_confirmed: chains.values().all(|chain| chain.confirmed),
             holdings,
             waiting,
             delivered: delivery.delivered,
+            healed,
             notes,
             away,
             stored: BTreeMap::new(),
@@ -443,7 +458,11 @@ impl<'a> Run<'a> {
             verified: true,
         };
         let end = self.publish(&row, &manifest).await?;
-        let report = self.report(reading, &record, &row, totals, end);
+        let mut report = self.report(reading, &record, &row, totals, end);
+        report.resting = attendance::resting(self.vault, self.catalog)?;
+        let named = |name: &String| self.vault.location_named(name);
+        let owed = report.manifest_owed.iter().filter_map(|(name, _)| named(name));
+        heal::owe(self.catalog, report.debts.iter().map(|debt| debt.location).chain(owed))?;
         Ok((report, record.root))
     }
 
@@ -492,6 +511,8 @@ impl<'a> Run<'a> {
             manifest_owed: end.owed,
             head_confirmed: self.head_confirmed,
             spooled: end.spooled,
+            resting: BTreeMap::new(),
+            healed: self.healed,
             delivered: self.delivered.clone(),
             notes: self.notes.clone(),
         }

@@ -14,9 +14,11 @@ use vault_format::{ChunkId, Hash, LocationId, PackId, PointId, WriterId};
 
 use crate::error::{OpsError, Result};
 
+mod heads;
 mod locks;
 mod upkeep;
 
+pub use heads::HeadShown;
 pub use upkeep::{Correction, ReadRow, Retry};
 
 const SCHEMA_VERSION: i64 = 1;
@@ -168,6 +170,7 @@ impl Catalog {
         db.execute_batch(SCHEMA)?;
         db.execute_batch(upkeep::SCHEMA)?;
         db.execute_batch(locks::SCHEMA)?;
+        db.execute_batch(heads::SCHEMA)?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         Ok(Self { path: path.to_owned(), db })
     }

@@ -24,6 +24,7 @@ use crate::rebuild::{self, Next};
 use crate::records;
 use crate::step::Step;
 use crate::vault::Vault;
+use crate::watch;
 
 /// What a manifest is made from.
 pub(crate) struct Commit<'a> {
@@ -67,7 +68,19 @@ pub(crate) async fn publish_manifest(
     vault.world.reached(Step::CommitFoundingStands);
     rebuild::remember_signed(catalog, manifest.hash)?;
     owed.extend(publish(vault, &manifest.name(), &manifest.bytes, Some(Step::CommitManifestWritten)).await?);
-    Ok(owed.into_iter().collect())
+    let owed: Vec<(String, String)> = owed.into_iter().collect();
+    watch::took(vault, catalog, manifest, &owed)?;
+    catalog.set_meta(PUBLISHED, &vault.world.now_ms().to_le_bytes())?;
+    Ok(owed)
+}
+
+/// When this writer's newest manifest stood on its quorum: a name in the catalog.
+const PUBLISHED: &str = "head.published";
+
+/// When a manifest of this host last came to stand on its quorum, if the catalog knows.
+pub(crate) fn last_published(catalog: &Catalog) -> Result<Option<i64>> {
+    let bytes = catalog.meta(PUBLISHED)?;
+    Ok(bytes.and_then(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?))))
 }
 
 /// Writes a record to every location that lacks it; an error if it misses its

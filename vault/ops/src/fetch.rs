@@ -15,9 +15,9 @@ use vault_codec::{Buffers, Candidate, ParsedHeader, ShardSet, VerifiedHeader};
 use vault_format::layout::{LayoutRecord, LocationState};
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
 use vault_format::suite::{Class, LEAF_BYTES};
-use vault_format::{Hash, PackId, WriterId, names};
+use vault_format::{Hash, LocationId, PackId, WriterId, names};
 
-use crate::catalog::Failure;
+use crate::catalog::{Catalog, Failure};
 use crate::error::{OpsError, Result};
 use crate::location::Location;
 use crate::older::TRIED_MAX;
@@ -220,6 +220,27 @@ pub async fn older_shards(keepers: &[Arc<Location>], writers: &BTreeSet<WriterId
 fn spots_of(layout: &LayoutRecord) -> Vec<Spot> {
     let active = layout.locations.iter().filter(|placed| placed.state == LocationState::Active);
     active.map(|placed| Spot { location: placed.location, domain: placed.domain }).collect()
+}
+
+/// Copies by pack; and the locations that were asked for them.
+pub(crate) type Remembered = (BTreeMap<PackId, Vec<Copy>>, BTreeSet<LocationId>);
+
+/// What stood on locations that do not answer now, by what they showed when they were
+/// last listed: of these nothing else is believed.
+pub(crate) fn remembered(vault: &Vault, catalog: &Catalog, holdings: &Holdings) -> Result<Remembered> {
+    let (mut away, mut listed): (BTreeMap<PackId, Vec<Copy>>, _) = (BTreeMap::new(), BTreeSet::new());
+    for spot in vault.spots() {
+        let here = vault.location(spot.location);
+        let answers = here.is_some_and(|here| !holdings.silent.iter().any(|(name, _)| *name == here.name));
+        if answers || !catalog.was_listed(spot.location)? {
+            continue;
+        }
+        listed.insert(spot.location);
+        for (pack, index) in catalog.shown(spot.location)? {
+            away.entry(pack).or_default().push(Copy { index, spot });
+        }
+    }
+    Ok((away, listed))
 }
 
 /// Why a copy could not be used.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vault_format::envelope::RecordKind;
 use vault_format::manifest::Manifest;
-use vault_format::{Hash, WriterId, names};
+use vault_format::{Hash, LocationId, WriterId, names};
 
 use crate::error::Result;
 use crate::marks::Marks;
@@ -75,6 +75,8 @@ pub struct Chain {
     pub hidden: Vec<(Position, String)>,
     /// Domains each position was seen in.
     pub seen: BTreeMap<Position, BTreeSet<u16>>,
+    /// The newest name each location that answered lists; `None` if it lists none.
+    pub listed: BTreeMap<LocationId, Option<Position>>,
 }
 
 impl Chain {
@@ -111,10 +113,13 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
         match listed {
             Ok((listed, hidden)) => {
                 chain.answered.insert(location.domain);
+                let newest = chain.listed.entry(location.id).or_default();
                 for object in listed {
                     if let Some((_, epoch, sequence)) = names::parse_manifest(&object.name) {
                         if hidden.contains(&object.name) {
                             chain.hidden.push(((epoch, sequence), location.name.clone()));
+                        } else {
+                            *newest = (*newest).max(Some((epoch, sequence)));
                         }
                         holders.entry((epoch, sequence)).or_default().push(at);
                         chain.seen.entry((epoch, sequence)).or_default().insert(location.domain);

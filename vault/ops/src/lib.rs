@@ -16,6 +16,7 @@ mod unfinished;
 
 pub mod adopt;
 pub mod amend;
+pub mod attendance;
 pub mod audit;
 pub mod backup;
 pub mod catalog;
@@ -24,6 +25,8 @@ pub mod create;
 pub mod fences;
 pub mod fetch;
 pub mod heads;
+pub mod heal;
+pub mod heartbeat;
 pub mod hostile;
 pub mod import;
 pub mod janitor;
@@ -48,8 +51,10 @@ pub mod source;
 pub mod spool;
 pub mod status;
 pub mod step;
+pub mod surplus;
 pub mod tombstones;
 pub mod vault;
+pub mod watch;
 pub mod world;
 
 pub use error::{OpsError, Result};

@@ -82,12 +82,24 @@ pub(crate) async fn follow_head(vault: &Vault, keys: &WriterKey, catalog: &mut C
     let (epoch, sequence) = newest.position();
     let name = vault_format::names::manifest(keys.writer, epoch, sequence);
     let completed = commit::publish(vault, &name, &newest.bytes, Some(Step::RebuildHeadWritten)).await;
-    match completed {
+    let next = match completed {
         Ok(_) if catalog.meta(FOREIGN_HEAD)?.is_none() => Ok(Next::after((epoch, sequence), newest.hash)),
         Ok(_) => Ok(Next::new_epoch((epoch, sequence), newest.hash)),
         // Two for one place, and neither can have its quorum any more: both go on behind it.
         Err(_) if !head.rivals.is_empty() && !reported(newest) => Ok(Next::new_epoch((epoch, sequence), newest.hash)),
         Err(error) => Err(error),
+    }?;
+    Ok(heed_fences(vault, keys, next))
+}
+
+/// A fenced epoch is closed for its writer too: it goes on behind it.
+fn heed_fences(vault: &Vault, keys: &WriterKey, next: Next) -> Next {
+    let fences = &vault.marks.fences;
+    match fences.newest_closed(keys.writer) {
+        Some(closed) if fences.warn(keys.writer, next.position()) => {
+            Next { epoch: closed.max(next.epoch) + 1, sequence: 1, ..next }
+        }
+        Some(_) | None => next,
     }
 }
 
@@ -175,6 +187,7 @@ pub(crate) fn remember_shown(
         let here = vault.location(spot.location);
         if here.is_some_and(|here| !holdings.silent.iter().any(|(name, _)| *name == here.name)) {
             catalog.remember_shown(spot.location, shown.get(&spot.location).map_or(&[], Vec::as_slice))?;
+            catalog.listed(spot.location, vault.world.now_ms())?;
             continue;
         }
         for (pack, index) in catalog.shown(spot.location)? {

@@ -48,7 +48,8 @@ pub async fn keep_records(vault: &Vault) -> Result<()> {
     let Some(spool) = &vault.spool else { return Ok(()) };
     let revocations = vault.revocation_bytes.iter();
     let revocations = revocations.map(|bytes| (names::revocation(keys::record::hash(bytes)), bytes.clone()));
-    for (name, bytes) in records::founding(vault).into_iter().chain(revocations) {
+    let marks = vault.marks.records().into_iter();
+    for (name, bytes) in records::founding(vault).into_iter().chain(revocations).chain(marks) {
         spool.keep_record(&name, &bytes).await?;
     }
     Ok(())
@@ -190,7 +191,7 @@ impl Spool {
             return Ok(());
         }
         self.make_room(bytes.len() as u64).await?;
-        // What stands there with other bytes is of no use: the vault's own word replaces it.
+        // Nobody but this host writes here: what stands there with other bytes is older, or torn.
         self.location.overwrite(name, vec![Bytes::copy_from_slice(bytes)]).await?;
         Ok(())
     }

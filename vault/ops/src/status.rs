@@ -10,16 +10,19 @@ use std::collections::BTreeMap;
 use vault_format::layout::LocationState;
 use vault_format::{LocationId, PackId};
 
+use crate::attendance::{self, Resting};
 use crate::audit::COVERAGE_DEFAULT;
 use crate::catalog::{Catalog, ReadRow};
 use crate::census::{self, Census};
 use crate::error::Result;
+use crate::fetch;
 use crate::hostile::{Hostile, hostile};
 use crate::location::Location;
 use crate::placement::{Tolerance, tolerance};
 use crate::points::{remarks, unknown_writers};
 use crate::records;
 use crate::vault::Vault;
+use crate::watch::{self, Close, HeadFinding};
 
 /// A location that had so many objects wrong lately, and one in a hundred, is said
 /// to be failing.
@@ -95,6 +98,10 @@ pub struct Status {
     pub sources: Vec<SourceLine>,
     /// Points that are not durable and wait on this host.
     pub spool: Option<SpoolLine>,
+    /// Locations that show an older, another or a frozen chain, and writers that are missed.
+    pub heads: Vec<HeadFinding>,
+    /// Locations that are away and may be.
+    pub resting: Vec<Resting>,
     /// Why the verdict is not good; empty means it is.
     pub risks: Vec<String>,
     /// What a thief of the writer's credentials leaves.
@@ -137,17 +144,28 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     // Shards known to be wrong are shown by their places and keep nothing.
     census.holdings.discount(&failures);
     let mut worst = vault.promise();
+    let (away, listed) = fetch::remembered(vault, catalog, &census.holdings)?;
     for &pack in census.packs.keys() {
-        let here = tolerance(&spots, &census.holdings.copies_believed(vault, pack), vault.coding);
+        let mut copies = census.holdings.copies_believed(vault, pack);
+        // A location that is away keeps what it showed, and not what it was never given.
+        copies.retain(|copy| census.holdings.copies(pack).contains(copy) || !listed.contains(&copy.spot.location));
+        copies.extend(away.get(&pack).into_iter().flatten());
+        let here = tolerance(&spots, &copies, vault.coding);
         if (here.any_domains, here.larger_survived) < (worst.any_domains, worst.larger_survived) {
             worst = here;
         }
     }
-    let mut risks = risks(vault, &locations, worst);
+    attendance::attend(vault, catalog)?;
+    let resting: Vec<Resting> = attendance::resting(vault, catalog)?.into_values().collect();
+    let may_be_away = |name: &str| resting.iter().any(|resting| resting.name == name);
+    let mut risks = risks(vault, &locations, worst, may_be_away);
     risks.extend(unknown_writers(vault));
     risks.extend(moving(vault, &census));
     for (writer, chain) in &census.chains {
-        risks.extend(remarks(chain, *writer));
+        let expected = !chain.silent.is_empty() && chain.silent.iter().all(|(name, _)| may_be_away(name));
+        // Only who may be away is missed for certainty.
+        let told = |remark: &String| !(expected && remark.contains("not confirmed"));
+        risks.extend(remarks(chain, *writer).into_iter().filter(told));
     }
     census.look_older(vault).await;
     if !census.kept.is_empty() {
@@ -157,6 +175,8 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
             census.kept.len()
         ));
     }
+    let heads = watch::look(vault, catalog, &census.chains, Close::Copies).await?;
+    risks.extend(heads.iter().map(|finding| finding.what.clone()));
     let lost = census.short(vault);
     Ok(Status {
         tolerance: worst,
@@ -165,6 +185,8 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
         locations,
         sources: sources(catalog)?,
         spool: spool_line(vault, catalog).await?,
+        heads,
+        resting,
         risks,
         hostile: hostile(vault),
         lost,
@@ -248,7 +270,12 @@ fn with_coverage(
     Ok(line)
 }
 
-fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<String> {
+fn risks(
+    vault: &Vault,
+    locations: &[LocationLine],
+    worst: Tolerance,
+    may_be_away: impl Fn(&str) -> bool,
+) -> Vec<String> {
     let mut risks = Vec::new();
     let domains = vault.domains().len();
     if worst.any_domains == 0 {
@@ -261,6 +288,9 @@ fn risks(vault: &Vault, locations: &[LocationLine], worst: Tolerance) -> Vec<Str
         risks.push(format!("you can lose any {} domain(s); want {}", worst.any_domains, vault.survive()));
     }
     for line in locations {
+        if line.absent.is_some() && may_be_away(&line.name) {
+            continue;
+        }
         if let Some(why) = &line.absent {
             let name = &line.name;
             risks.push(format!(

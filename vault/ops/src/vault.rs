@@ -116,6 +116,9 @@ pub struct Vault {
     pub revocation_bytes: Vec<Vec<u8>>,
     /// Where points wait that the locations could not take.
     pub spool: Option<Spool>,
+    /// How long locations that are there sometimes may stay away, in milliseconds, as
+    /// the configuration says.
+    pub due_ms: BTreeMap<LocationId, i64>,
 }
 
 /// What one location holds of the small signed records.
@@ -197,6 +200,7 @@ impl Vault {
             revocation_bytes,
             marks: Arc::default(),
             spool,
+            due_ms: BTreeMap::new(),
         };
         Ok(opened.reread().await)
     }
@@ -277,6 +281,13 @@ impl Vault {
             .map(|location| location.name.clone())
             .or_else(|| absent().map(|gone| gone.name.clone()))
             .unwrap_or_else(|| id.short())
+    }
+
+    /// A location of the layout by its name, reachable or not.
+    pub fn location_named(&self, name: &str) -> Option<LocationId> {
+        let here = self.locations.iter().find(|location| location.name == name).map(|location| location.id);
+        let absent = || self.absent.iter().find(|gone| gone.name == name)?.spot.map(|spot| spot.location);
+        here.or_else(absent)
     }
 
     /// What the declared layout survives when every shard is at home.

@@ -1,6 +1,9 @@
 //! Points that the locations do not take: kept on this host, said so, delivered by
 //! itself. Whatever dies where, nothing that was kept is lost, and nothing is called
 //! durable that is not.
+//!
+//! The short form takes turns where the long form, `HOLDFAST_CRASHES=2`, tries every
+//! combination.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
@@ -16,7 +19,8 @@ use vault_ops::OpsError;
 use vault_ops::backup::{BackupReport, Standing};
 use vault_ops::scan::{find_points, scan};
 use vault_ops::spool::{Delivery, Limits, deliver};
-use world::{Lab, folder, names_of, random_bytes, read_stream};
+use world::stores::{Trip, Tripwire};
+use world::{Lab, folder, names_of, random_bytes, read_stream, scale};
 
 const DOMAINS: usize = 4;
 
@@ -205,4 +209,153 @@ async fn a_host_that_lost_its_catalog_delivers_what_it_kept() {
     durable(&mut lab, &[&old, &new, &newer]).await;
     let positions: BTreeSet<_> = lab.catalog.points().unwrap().iter().map(|row| (row.epoch, row.sequence)).collect();
     assert_eq!(positions.into_iter().collect::<Vec<_>>(), [(1, 1), (2, 1), (2, 2)], "without a memory: a new epoch");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_stops_intake_and_delivers_what_it_has() {
+    let mut lab = lab(7).await;
+    all_down(&mut lab);
+    let kept = random_bytes(13, 60_000);
+    is_spooled(&lab.backup(&kept).await.unwrap(), 1);
+    let before = spooled(&lab).await;
+    let disk =
+        backends::Faulty::new(Arc::clone(lab.spool.as_ref().unwrap()) as Arc<dyn ObjectStore>, Box::new(world::rng(1)));
+    disk.set_full(true);
+    let full = disk.clone();
+    let vault = lab.open_through(|at, store| if at == DOMAINS { Arc::new(full.clone()) } else { store }).await.unwrap();
+    let error = lab.backup_in(&vault, &random_bytes(14, 60_000)).await.unwrap_err();
+    assert!(matches!(&error, OpsError::Full { what } if what.contains("no space left")), "{error}");
+    assert_eq!(spooled(&lab).await, before);
+    lab.down.clear();
+    let vault = lab.open_through(|at, store| if at == DOMAINS { Arc::new(full.clone()) } else { store }).await.unwrap();
+    // With the locations there, a full disk here is said and stops nothing.
+    let new = random_bytes(15, 60_000);
+    let report = lab.backup_in(&vault, &new).await.unwrap();
+    assert_eq!((report.delivered.len(), report.standing()), (1, Standing::Full), "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("no space left")), "{:?}", report.notes);
+    durable(&mut lab, &[&kept, &new]).await;
+}
+
+#[tokio::test]
+async fn what_was_condemned_while_a_point_waited_is_not_leaned_on() {
+    use vault_format::tombstone::{Tombstone, TombstoneAction};
+    let mut lab = lab(8).await;
+    let old = random_bytes(16, 50_000);
+    lab.backup(&old).await.unwrap();
+    all_down(&mut lab);
+    let waiting = lab.backup(&old).await.unwrap();
+    is_spooled(&waiting, 1);
+    lab.down.clear();
+    let reference = lab.catalog.points().unwrap()[0].part.references[0];
+    let operator = &lab.keys.operator;
+    let tombstone = Tombstone {
+        gc_epoch: 1,
+        sequence: 1,
+        previous: vault_format::Hash::default(),
+        action: TombstoneAction::Trash,
+        manifests: Vec::new(),
+        packs: vec![reference],
+        journals: Vec::new(),
+        created_ms: 0,
+        delete_after_ms: 86_400_000,
+        reason: String::new(),
+    };
+    let bytes = keys::record::sign(
+        vault_format::envelope::RecordKind::Tombstone,
+        lab.keys.public.vault,
+        &vault_format::encode(&tombstone),
+        &operator.signing,
+    );
+    let vault = lab.open().await.unwrap();
+    let janitor = vault.janitors.iter().find(|key| key.role() == vault_format::certificate::Role::Operator).unwrap();
+    let name = vault_format::names::tombstone(janitor.subject(), 1);
+    for at in 0..DOMAINS {
+        lab.put(at, &name, bytes.clone()).await;
+    }
+    let delivery = deliver_in(&mut lab).await;
+    assert_eq!((delivery.delivered.len(), delivery.left), (0, 1), "{delivery:?}");
+    assert!(delivery.stuck[0].why.contains("condemned"), "{:?}", delivery.stuck);
+    assert_eq!(delivery.stuck[0].point, waiting.point);
+}
+
+/// Where a point waits, and where it is delivered, died or failed at any operation.
+enum Part {
+    Spooling,
+    Delivering,
+}
+
+/// Trips at every operation; afterwards everything is delivered, with or without the
+/// catalog, and every point that was reported, in whatever way, restores.
+async fn every_operation(part: Part, trip: Trip, seed: u64) {
+    let mut base = lab(seed).await;
+    let (old, new) = (random_bytes(seed, 40_000), random_bytes(seed + 1, 60_000));
+    base.backup(&old).await.unwrap();
+    all_down(&mut base);
+    if matches!(part, Part::Delivering) {
+        base.backup(&new).await.unwrap();
+        base.down.clear();
+    }
+    let meet = async |lab: &mut Lab, wire: &Arc<Tripwire>| {
+        let vault = lab.open_through(|_, store| wire.store(store)).await.unwrap();
+        let before = wire.seen();
+        let writer = lab.writer();
+        let done = match part {
+            Part::Spooling => wire.run(lab.backup_in(&vault, &new)).await.map(|report| report.is_ok()),
+            Part::Delivering => {
+                let done = wire.run(deliver(&vault, &writer, &mut lab.catalog)).await;
+                done.map(|done| done.is_ok_and(|done| done.delivered.len() == 1))
+            }
+        };
+        (before, done)
+    };
+    let untripped = Tripwire::never();
+    let (first, done) = meet(&mut base.fork(1), &untripped).await;
+    assert_eq!(done, Some(true));
+    let last = untripped.seen();
+    assert!(last - first > 15, "{first} to {last}");
+    let long = scale("HOLDFAST_CRASHES") > 1;
+    // The short form takes every third, from another one for each way to die.
+    let turn = if long { 1 } else { 3 };
+    let from = if long { first } else { first + trip as usize };
+    for at in (from..last).step_by(turn).chain(last - 4..last) {
+        for catalog_survives in if long { vec![true, false] } else { vec![at.is_multiple_of(2)] } {
+            let place = format!("seed {seed}, {trip:?} at operation {at} of {last}, catalog {catalog_survives}");
+            let mut lab = base.fork(1);
+            let (_, done) = meet(&mut lab, &Tripwire::new(at, trip)).await;
+            assert!(trip == Trip::Fails || done.is_none(), "{place}: a process that died reports nothing");
+            if !catalog_survives {
+                lab.forget_catalog();
+            }
+            let reported = done == Some(true) || matches!(part, Part::Delivering);
+            let delivery = deliver_in(&mut lab).await;
+            assert!(delivery.stuck.is_empty(), "{place}: {delivery:?}");
+            lab.down.clear();
+            let delivery = deliver_in(&mut lab).await;
+            assert!(delivery.left == 0 && delivery.why.is_none(), "{place}: {delivery:?}");
+            let points = all_points(&lab).await;
+            assert!(points[0] == old, "{place}");
+            assert!(!reported || points[1..] == [new.clone()], "{place}: {} points", points.len());
+            let again = lab.backup(&new).await.unwrap_or_else(|error| panic!("{place}: {error}"));
+            assert!(again.spooled.is_none(), "{place}: {:?}", again.spooled);
+            assert!(spooled(&lab).await.is_empty(), "{place}: {:?}", spooled(&lab).await);
+            let points: Vec<Vec<u8>> = all_points(&lab).await;
+            durable(&mut lab, &points.iter().collect::<Vec<_>>()).await;
+            assert!(points.last() == Some(&new), "{place}");
+        }
+    }
+    println!("{trip:?}: {} operations", last - first);
+}
+
+#[tokio::test]
+async fn spooling_may_die_before_or_after_any_operation() {
+    every_operation(Part::Spooling, Trip::DiesBefore, 20).await;
+    every_operation(Part::Spooling, Trip::DiesAfter, 22).await;
+    every_operation(Part::Spooling, Trip::Fails, 24).await;
+}
+
+#[tokio::test]
+async fn delivering_may_die_before_or_after_any_operation() {
+    every_operation(Part::Delivering, Trip::DiesBefore, 30).await;
+    every_operation(Part::Delivering, Trip::DiesAfter, 32).await;
+    every_operation(Part::Delivering, Trip::Fails, 34).await;
 }

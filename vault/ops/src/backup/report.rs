@@ -1,8 +1,11 @@
 //! What a backup says of itself: nothing that is not so.
 
-use vault_format::point::Statistics;
-use vault_format::{Hash, PointId};
+use std::collections::BTreeMap;
 
+use vault_format::point::Statistics;
+use vault_format::{Hash, LocationId, PointId};
+
+use crate::attendance::Resting;
 use crate::place::Debt;
 use crate::placement::Tolerance;
 use crate::source::Unreadable;
@@ -38,6 +41,10 @@ pub struct BackupReport {
     pub head_confirmed: bool,
     /// Why the point is not durable and waits in the spool, if it does.
     pub spooled: Option<Spooled>,
+    /// Locations that are away and may be: what is owed to them is no fault.
+    pub resting: BTreeMap<LocationId, Resting>,
+    /// Shards and records of earlier runs that this one brought home.
+    pub healed: usize,
     /// Points of earlier runs that this one delivered from the spool.
     pub delivered: Vec<PointId>,
     /// What else a person should know.
@@ -60,6 +67,9 @@ pub struct Spooled {
 pub enum Standing {
     /// Every shard is at home.
     Full,
+    /// It survives what the vault declares; what is owed is owed to locations that may
+    /// be away.
+    Resting,
     /// It survives what the vault declares; some shards or manifests are owed.
     Durable,
     /// It is on this host alone.
@@ -69,10 +79,16 @@ pub enum Standing {
 impl BackupReport {
     /// How safe the point is.
     pub fn standing(&self) -> Standing {
-        match (&self.spooled, self.debts.is_empty() && self.manifest_owed.is_empty()) {
-            (Some(_), _) => Standing::Spooled,
-            (None, true) => Standing::Full,
-            (None, false) => Standing::Durable,
+        let rests = |debt: &Debt| self.resting.contains_key(&debt.location);
+        let rests_named = |name: &String| self.resting.values().any(|resting| resting.name == *name);
+        if self.spooled.is_some() {
+            Standing::Spooled
+        } else if self.debts.is_empty() && self.manifest_owed.is_empty() {
+            Standing::Full
+        } else if self.debts.iter().all(rests) && self.manifest_owed.iter().all(|(name, _)| rests_named(name)) {
+            Standing::Resting
+        } else {
+            Standing::Durable
         }
     }
 

@@ -22,6 +22,7 @@ use crate::commit;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{self, Depth, SignedManifest};
+use crate::heal;
 use crate::packing::not_durable;
 use crate::place::{Debt, place};
 use crate::placement::{Copy, survives};
@@ -84,6 +85,8 @@ pub async fn deliver(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) -> 
     let left = spool.contents().await?;
     (delivery.left, delivery.left_bytes) = (left.manifests.len(), left.bytes);
     note_waiting(catalog, delivery.left > 0, vault.world.now_ms())?;
+    let owed = delivery.manifest_owed.iter().filter_map(|(name, _)| vault.location_named(name));
+    heal::owe(catalog, delivery.debts.iter().map(|debt| debt.location).chain(owed))?;
     Ok(delivery)
 }
 
@@ -194,6 +197,7 @@ impl Run<'_> {
                 for &pack in &waiting.part.references {
                     self.make_durable(pack, shown).await?;
                 }
+                self.refuse_condemned(&waiting.part.references).await?;
                 self.publish(next, &mut waiting).await?
             }
         };
@@ -215,6 +219,22 @@ impl Run<'_> {
         self.delivery.manifest_owed.extend(owed);
         let names: Vec<String> = waiting.signed.iter().map(SignedManifest::name).collect();
         self.spool.remove(&names).await
+    }
+
+    /// What garbage collection condemned while a point waited may be deleted at any
+    /// moment: nothing new may lean on it. Tombstones are read anew, just before.
+    async fn refuse_condemned(&self, packs: &[PackId]) -> Result<()> {
+        let marks = self.vault.reread().await.marks;
+        match packs.iter().find(|&&pack| marks.is_condemned(pack)) {
+            None => Ok(()),
+            Some(pack) => Err(OpsError::Lost {
+                what: format!(
+                    "pack {}, which this point needs, was condemned by garbage collection while the point waited. Back \
+                     up the source again; this point stays in the spool and is not counted",
+                    pack.short()
+                ),
+            }),
+        }
     }
 
     /// Whether one of its manifests was shown to the locations before, and stands on

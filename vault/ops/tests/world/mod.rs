@@ -149,12 +149,15 @@ pub(crate) struct Setup {
     pub(crate) chunks: (u32, u32, u32),
     pub(crate) class_max: u8,
     pub(crate) compression: Compression,
+    /// Locations that may be away.
+    pub(crate) sometimes: Vec<usize>,
 }
 
 impl Setup {
     pub(crate) fn new(coding: (u8, u8), survive: u8, domains: &[u8]) -> Self {
         let chunks = (4 << 10, 16 << 10, 48 << 10);
-        Self { coding, survive, domains: domains.to_vec(), chunks, class_max: 3, compression: Compression::default() }
+        let (compression, sometimes) = (Compression::default(), Vec::new());
+        Self { coding, survive, domains: domains.to_vec(), chunks, class_max: 3, compression, sometimes }
     }
 }
 
@@ -211,13 +214,14 @@ impl Lab {
         let new = stores
             .iter()
             .zip(&setup.domains)
-            .map(|((name, store), domain)| NewLocation {
+            .zip(0..)
+            .map(|(((name, store), domain), at)| NewLocation {
                 name: name.clone(),
                 domain: format!("domain {domain}"),
                 url: format!("memory:///{name}"),
                 endpoint: String::new(),
                 region: String::new(),
-                attached: Attachment::Always,
+                attached: if setup.sometimes.contains(&at) { Attachment::Sometimes } else { Attachment::Always },
                 grade: Grade::Overwritable,
                 store: Arc::clone(store) as Arc<dyn ObjectStore>,
             })

@@ -1,0 +1,92 @@
+//! Heartbeats: a writer that has nothing new says so, so that its silence means
+//! something, and names the packs that wait for a manifest.
+//!
+//! What always holds: a heartbeat holds the next place in the chain like any
+//! manifest; none is signed while a point waits in the spool, so that a writer never
+//! has two manifests that are not committed.
+
+use std::time::Duration;
+
+use keys::files::WriterKey;
+use vault_format::PackId;
+use vault_format::manifest::{Manifest, ManifestKind};
+
+use crate::backup::{check_domains, check_keys};
+use crate::catalog::{Catalog, PackState};
+use crate::commit;
+use crate::error::Result;
+use crate::heads::{self, Depth, Position};
+use crate::rebuild;
+use crate::spool;
+use crate::vault::Vault;
+
+/// A writer that wrote nothing for so long sends one.
+pub const IDLE: Duration = Duration::from_mins(15);
+
+/// What became of a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// A manifest younger than the idle time stands.
+    NotDue,
+    /// Points wait in the spool; they are the sign of life once they are delivered.
+    Waits,
+    /// It stands on its quorum.
+    Sent {
+        /// Its place.
+        position: Position,
+        /// Locations without it, and why.
+        owed: Vec<(String, String)>,
+    },
+}
+
+/// Whether a heartbeat is due: needs no location.
+pub fn is_due(catalog: &Catalog, now_ms: i64, idle: Duration) -> Result<bool> {
+    let idle_ms = i64::try_from(idle.as_millis()).unwrap_or(i64::MAX);
+    let last = commit::last_published(catalog)?;
+    // A clock that was set back makes it due.
+    Ok(last.is_none_or(|last| now_ms < last || now_ms - last >= idle_ms))
+}
+
+/// Sends a heartbeat if one is due. Whoever calls it holds the writer's lease.
+pub async fn beat(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, idle: Duration) -> Result<Beat> {
+    if !is_due(catalog, vault.world.now_ms(), idle)? {
+        return Ok(Beat::NotDue);
+    }
+    check_keys(vault, keys)?;
+    check_domains(vault)?;
+    if spool::last_waiting(vault, keys).await?.is_some() {
+        return Ok(Beat::Waits);
+    }
+    let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
+    let next = rebuild::follow_head(vault, keys, catalog, &chain).await?;
+    let body = Manifest {
+        epoch: next.epoch,
+        sequence: next.sequence,
+        previous: next.previous,
+        kind: ManifestKind::Heartbeat,
+        vault_record: vault.record_hash,
+        layout: vault.layout_hash,
+        packs: Vec::new(),
+        point_record: None,
+        point_pack: None,
+        janitor: None,
+        reader: None,
+        own: None,
+        gc_epoch_seen: vault.marks.seen_epoch(),
+        pending: pending(catalog)?,
+        journal: Vec::new(),
+    };
+    let signed = commit::sign(vault, keys, &body)?;
+    let owed = commit::publish_manifest(vault, catalog, &signed).await?;
+    rebuild::remember_head(catalog, signed.position(), signed.hash)?;
+    Ok(Beat::Sent { position: signed.position(), owed })
+}
+
+/// Packs that wait for a manifest: they count as referenced.
+fn pending(catalog: &Catalog) -> Result<Vec<PackId>> {
+    let mut rows = catalog.packs(PackState::Stored)?;
+    rows.extend(catalog.packs(PackState::Spooled)?);
+    let mut packs: Vec<PackId> = rows.into_iter().map(|row| row.pack).collect();
+    packs.sort_unstable();
+    Ok(packs)
+}
