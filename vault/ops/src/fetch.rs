@@ -226,15 +226,9 @@ fn spots_of(layout: &LayoutRecord) -> Vec<Spot> {
 pub(crate) type Remembered = (BTreeMap<PackId, Vec<Copy>>, BTreeSet<LocationId>);
 
 /// What stood on locations that do not answer now, by what they showed when they were
-<<<<<<< HEAD
 /// last listed: of these nothing else is believed.
 pub(crate) fn remembered(vault: &Vault, catalog: &Catalog, holdings: &Holdings) -> Result<Remembered> {
     let (mut away, mut listed): (BTreeMap<PackId, Vec<Copy>>, _) = (BTreeMap::new(), BTreeSet::new());
-=======
-/// last listed; of those never listed, what belongs there.
-pub(crate) fn remembered(vault: &Vault, catalog: &Catalog, holdings: &Holdings) -> Result<Remembered> {
-    let (mut away, mut unknown): (BTreeMap<PackId, Vec<Copy>>, _) = (BTreeMap::new(), BTreeSet::new());
->>>>>>> f2b448a (fmt)
     for spot in vault.spots() {
         let here = vault.location(spot.location);
         let answers = here.is_some_and(|here| !holdings.silent.iter().any(|(name, _)| *name == here.name));
