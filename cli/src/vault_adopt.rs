@@ -6,11 +6,11 @@
 //! and the read key stay in memory.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use agent_daemon::assembly;
+use backends::disk::{RealDisk, place_file};
 use config::{AdoptedVault, Attached, Config, Encoding, Location, MissingLocation, Name};
 use keys::files::{OperatorKey, ReadKey, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
@@ -270,17 +270,10 @@ fn other_keys(folder: &KeyFolder) -> Failure {
     )
 }
 
-/// A new file, with its folder, on the disk before this returns.
+/// A new file, with the folders above it, on the disk before this returns, or no file.
 fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
-    let write = || -> std::io::Result<()> {
-        let parent: PathBuf = path.parent().unwrap_or(Path::new("/")).to_owned();
-        std::fs::create_dir_all(&parent)?;
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::File::open(parent)?.sync_all()
-    };
-    write().map_err(|error| Failure::new(exit::ERROR, format!("writing {}: {error}", path.display())))
+    let written = std::path::absolute(path).and_then(|path| place_file(&RealDisk, &path, text.as_bytes()));
+    written.map_err(|error| Failure::new(exit::ERROR, format!("writing {}: {error}", path.display())))
 }
 
 fn report(
