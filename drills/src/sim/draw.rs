@@ -6,10 +6,16 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use vault_ops::step::Step;
+
 use super::scenario::{
     Act, At, Audit, Back, Backup, Calm, Catalog, Check, Crash, Jump, Restore, Rot, RotKind, Scenario, Shape, Site,
-    Step, VERSION, Weather, What,
+    Step as StoryStep, VERSION, Weather, What,
 };
+
+/// Not yet: the spool loses a waiting point when another one is signed again for its
+/// place, see `scenarios/open`. To be drawn as soon as that is mended.
+const SPOOL_IS_DRAWN: bool = false;
 
 /// The scenario of a seed.
 pub fn scenario(seed: u64) -> Scenario {
@@ -22,8 +28,18 @@ pub fn scenario(seed: u64) -> Scenario {
     for _ in 0..dice.between(5, 13) {
         dice.chapter(&mut story);
     }
+    let spool = dice.one_in(2) && SPOOL_IS_DRAWN;
     let seed = (seed & i64::MAX.unsigned_abs()).cast_signed();
-    Scenario { version: VERSION, name: format!("seed {seed}"), seed, beyond, vault, steps: story.steps }
+    Scenario {
+        version: VERSION,
+        name: format!("seed {seed}"),
+        seed,
+        beyond,
+        spool,
+        without_sync: None,
+        vault,
+        steps: story.steps,
+    }
 }
 
 fn names(shape: &Shape) -> Vec<String> {
@@ -37,7 +53,7 @@ fn leaf_bytes(shape: &Shape) -> u64 {
 
 struct Story {
     at_minutes: u64,
-    steps: Vec<Step>,
+    steps: Vec<StoryStep>,
     names: Vec<String>,
     leaf_bytes: u64,
 }
@@ -49,7 +65,7 @@ impl Story {
             1 => dice.below(180),
             _ => dice.below(3 * 24 * 60),
         };
-        self.steps.push(Step { at_minutes: self.at_minutes, what });
+        self.steps.push(StoryStep { at_minutes: self.at_minutes, what });
     }
 }
 
@@ -77,12 +93,18 @@ impl Dice {
         };
         let domains = self.between(if total == 3 { 2 } else { 3 }, 6);
         let survive_domains = if domains >= 4 && self.one_in(3) { 2 } else { 1 };
+        let disks = self.one_in(3);
         let mut locations = Vec::new();
         for domain in 0..domains {
             let members = if locations.len() < 7 && self.one_in(4) { 2 } else { 1 };
             for _ in 0..members {
                 let name = format!("p{}", locations.len() + 1);
-                locations.push(Site { name, domain: format!("domain {domain}"), conditional: !self.one_in(3) });
+                locations.push(Site {
+                    name,
+                    domain: format!("domain {domain}"),
+                    conditional: !self.one_in(3),
+                    disk: disks && self.one_in(2),
+                });
             }
         }
         let class_max = u8::from(self.one_in(8));
@@ -104,7 +126,11 @@ impl Dice {
     fn crash(&mut self) -> Crash {
         // Opening the vault is reading; writing begins after it.
         let request = if self.one_in(4) { self.between(1, 60) } else { self.between(60, 400) };
-        Crash { request: request as u32, after: self.one_in(2), catalog: self.catalog() }
+        let step = Step::ALL[self.below(Step::ALL.len() as u64) as usize];
+        let step = self.one_in(3).then(|| step.name().to_owned());
+        let request = if step.is_some() { 0 } else { request as u32 };
+        let passes = if step.is_some() && self.one_in(2) { self.below(8) as u32 } else { 0 };
+        Crash { request, step, passes, after: self.one_in(2), catalog: self.catalog() }
     }
 
     fn backup(&mut self, story: &Story, may_crash: bool) -> Backup {
@@ -132,6 +158,10 @@ impl Dice {
             6..8 => {
                 let crash = self.one_in(4).then(|| self.crash());
                 story.add(self, What::Repair(Act { crash }));
+            }
+            8 if self.one_in(2) => {
+                let crash = self.one_in(3).then(|| self.crash());
+                story.add(self, What::Deliver(Act { crash }));
             }
             8 => {
                 let (samples, full) = (self.between(1, 20) as u32, self.one_in(2));
@@ -171,7 +201,15 @@ impl Dice {
             4..7 => {
                 let kinds = [RotKind::Flip, RotKind::Truncate, RotKind::Lose, RotKind::Swap];
                 let kind = kinds[self.below(4) as usize];
-                (What::Rot(Rot { location: location.clone(), objects: self.between(1, 1000) as u16, kind }), None)
+                (
+                    What::Rot(Rot {
+                        location: location.clone(),
+                        objects: self.between(1, 1000) as u16,
+                        kind,
+                        only: String::new(),
+                    }),
+                    None,
+                )
             }
             7 => (What::Rollback(back(self)), None),
             8 => (What::Freeze(back(self)), Some(What::Thaw(at))),

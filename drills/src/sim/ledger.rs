@@ -267,6 +267,7 @@ mod tests {
                 name: format!("p{at}"),
                 domain: format!("d{}", at % domains),
                 conditional: true,
+                disk: false,
             };
             let shape = Shape {
                 data: need,

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use backends::Grade;
 use keys::files::{ReadKey, VaultPublic, WriterKey};
 use keys::first::FirstKeys;
+use object_store::ObjectStore;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use vault_format::body::ChunkKind;
@@ -26,9 +27,10 @@ use vault_ops::catalog::Catalog;
 use vault_ops::create::{self, NewLocation};
 use vault_ops::repair::{RepairPlan, RepairReport};
 use vault_ops::source::{Reading, Sink, Source};
+use vault_ops::spool::{Delivery, Limits, Spool};
 use vault_ops::status::Status;
 use vault_ops::vault::{Candidate, Expected, Vault};
-use vault_ops::world::{Compute, World};
+use vault_ops::world::{Compute, Observer, World};
 
 use super::scenario::{self, Shape};
 use super::sites::{Site, Sites};
@@ -126,18 +128,58 @@ fn world(timeline: &Arc<Timeline>, seed: u64) -> World {
     World::new(Arc::new(Sight(Arc::clone(timeline))), Compute::Inline, bytes)
 }
 
+fn observer(timeline: &Arc<Timeline>, trap: &Arc<Mutex<Option<Trap>>>) -> Observer {
+    let (timeline, trap) = (Arc::clone(timeline), Arc::clone(trap));
+    Arc::new(move |step| {
+        let mut set = trap.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(here) = set.as_mut().filter(|here| here.step == step.name()) else { return };
+        if here.passes > 0 {
+            here.passes -= 1;
+            return;
+        }
+        *set = None;
+        drop(set);
+        timeline.kill();
+    })
+}
+
 /// The machine.
 pub(super) struct Machine {
     world: World,
     folder: PathBuf,
     catalogs: u32,
     catalog: Option<Catalog>,
+    spool: Option<Arc<dyn ObjectStore>>,
+    trap: Arc<Mutex<Option<Trap>>>,
+}
+
+/// A named step at which the machine is killed, and how often it is passed before.
+pub(super) struct Trap {
+    /// Its name.
+    pub(super) step: String,
+    /// Passes left.
+    pub(super) passes: u32,
 }
 
 impl Machine {
     /// A machine with an empty catalog, which keeps its files in `folder`.
     pub(super) fn new(timeline: &Arc<Timeline>, folder: &Path, seed: u64) -> Self {
-        Self { world: world(timeline, seed), folder: folder.to_owned(), catalogs: 0, catalog: None }
+        let trap: Arc<Mutex<Option<Trap>>> = Arc::default();
+        let world = world(timeline, seed).observed_by(observer(timeline, &trap));
+        Self { world, folder: folder.to_owned(), catalogs: 0, catalog: None, spool: None, trap }
+    }
+
+    /// Likewise with a spool on a disk of its own, which crashes leave alone.
+    #[must_use]
+    pub(super) fn with_spool(self, timeline: &Arc<Timeline>) -> Self {
+        let site = Site { name: "spool".to_owned(), conditional: true, ..Site::default() };
+        let sites = Sites::new(Arc::clone(timeline), vec![site], 0);
+        Self { spool: Some(SimStore::open(&sites, 0)), ..self }
+    }
+
+    /// The next act is killed at this step.
+    pub(super) fn set_trap(&self, trap: Option<Trap>) {
+        *self.trap.lock().unwrap_or_else(PoisonError::into_inner) = trap;
     }
 
     fn catalog_path(&self) -> PathBuf {
@@ -158,6 +200,11 @@ impl Machine {
                 let _ = std::fs::remove_file(to);
             }
         }
+    }
+
+    /// The process that had it open died.
+    pub(super) fn forget_open_catalog(&mut self) {
+        self.catalog = None;
     }
 
     /// The catalog is lost.
@@ -185,7 +232,19 @@ impl Machine {
             |(at, name): (usize, String)| Candidate { name, store: Ok(SimStore::open(sites, at)), versions: None };
         let public = &keys().public;
         let expected = Expected { vault: Some(public.vault), root: public.root.clone() };
-        Vault::open(self.world.clone(), &expected, names.into_iter().enumerate().map(candidate).collect()).await
+        let candidates = names.into_iter().enumerate().map(candidate).collect();
+        let spool =
+            self.spool.as_ref().map(|store| Spool::new(Arc::clone(store), Limits::default(), Arc::new(|| None)));
+        Vault::open_beside(self.world.clone(), &expected, candidates, spool).await
+    }
+
+    /// Delivers what waits in the spool.
+    pub(super) async fn deliver(&mut self, sites: &Arc<Sites>) -> Result<Delivery> {
+        let mut catalog = self.catalog()?;
+        let vault = self.open(sites).await?;
+        let delivery = vault_ops::spool::deliver(&vault, &keys().writer, &mut catalog).await;
+        self.catalog = Some(catalog);
+        delivery
     }
 
     /// Backs up.

@@ -5,6 +5,7 @@
 //! seed; the oracles stand outside the code they judge. See
 //! docs/decisions/0018-seeded-world.md.
 
+mod disks;
 mod draw;
 mod judge;
 mod ledger;

@@ -5,19 +5,20 @@
 //! that would leave more domains lost or lying at once than the vault declares is
 //! held back, unless the scenario says that it goes beyond.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use vault_format::{PackId, names};
+use vault_format::{PackId, PointId, names};
 use vault_ops::audit::AuditOptions;
-use vault_ops::backup::BackupReport;
+use vault_ops::backup::{BackupReport, Standing};
 
+use super::disks::{LocalDisk, sync_point};
 use super::judge::{Judge, Reported, lose};
 use super::ledger::{Domains, Plan, bad_domains, forgive, manifests, not_full, standing};
-use super::machine::{Machine, keys, new_vault};
+use super::machine::{Machine, Trap, keys, new_vault};
 use super::scenario::{Act, Audit, Backup, Catalog, Check, Crash, Restore, Scenario, Step, Weather, What};
 use super::sites::{Counts, Site, Sites};
 use super::timeline::{Ended, Timeline};
@@ -69,6 +70,8 @@ struct Play<'a> {
     content: Vec<u8>,
     tried: Vec<Arc<Vec<u8>>>,
     points: Vec<Reported>,
+    /// Points that were said to wait in the spool.
+    spooled: BTreeMap<PointId, Arc<Vec<u8>>>,
     beyond: bool,
     /// An old copy of the catalog comes back some time.
     keeps_copies: bool,
@@ -84,9 +87,10 @@ impl<'a> Play<'a> {
         let timeline = Arc::new(Timeline::default());
         let empty = new_vault(&scenario.vault)?;
         let sites = Sites::new(Arc::clone(&timeline), empty.clone(), seed ^ 1);
+        plug_disks(scenario, &sites)?;
         let machine = Machine::new(&timeline, folder, seed ^ 2);
         Ok(Self {
-            machine,
+            machine: if scenario.spool { machine.with_spool(&timeline) } else { machine },
             plan: Plan::new(&scenario.vault, keys().public.vault),
             sites,
             timeline,
@@ -96,6 +100,7 @@ impl<'a> Play<'a> {
             content: Vec::new(),
             tried: Vec::new(),
             points: Vec::new(),
+            spooled: BTreeMap::new(),
             beyond: scenario.beyond,
             keeps_copies: scenario.steps.iter().any(|step| step.what.restores_catalog()),
             exceeded: false,
@@ -136,6 +141,7 @@ impl<'a> Play<'a> {
         match what {
             What::Backup(backup) => self.backup(backup),
             What::Repair(act) => self.repair(act),
+            What::Deliver(act) => self.deliver(act),
             What::Audit(audit) => self.audit(audit),
             What::Restore(restore) => self.restore(restore),
             What::Check(check) => self.check(check),
@@ -145,7 +151,7 @@ impl<'a> Play<'a> {
             What::Full(at) => self.relief("full", &at.location, |site| site.full = true),
             What::Space(at) => self.relief("space", &at.location, |site| site.full = false),
             What::Wipe(at) => self.trouble("wipe", &at.location, super::sites::State::wipe),
-            What::Rot(rot) => self.trouble("rot", &rot.location, |state, at| state.rot(at, rot.objects, rot.kind)),
+            What::Rot(rot) => self.trouble("rot", &rot.location, |state, at| state.rot(at, rot)),
             What::Rollback(back) => self.trouble("rollback", &back.location, |state, at| {
                 state.go_back(at, back.steps as usize, false);
             }),
@@ -183,6 +189,9 @@ impl<'a> Play<'a> {
         strike: impl FnOnce(&mut super::sites::State, usize),
     ) -> Result<String, String> {
         let at = self.site(location)?;
+        if self.sites.state().sites[at].disk.is_some() && what != "down" {
+            return Ok(format!("{what} {location}: held back, it is a disk of the machine"));
+        }
         let with = self.bad() | 1 << self.plan.domain[at];
         if with.count_ones() > self.plan.survive && !self.beyond {
             self.count("faults held back");
@@ -230,16 +239,22 @@ impl<'a> Play<'a> {
         crash: Option<&Crash>,
         work: impl AsyncFnOnce(&mut Machine, &Arc<Sites>) -> vault_ops::Result<T>,
     ) -> Result<Option<vault_ops::Result<T>>, String> {
-        self.sites.begin_act(crash.map(|crash| (u64::from(crash.request), crash.after)));
+        let at_request = crash.filter(|crash| crash.request > 0);
+        self.sites.begin_act(at_request.map(|crash| (u64::from(crash.request), crash.after)));
+        let at_step = crash.and_then(|crash| Some((crash.step.clone()?, crash.passes)));
+        self.machine.set_trap(at_step.map(|(step, passes)| Trap { step, passes }));
         if self.keeps_copies {
             self.machine.copy_catalog();
         }
         let ended = self.timeline.run(work(&mut self.machine, &self.sites));
         self.sites.begin_act(None);
+        self.machine.set_trap(None);
         match ended {
             Ended::Done(done) => Ok(Some(done)),
             Ended::Crashed => {
                 self.count("crashes");
+                self.machine.forget_open_catalog();
+                self.sites.crash_disks()?;
                 self.catalog(crash.map_or(Catalog::Kept, |crash| crash.catalog));
                 Ok(None)
             }
@@ -260,14 +275,53 @@ impl<'a> Play<'a> {
                 format!("backup: {error}")
             }
             Some(Ok(report)) => {
-                self.points.push(Reported {
-                    id: report.point,
-                    position: report.manifest,
-                    bytes: content,
-                    owes: !report.is_full(),
-                });
-                self.count("points reported");
+                self.delivered(&report.delivered, report.manifest);
+                if report.standing() == Standing::Spooled {
+                    self.spooled.insert(report.point, content);
+                    self.count("points spooled");
+                } else {
+                    self.points.push(Reported {
+                        id: report.point,
+                        position: report.manifest,
+                        bytes: content,
+                        owes: !report.is_full(),
+                    });
+                    self.count("points reported");
+                }
                 describe(&report)
+            }
+        })
+    }
+
+    /// Points that were spooled stand at the locations now, before this place.
+    fn delivered(&mut self, points: &[PointId], position: (u64, u64)) {
+        for id in points {
+            if let Some(bytes) = self.spooled.remove(id) {
+                self.points.push(Reported { id: *id, position, bytes, owes: true });
+                self.count("points delivered");
+            }
+        }
+    }
+
+    fn deliver(&mut self, act: &Act) -> Result<String, String> {
+        let done = self.act(act.crash.as_ref(), async |machine, sites| machine.deliver(sites).await)?;
+        Ok(match done {
+            None => "deliver: crashed".to_owned(),
+            Some(Err(error)) => format!("deliver: {error}"),
+            Some(Ok(delivery)) => {
+                // Its place is not told; what was reported before it is checked by its own.
+                self.delivered(&delivery.delivered, (0, 0));
+                if delivery.left == 0 {
+                    // A run that died may have delivered what it could not tell of.
+                    let rest: Vec<PointId> = self.spooled.keys().copied().collect();
+                    self.delivered(&rest, (0, 0));
+                }
+                let points: Vec<_> =
+                    delivery.delivered.iter().map(|&point| vault_ops::points::point_text(point)).collect();
+                format!(
+                    "deliver: {points:?} delivered, {} left, stuck {:?}, {:?}",
+                    delivery.left, delivery.stuck, delivery.why
+                )
             }
         })
     }
@@ -437,9 +491,11 @@ impl<'a> Play<'a> {
             self.timeline.pass_until(self.timeline.now_us() + DAY_US);
             let audit = self.audit(&Audit { samples: 0, full: true, crash: None })?;
             let repair = self.repair(&Act::default())?;
-            self.lines.push(format!("day {day}: {audit}; {repair}"));
+            let delivery = self.deliver(&Act::default())?;
+            self.lines.push(format!("day {day}: {audit}; {repair}; {delivery}"));
             self.after_step()?;
             lacks = not_full(&self.plan, &self.sites.state());
+            lacks.extend(self.spooled.keys().map(|point| format!("spooled point {point}")));
             if lacks.is_empty() || self.exceeded {
                 break;
             }
@@ -467,7 +523,9 @@ impl<'a> Play<'a> {
             }
         }
         drop(state);
-        *self.sums.entry("a person was asked about a disk").or_default() += asked;
+        if asked > 0 {
+            *self.sums.entry("a person was asked about a disk").or_default() += asked;
+        }
     }
 
     fn last_look(&mut self) -> Result<(), String> {
@@ -493,24 +551,42 @@ impl<'a> Play<'a> {
     }
 }
 
-fn packs_up_to(
-    manifests: &std::collections::BTreeMap<Arc<str>, BTreeSet<PackId>>,
-    newest: (u64, u64),
-) -> BTreeSet<PackId> {
+/// Locations that are folders get their disks, with what stands there already.
+fn plug_disks(scenario: &Scenario, sites: &Sites) -> Result<(), String> {
+    let without = match &scenario.without_sync {
+        None => None,
+        Some(name) => Some(sync_point(name).ok_or_else(|| format!("no sync is called \"{name}\""))?),
+    };
+    let mut state = sites.state();
+    for (number, site) in
+        state.sites.iter_mut().enumerate().filter(|(number, _)| scenario.vault.locations[*number].disk)
+    {
+        // What stands there already was synced before the world began.
+        let disk = LocalDisk::new(number as u64, &site.objects, without)?;
+        site.disk = Some(disk);
+    }
+    Ok(())
+}
+
+fn packs_up_to(manifests: &BTreeMap<Arc<str>, BTreeSet<PackId>>, newest: (u64, u64)) -> BTreeSet<PackId> {
     let reached =
         |name: &str| names::parse_manifest(name).is_some_and(|(_, epoch, sequence)| (epoch, sequence) <= newest);
     manifests.iter().filter(|(name, _)| reached(name)).flat_map(|(_, packs)| packs.iter().copied()).collect()
 }
 
 fn describe(report: &BackupReport) -> String {
+    let text = vault_ops::points::point_text;
     format!(
-        "backup: point {} reported, manifest {}.{}, {} packs new, {} reused, {} debts, manifest owed to {}",
-        vault_ops::points::point_text(report.point),
+        "backup: point {} {:?}, manifest {}.{}, {} packs new, {} reused, {} debts, manifest owed to {}, delivered {:?}{}",
+        text(report.point),
+        report.standing(),
         report.manifest.0,
         report.manifest.1,
         report.packs_new,
         report.packs_reused,
         report.debts.len(),
-        report.manifest_owed.len()
+        report.manifest_owed.len(),
+        report.delivered.iter().map(|&point| text(point)).collect::<Vec<_>>(),
+        report.spooled.as_ref().map(|spooled| format!(", {}", spooled.why)).unwrap_or_default()
     )
 }

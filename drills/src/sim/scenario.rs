@@ -23,6 +23,13 @@ pub struct Scenario {
     /// promised but that no wrong byte is restored and that the loss is said.
     #[serde(default, skip_serializing_if = "is_false")]
     pub beyond: bool,
+    /// The machine has a spool for points the locations do not take.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub spool: bool,
+    /// A kind of sync that does nothing on the machine's disks: to show that the
+    /// oracles would notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_sync: Option<String>,
     /// The vault.
     pub vault: Shape,
     /// What happens, in order.
@@ -33,6 +40,11 @@ pub struct Scenario {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_none(value: &u32) -> bool {
+    *value == 0
 }
 
 /// The vault's shape.
@@ -63,6 +75,9 @@ pub struct Site {
     /// Whether it honours the condition of a conditional write.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub conditional: bool,
+    /// It is a folder on a disk of the machine itself.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub disk: bool,
 }
 
 fn yes() -> bool {
@@ -87,6 +102,8 @@ pub enum What {
     Backup(Backup),
     /// Repair: plan, then apply.
     Repair(Act),
+    /// What waits in the spool is delivered.
+    Deliver(Act),
     /// Audit.
     Audit(Audit),
     /// A restore of a point, in the weather as it is.
@@ -160,7 +177,14 @@ pub struct Calm {}
 #[serde(deny_unknown_fields)]
 pub struct Crash {
     /// At the request of this number, counted from the start of the act.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub request: u32,
+    /// Or at this named step of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Having passed it so many times.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub passes: u32,
     /// After it was carried out, before its answer.
     #[serde(default, skip_serializing_if = "is_false")]
     pub after: bool,
@@ -245,6 +269,9 @@ pub struct Rot {
     pub objects: u16,
     /// What becomes of them.
     pub kind: RotKind,
+    /// Only objects whose names begin so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub only: String,
 }
 
 /// What becomes of a rotten object.

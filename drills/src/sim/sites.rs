@@ -13,7 +13,8 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::scenario::{RotKind, Weather};
+use super::disks::{LocalDisk, Written};
+use super::scenario::{Rot, RotKind, Weather};
 use super::timeline::Timeline;
 
 /// More requests than any honest scenario makes: the program goes in circles.
@@ -61,6 +62,8 @@ pub(super) struct Site {
     pub(super) spoils: bool,
     /// It honours the condition of a conditional write.
     pub(super) conditional: bool,
+    /// It is a folder on a disk of the machine.
+    pub(super) disk: Option<LocalDisk>,
     /// Writes under way: when they land.
     pub(super) late: Vec<(u64, Arc<str>, Bytes)>,
 }
@@ -133,6 +136,8 @@ pub(super) enum Landing {
     Exists,
     /// No space.
     Full,
+    /// The disk failed.
+    Failed,
     /// The caller hears nothing in time.
     TimedOut,
 }
@@ -162,7 +167,11 @@ impl Sites {
     pub(super) fn fork(&self) -> Arc<Self> {
         let mut state = self.state();
         let seed = state.rng.next_u64();
-        Self::new(Arc::clone(&self.timeline), state.sites.clone(), seed)
+        let mut sites = state.sites.clone();
+        for site in &mut sites {
+            site.disk = None;
+        }
+        Self::new(Arc::clone(&self.timeline), sites, seed)
     }
 
     /// Starts to count an act's requests; at the given one the machine crashes.
@@ -217,10 +226,13 @@ impl Sites {
     }
 
     /// A write arrives.
-    pub(super) fn put(&self, at: usize, name: &Arc<str>, bytes: &Bytes, create: bool) -> Landing {
+    pub(super) fn put(&self, at: usize, name: &Arc<str>, bytes: &Bytes, create: bool, number: u64) -> Landing {
         let now_us = self.timeline.now_us();
         let mut state = self.state();
         state.note_written(name, bytes);
+        if state.trip == Some((number, true)) {
+            state.interrupt(at);
+        }
         let weather = state.sites[at].weather.clone();
         if state.sites[at].full {
             state.count("full");
@@ -229,7 +241,8 @@ impl Sites {
         if state.hits(weather.vanishes, "acknowledged, not stored") {
             return Landing::Stored;
         }
-        if state.sites[at].conditional && state.hits(weather.timeout_late, "timed out, landed late") {
+        let remote = state.sites[at].disk.is_none();
+        if remote && state.sites[at].conditional && state.hits(weather.timeout_late, "timed out, landed late") {
             state.land_later(at, name, bytes, now_us);
             return Landing::TimedOut;
         }
@@ -246,7 +259,8 @@ impl Sites {
         let mut state = self.state();
         state.note_written(name, bytes);
         let site = &state.sites[at];
-        if site.conditional && !site.down && !site.full && state.rng.next_u32().is_multiple_of(2) {
+        if site.conditional && site.disk.is_none() && !site.down && !site.full && state.rng.next_u32().is_multiple_of(2)
+        {
             state.count("landed after its sender died");
             state.land_later(at, name, bytes, now_us);
         }
@@ -264,8 +278,37 @@ impl Sites {
     pub(super) fn delete(&self, at: usize, name: &str) {
         let mut state = self.state();
         let site = &mut state.sites[at];
+        if let Some(disk) = &site.disk {
+            disk.delete(name);
+        }
         site.objects.remove(name);
         site.stood.remove(name);
+    }
+
+    /// The machine crashed, and its disks with it.
+    pub(super) fn crash_disks(&self) -> Result<(), String> {
+        let now_us = self.timeline.now_us();
+        let mut state = self.state();
+        let state = &mut *state;
+        for site in &mut state.sites {
+            let Some(disk) = &mut site.disk else { continue };
+            disk.crash(&mut state.rng)?;
+            *state.counts.entry("disk crashed with its machine").or_default() += 1;
+            let files: BTreeMap<Arc<str>, Bytes> = disk.files().into_iter().collect();
+            let lost = site.stood.iter().find(|(name, bytes)| files.get(*name).is_none_or(|here| here != *bytes));
+            if let Some((name, _)) = lost {
+                state.misdeeds.insert(format!("{name} at {} was acknowledged, and a crash took it", site.name));
+            }
+            let written_us = |name: &Arc<str>| site.objects.get(name).map_or(now_us, |object| object.written_us);
+            let objects = files.into_iter().map(|(name, bytes)| {
+                // The same allocation where it is the same object: comparing is cheap then.
+                let bytes = site.stood.get(&name).filter(|stood| **stood == bytes).cloned().unwrap_or(bytes);
+                let written_us = written_us(&name);
+                (name, Object { bytes, written_us })
+            });
+            site.objects = objects.collect();
+        }
+        Ok(())
     }
 
     /// A read arrives: the object, as the location shows it today.
@@ -362,9 +405,24 @@ impl State {
             *self.counts.entry("spoiled while stored").or_default() += 1;
         }
         let site = &mut self.sites[at];
+        match site.disk.as_ref().map(|disk| disk.put(name, bytes, create)) {
+            Some(Written::Exists) => return Landing::Exists,
+            Some(Written::Failed) => return Landing::Failed,
+            Some(Written::Stored) | None => {}
+        }
         site.objects.insert(Arc::clone(name), Object { bytes: kept, written_us: now_us });
         site.stood.insert(Arc::clone(name), bytes.clone());
         Landing::Stored
+    }
+
+    /// The machine is about to crash: a write to its own disk does not come to its end.
+    fn interrupt(&mut self, at: usize) {
+        if self.rng.next_u32().is_multiple_of(2)
+            && let Some(disk) = &self.sites[at].disk
+        {
+            disk.stop_soon(&mut self.rng);
+            self.count("crash in the middle of a write");
+        }
     }
 
     fn land_later(&mut self, at: usize, name: &Arc<str>, bytes: &Bytes, now_us: u64) {
@@ -414,8 +472,10 @@ impl State {
     }
 
     /// Some objects of a location rot.
-    pub(super) fn rot(&mut self, at: usize, of_thousand: u16, kind: RotKind) {
-        let names: Vec<Arc<str>> = self.sites[at].objects.keys().cloned().collect();
+    pub(super) fn rot(&mut self, at: usize, rot: &Rot) {
+        let (of_thousand, kind) = (rot.objects, rot.kind);
+        let begins = |name: &&Arc<str>| name.starts_with(&rot.only);
+        let names: Vec<Arc<str>> = self.sites[at].objects.keys().filter(begins).cloned().collect();
         if names.is_empty() {
             return;
         }

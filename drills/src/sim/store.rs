@@ -128,7 +128,7 @@ impl ObjectStore for SimStore {
         let sent = self.there().await;
         under_way.arrived = true;
         let number = sent?;
-        let landing = self.sites.put(self.at, &name, &bytes, create);
+        let landing = self.sites.put(self.at, &name, &bytes, create, number);
         self.back(number).await;
         match landing {
             Landing::Stored => Ok(acknowledged()),
@@ -136,6 +136,7 @@ impl ObjectStore for SimStore {
                 Err(Error::AlreadyExists { path: location.to_string(), source: "it is there already".into() })
             }
             Landing::Full => Err(failed(io::ErrorKind::StorageFull, "no space left")),
+            Landing::Failed => Err(failed(io::ErrorKind::Other, "input/output error")),
             Landing::TimedOut => Err(failed(io::ErrorKind::TimedOut, "no answer in time")),
         }
     }
@@ -226,7 +227,7 @@ impl ObjectStore for SimStore {
         let got = self.sites.get(self.at, from.as_ref());
         if let Some((object, _)) = &got {
             let name: Arc<str> = to.as_ref().into();
-            self.sites.put(self.at, &name, &object.bytes, false);
+            self.sites.put(self.at, &name, &object.bytes, false, number);
         }
         self.back(number).await;
         got.map(|_| ()).ok_or_else(|| not_found(from))

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,6 +86,12 @@ impl Timeline {
         self.inner().crashed = true;
     }
 
+    /// The machine under test stops at this very line.
+    pub(super) fn kill(&self) -> ! {
+        self.crash();
+        resume_unwind(Box::new(Killed))
+    }
+
     /// Whether it stopped and the future it ran is being dropped.
     pub(super) fn is_crashed(&self) -> bool {
         self.inner().crashed
@@ -105,8 +112,11 @@ impl Timeline {
             let mut future = pin!(future);
             loop {
                 if woken.0.swap(false, Ordering::SeqCst) {
-                    if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-                        break Ended::Done(value);
+                    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context))) {
+                        Ok(Poll::Ready(value)) => break Ended::Done(value),
+                        Ok(Poll::Pending) => {}
+                        Err(panic) if panic.is::<Killed>() => break Ended::Crashed,
+                        Err(panic) => resume_unwind(panic),
                     }
                     if self.is_crashed() {
                         break Ended::Crashed;
@@ -147,6 +157,9 @@ impl Clock for Sight {
 
 /// The timeline as the machine under test sees it.
 pub(super) struct Sight(pub(super) Arc<Timeline>);
+
+/// What unwinds where the machine is killed between two requests.
+struct Killed;
 
 struct Woken(AtomicBool);
 
