@@ -148,8 +148,9 @@ type LocationRecords = (Vec<(String, Arc<Record>)>, Option<String>);
 async fn read_location(vault: &Vault, location: &Location) -> LocationRecords {
     let mut listed = Vec::new();
     for folder in [names::TOMBSTONES, names::REVOCATIONS] {
-        match location.list(folder).await {
-            Ok(found) => listed.extend(found.into_iter().map(|object| object.name)),
+        // Tombstones stand for ever: one that is hidden was hidden by a thief.
+        match location.list_kept(folder).await {
+            Ok((found, _)) => listed.extend(found.into_iter().map(|object| object.name)),
             Err(error) => return (Vec::new(), Some(error.to_string())),
         }
     }
@@ -158,7 +159,8 @@ async fn read_location(vault: &Vault, location: &Location) -> LocationRecords {
         if let Some(record) = known(&name) {
             return (name, Ok(record));
         }
-        let record = match location.read(&name).await {
+        let right = |bytes: &bytes::Bytes| !matches!(verify(vault, &name, bytes), Record::Bad { .. });
+        let record = match location.read_right(&name, right).await {
             Ok(Some(bytes)) => Ok(Arc::new(verify(vault, &name, &bytes))),
             Ok(None) => Err(format!("{name}: listed but not there")),
             Err(error) => Err(error.to_string()),
