@@ -110,6 +110,32 @@ pub(crate) async fn open_folders(from: &[String], reach: &Reach) -> Result<Vec<A
     Ok(folders)
 }
 
+/// Files below local folders whose names no listing shows: not UTF-8, with
+/// control characters, or like the
+/// half-written files of a location (`name#1`). Whoever brings a pile must hear of them.
+pub(crate) fn unlistable(from: &[String]) -> Vec<PathBuf> {
+    let mut waiting: Vec<PathBuf> = from.iter().filter(|text| !text.contains("://")).map(PathBuf::from).collect();
+    let mut found = Vec::new();
+    while let Some(folder) = waiting.pop() {
+        // What cannot be read is said when the folder is listed.
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.rsplit_once('#')).map(|(_, number)| number);
+            let reserved = number.is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let unspeakable = name.to_str().is_none_or(|name| name.chars().any(|letter| letter.is_ascii_control()));
+            if unspeakable || (reserved && !is_folder) {
+                found.push(entry.path());
+            } else if is_folder {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Folders that opened, and those that did not with their reasons.
 pub(crate) type Folders = (Vec<Arc<Location>>, Vec<(String, String)>);
 

@@ -318,7 +318,9 @@ fn report(
              for that: move the new configuration away and run this again with --card FILE..",
         ),
     }
-    for (location, why) in &admitted.owed {
+    // What belongs to another vault is owed nothing.
+    let foreign = |name: &String| vault.absent.iter().any(|gone| gone.name == *name && !gone.unreachable);
+    for (location, why) in admitted.owed.iter().filter(|(name, _)| !foreign(name)) {
         output
             .warn(format!("records are owed to {location}: {why}. They are healed by: holdfast vault repair --apply"));
     }

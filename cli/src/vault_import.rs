@@ -10,7 +10,7 @@ use vault_ops::reissue;
 
 use crate::arguments::{Reach, ReadKeyFrom};
 use crate::exit::{self, Failure, Outcome};
-use crate::given::open_folders;
+use crate::given::{open_folders, unlistable};
 use crate::session::{Session, lease, read_key};
 
 pub(crate) async fn run(session: &Session, from: &[String], reach: &Reach, apply: bool, key: &ReadKeyFrom) -> Outcome {
@@ -25,6 +25,10 @@ pub(crate) async fn run(session: &Session, from: &[String], reach: &Reach, apply
     };
     let plan = import::plan(&opened.vault, keys.as_deref(), &folders).await?;
     tell(session, &plan, keys.is_some());
+    let unseen = unlistable(from);
+    for path in &unseen {
+        session.output.warn(format!("not looked at, its name cannot be listed; give it another: {}", path.display()));
+    }
     if !apply {
         session.output.say("Nothing was changed. Do it with --apply");
         session.output.summary(exit::OK, summary(&plan));
@@ -35,7 +39,8 @@ pub(crate) async fn run(session: &Session, from: &[String], reach: &Reach, apply
     let vouched = vouch(session, &config, &name, opened, &plan).await?;
     let output = session.output;
     output.say(format!("{} shards, {} records, {} points imported", done.shards, done.records, done.points));
-    let clean = done.failed.is_empty() && plan.quarantined.is_empty() && plan.left.is_empty() && vouched.clean;
+    let clean = done.failed.is_empty() && plan.quarantined.is_empty() && plan.left.is_empty() && unseen.is_empty();
+    let clean = clean && vouched.clean;
     let exit = if clean { exit::OK } else { exit::WARNINGS };
     let mut line = summary(&plan);
     line["shards"] = json!(done.shards);

@@ -133,7 +133,11 @@ fn of_two_vaults_in_one_place_the_right_one_is_named() {
     let refused = stage.holdfast_with(&["vault", "init", "--adopt"], &both).ends(2);
     refused.says("several vaults").says("--name demo");
     assert!(!stage.config().exists() && !stage.path("keys").exists());
-    stage.holdfast_with(&["vault", "init", "--adopt", "--name", "demo"], &both).ends(3).says("marker of another vault");
+    stage
+        .holdfast_with(&["vault", "init", "--adopt", "--name", "demo"], &both)
+        .ends(3)
+        .says("it belongs to another vault")
+        .never_says("owed");
     restores(&stage, "latest", "tree", &cards(&[1, 2, 3]));
     stage.holdfast(&["vault", "run", "tree"]).ends(0);
 }

@@ -133,6 +133,28 @@ fn litter_without_shards(stage: &Stage, numbers: &mut Numbers) {
     fs::write(stage.path("box/letter.txt"), b"Dear finder").unwrap();
 }
 
+/// Names a listing cannot show are said, and every object is counted.
+#[test]
+fn hostile_names_are_never_skipped_in_silence() {
+    use std::os::unix::ffi::OsStrExt;
+    let stage = stage_with_point();
+    let shard = fs::read(&stage.shards_in("vault/p1")[0]).unwrap();
+    fs::create_dir_all(stage.path("box/empty")).unwrap();
+    let long = "x".repeat(250);
+    for name in ["100%25.jpg", "a%20b [1]{2}", "tab\tand\nline", long.as_str(), "..hidden", "~"] {
+        fs::write(stage.path("box").join(name), &shard).unwrap();
+    }
+    fs::write(stage.path("box/copy#1"), &shard).unwrap();
+    fs::write(stage.path("box").join(std::ffi::OsStr::from_bytes(b"\xff\xfe.jpg")), &shard).unwrap();
+    let plan = stage.holdfast_with(&["--json", "vault", "import-orphans", "box"], &cards(&[1, 2, 3])).ends(0);
+    let (end, shown) = (plan.last(), plan.shown());
+    let number = |name: &str| end[name].as_u64().unwrap();
+    assert!(shown.contains("copy#1") && shown.matches("cannot be listed").count() == 3, "{shown}");
+    assert_eq!(number("shards_found"), 1, "{shown}");
+    assert_eq!(number("looked_at"), number("shards_found") + number("duplicates") + number("quarantined"), "{shown}");
+    assert!(number("looked_at") >= 4, "{shown}");
+}
+
 #[test]
 fn half_the_orphans_come_home_and_repair_does_the_rest() {
     let stage = stage_with_point();

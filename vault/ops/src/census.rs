@@ -14,7 +14,7 @@ use vault_format::{Hash, LocationId, PackId, WriterId};
 
 use crate::catalog::{Catalog, PackState};
 use crate::error::Result;
-use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
+use crate::fetch::{Fetcher, Holding, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, chain};
 use crate::marks::Marks;
 use crate::placement::{Copy, home};
@@ -69,8 +69,39 @@ pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
         }
     }
     packs.retain(|&pack, _| !vault.marks.is_swept(pack));
-    let holdings = list_shards(vault, &writers).await;
+    let mut holdings = list_shards(vault, &writers).await;
+    tell_writers_apart(vault, &mut packs, &mut holdings).await;
     Ok(Census { packs, holdings, chains, marks: Arc::clone(&vault.marks), kept: BTreeSet::new() })
+}
+
+/// Whose each pack is, and only that writer's copies of it: a manifest may vouch for a
+/// pack of another writer, and another writer's name may stand over a pack id. The
+/// header that the manifest names decides.
+async fn tell_writers_apart(vault: &Vault, packs: &mut BTreeMap<PackId, (Hash, WriterId)>, holdings: &mut Holdings) {
+    for (&pack, (header, writer)) in packs {
+        let held = holdings.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
+        let named: BTreeSet<WriterId> = held.iter().filter_map(Holding::named_writer).collect();
+        if named.is_empty() || named == BTreeSet::from([*writer]) {
+            continue;
+        }
+        let of_pack = holdings.packs.get(&pack).cloned().unwrap_or_default();
+        let only = Holdings { packs: BTreeMap::from([(pack, of_pack)]), ..Holdings::default() };
+        let fetcher = Fetcher::new(vault.world.clone(), only, Trust::Signed(vault.writers.clone()));
+        fetcher.expect(&[PackRef { pack, header: *header }]);
+        if let Ok(found) = fetcher.header(pack).await {
+            *writer = found.h0().writer;
+            keep_writer(holdings, pack, *writer);
+        }
+    }
+}
+
+/// Keeps of a pack only its own writer's shards.
+fn keep_writer(holdings: &mut Holdings, pack: PackId, writer: WriterId) {
+    let Some(held) = holdings.packs.get_mut(&pack) else { return };
+    let (own, others): (Vec<Holding>, Vec<Holding>) =
+        std::mem::take(held).into_iter().partition(|holding| holding.may_be_of(writer));
+    *held = own;
+    holdings.foreign.extend(others.into_iter().map(|holding| (holding.location.name.clone(), holding.name)));
 }
 
 impl Census {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use keys::certificate::CertifiedKey;
 use vault_codec::{Buffers, Candidate, ParsedHeader, ShardSet, VerifiedHeader};
 use vault_format::layout::{LayoutRecord, LocationState};
+use vault_format::manifest::PackRef;
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
 use vault_format::suite::{Class, LEAF_BYTES};
 use vault_format::{Hash, LocationId, PackId, WriterId, names};
@@ -58,6 +59,11 @@ impl Holding {
     /// The writer its name says, if it has a name of ours.
     pub fn named_writer(&self) -> Option<WriterId> {
         names::parse_shard(&self.name).map(|(writer, ..)| writer)
+    }
+
+    /// Whether its name says this writer, or none.
+    pub(crate) fn may_be_of(&self, writer: WriterId) -> bool {
+        self.named_writer().is_none_or(|named| named == writer)
     }
 }
 
@@ -142,17 +148,6 @@ impl Holdings {
         copies.sort_unstable();
         copies.dedup();
         copies
-    }
-
-    /// Distinct indices of a writer's pack, by the names that are shown. Sizes no class
-    /// has do not count.
-    pub fn indices_of(&self, writer: WriterId, pack: PackId) -> BTreeSet<u8> {
-        let sizes: BTreeSet<u64> = Class::ALL.iter().map(|&class| ShardLayout::new(class).object_bytes()).collect();
-        let held = self.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
-        held.iter()
-            .filter(|holding| sizes.contains(&holding.bytes) && holding.named_writer() == Some(writer))
-            .map(|holding| holding.index)
-            .collect()
     }
 
     /// Takes out copies that failed a verification and were not mended yet.
@@ -283,6 +278,8 @@ pub struct Fetcher {
     /// Older versions of the shards of packs that were short of good ones.
     older: Mutex<BTreeMap<PackId, Vec<Holding>>>,
     bad: Mutex<Vec<BadShard>>,
+    /// Hashes of headers that a verified record names.
+    expected: Mutex<BTreeMap<PackId, Hash>>,
 }
 
 impl Fetcher {
@@ -296,6 +293,7 @@ impl Fetcher {
             headers: Mutex::default(),
             older: Mutex::default(),
             bad: Mutex::default(),
+            expected: Mutex::default(),
         }
     }
 
@@ -369,13 +367,27 @@ impl Fetcher {
         if parsed.pack() != pack || parsed.index() != holding.index {
             return Err(Fault::Wrong("another shard's bytes stand under this name".to_owned()));
         }
+        let expected = lock(&self.expected).get(&pack).copied();
+        if expected.is_some_and(|hash| hash != parsed.hash()) {
+            return Err(Fault::Wrong("its header is not the one that was signed for".to_owned()));
+        }
         match &self.trust {
             Trust::NotYet => Ok(parsed),
+            // Whoever signed for this very header vouches for it.
+            Trust::Signed(writers) if expected.is_some() && !writers.contains_key(&parsed.header().certificate) => {
+                Ok(parsed)
+            }
             Trust::Signed(writers) => {
                 let verified = parsed.verify(|hash| writers.get(hash).map(AsRef::as_ref));
                 verified.map(|header| (*header).clone()).map_err(|error| Fault::Wrong(error.to_string()))
             }
         }
+    }
+
+    /// Accepts of these packs only the headers that a verified record names. One whose
+    /// writer's certificate is nowhere to be found is accepted for being named.
+    pub(crate) fn expect(&self, packs: &[PackRef]) {
+        lock(&self.expected).extend(packs.iter().map(|pack| (pack.pack, pack.header)));
     }
 
     /// A pack's header as repair needs it: signed, whoever the fetcher trusts.
@@ -421,7 +433,7 @@ impl Fetcher {
     /// k payloads of a pack, each checked to its signed root.
     pub async fn good_shards(&self, header: &ParsedHeader) -> Result<BTreeMap<u8, Bytes>> {
         let pack = header.pack();
-        let mut waiting = self.in_order(pack);
+        let mut waiting = self.in_order(header);
         let mut older_asked = false;
         let need = usize::from(header.coding().data_shards());
         let mut good: BTreeMap<u8, Bytes> = BTreeMap::new();
@@ -544,7 +556,8 @@ impl Fetcher {
         let range = layout.leaf(leaves.start).start..layout.leaf(leaves.end - 1).end;
         let mut held = self.holdings.packs.get(&header.pack()).cloned().unwrap_or_default();
         held.extend(lock(&self.older).get(&header.pack()).cloned().unwrap_or_default());
-        for holding in held.iter().filter(|holding| holding.index == index) {
+        let own = |holding: &&Holding| holding.index == index && holding.may_be_of(header.h0().writer);
+        for holding in held.iter().filter(own) {
             let read = futures::future::join(holding.read(range.clone()), holding.read(layout.nodes()));
             let (Ok(Some(bytes)), Ok(Some(nodes))) = read.await else { continue };
             let wrong = bytes
@@ -559,8 +572,10 @@ impl Fetcher {
         None
     }
 
-    fn in_order(&self, pack: PackId) -> Vec<Holding> {
-        let mut held = self.holdings.packs.get(&pack).cloned().unwrap_or_default();
+    /// Copies of a pack by its writer; what another one keeps under the same pack id is no copy.
+    fn in_order(&self, header: &ParsedHeader) -> Vec<Holding> {
+        let mut held = self.holdings.packs.get(&header.pack()).cloned().unwrap_or_default();
+        held.retain(|holding| holding.may_be_of(header.h0().writer));
         held.sort_by_key(|holding| holding.index);
         held
     }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keys::certificate::CertifiedKey;
+use keys::revocation::{Position, Revocations};
 use vault_format::envelope::RecordKind;
 use vault_format::layout::{LayoutRecord, LocationState};
 use vault_format::{Hash, LocationId};
@@ -47,14 +48,19 @@ pub(crate) struct Here {
 }
 
 /// Verifies what the locations show, and chooses. `None` without any layout.
-pub(crate) fn of(operators: &[CertifiedKey], found: &[Here]) -> Option<Choice> {
+pub(crate) fn of(operators: &[CertifiedKey], revoked: &Revocations, found: &[Here]) -> Option<Choice> {
     let mut signed: Vec<Signed> = Vec::new();
     // Every location holds a copy of the same few records: each is verified once.
     let distinct: BTreeSet<&Vec<u8>> = found.iter().flat_map(|here| &here.layouts).collect();
     for bytes in distinct {
-        let verified = operators.iter().find_map(|operator| operator.verify(bytes, RecordKind::Layout).ok());
-        let Some(verified) = verified else { continue };
+        let verify = |operator: &CertifiedKey| {
+            Some((operator.verify(bytes, RecordKind::Layout).ok()?, operator.certificate_hash()))
+        };
+        let Some((verified, by)) = operators.iter().find_map(verify) else { continue };
         let Ok(record) = verified.decode::<LayoutRecord>("layout record") else { continue };
+        if !revoked.permits(&by, Position { epoch: record.epoch, sequence: 0 }) {
+            continue;
+        }
         signed.push(Signed { record, hash: verified.hash(), bytes: bytes.clone() });
     }
     let mut shown = Shown::new();

@@ -12,6 +12,7 @@ mod layouts;
 mod mending;
 mod packing;
 mod records;
+mod revoked;
 mod unfinished;
 
 pub mod adopt;

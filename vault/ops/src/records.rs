@@ -26,9 +26,11 @@ const AT_ONCE: usize = 8;
 /// The records without which no point of the vault is found: names and bytes.
 pub(crate) fn founding(vault: &Vault) -> BTreeMap<String, Vec<u8>> {
     let certificates = vault.certificates.iter().map(|(hash, bytes)| (names::certificate(*hash), bytes.clone()));
+    let revocations =
+        vault.revocation_bytes.iter().map(|bytes| (names::revocation(keys::record::hash(bytes)), bytes.clone()));
     let record = (names::vault(vault.record.epoch), vault.record_bytes.clone());
     let layout = (names::layout(vault.layout.epoch), vault.layout_bytes.clone());
-    certificates.chain([record, layout]).collect()
+    certificates.chain(revocations).chain([record, layout]).collect()
 }
 
 /// Names and bytes of all records in force, the markers left out.

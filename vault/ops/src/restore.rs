@@ -160,6 +160,7 @@ pub async fn open_point(
     let header = fetcher.header(pack).await?;
     let mut packs = found.record.packs.clone();
     packs.push(PackRef { pack, header: header.hash() });
+    fetcher.expect(&packs);
     let chunks = locate(&fetcher, &keys, &packs).await?;
     OpenPoint {
         id: point_id(found.hash),

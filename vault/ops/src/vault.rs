@@ -26,6 +26,7 @@ use crate::layouts::{self, Choice, Signed};
 use crate::location::Location;
 use crate::marks::{self, Marks};
 use crate::placement::{Spot, Tolerance, home, tolerance};
+use crate::revoked;
 use crate::spool::Spool;
 use crate::world::World;
 
@@ -168,12 +169,15 @@ impl Vault {
         record.check().map_err(|error| OpsError::format("the vault record", &error))?;
         let coding = record.coding().map_err(|error| OpsError::format("the vault record", &error))?;
         let operators = operators(&authority, &record)?;
-        let Choice { layout, previous, newer } = choose_layout(id, &operators, &found)?;
+        let told: BTreeSet<Vec<u8>> = distinct(&found, |here| &here.revocations).into_iter().cloned().collect();
+        let of_operators = revoked::of_operators(&authority, &operators, &told);
+        let Choice { layout, previous, newer } = choose_layout(id, &operators, &of_operators, &found)?;
         let Signed { record: layout, hash: layout_hash, bytes: layout_bytes } = layout;
         let newer = newer.map(|newer| (newer.record, newer.bytes));
-        let Certified { writers, janitors, certificates } = certified(&authority, &operators, &record, &found);
+        let Certified { writers, janitors, certificates } =
+            certified(&authority, &operators, &of_operators, &record, &found);
         let holders = writers.values().chain(&janitors);
-        let (revocations, revocation_bytes) = revocations(&authority, &operators, holders, &found);
+        let (revocations, revocation_bytes) = revoked::all(&authority, &operators, holders, &told);
         found.truncate(answered);
         let ours = certificates.values().chain([&layout_bytes]).map(Vec::as_slice).collect();
         let newer_layout = newer.as_ref().map(|(newer, _)| newer);
@@ -443,13 +447,13 @@ fn operators(authority: &Authority, record: &VaultRecord) -> Result<Vec<Certifie
         .collect()
 }
 
-fn choose_layout(id: VaultId, operators: &[CertifiedKey], found: &[Found]) -> Result<Choice> {
+fn choose_layout(id: VaultId, operators: &[CertifiedKey], revoked: &Revocations, found: &[Found]) -> Result<Choice> {
     let here = |here: &'_ Found| layouts::Here {
         named: location_id(id, &here.name),
         marked: here.marker.filter(|marker| marker.vault == id).map(|marker| marker.location),
         layouts: here.layouts.clone(),
     };
-    layouts::of(operators, &found.iter().map(here).collect::<Vec<_>>())
+    layouts::of(operators, revoked, &found.iter().map(here).collect::<Vec<_>>())
         .ok_or_else(|| OpsError::corrupt("the layout record", "no location holds one signed by an operator"))
 }
 
@@ -459,7 +463,13 @@ struct Certified {
     certificates: BTreeMap<Hash, Vec<u8>>,
 }
 
-fn certified(authority: &Authority, operators: &[CertifiedKey], record: &VaultRecord, found: &[Found]) -> Certified {
+fn certified(
+    authority: &Authority,
+    operators: &[CertifiedKey],
+    revoked: &Revocations,
+    record: &VaultRecord,
+    found: &[Found],
+) -> Certified {
     let (mut writers, mut certificates) = (BTreeMap::new(), BTreeMap::new());
     let mut janitors: Vec<_> = operators.iter().cloned().map(Arc::new).collect();
     for Blob(bytes) in &record.operators {
@@ -468,6 +478,9 @@ fn certified(authority: &Authority, operators: &[CertifiedKey], record: &VaultRe
     for bytes in distinct(found, |here| &here.certificates) {
         for operator in operators {
             let Ok(key) = authority.holder(operator, bytes) else { continue };
+            if !revoked.permits_certificate(operator, &key) {
+                break;
+            }
             certificates.insert(key.certificate_hash(), bytes.clone());
             match key.role() {
                 Role::Writer | Role::Migrator => drop(writers.insert(key.certificate_hash(), Arc::new(key))),
@@ -478,29 +491,6 @@ fn certified(authority: &Authority, operators: &[CertifiedKey], record: &VaultRe
         }
     }
     Certified { writers, janitors, certificates }
-}
-
-/// Revocations by the root (of operators) and by operators (of all others). Bytes
-/// that verify as neither revoke nothing and stay on their location to be looked at.
-fn revocations<'a>(
-    authority: &Authority,
-    operators: &[CertifiedKey],
-    holders: impl Iterator<Item = &'a Arc<CertifiedKey>> + Clone,
-    found: &[Found],
-) -> (Revocations, Vec<Vec<u8>>) {
-    let (mut revocations, mut counted) = (Revocations::new(), Vec::new());
-    for bytes in distinct(found, |here| &here.revocations) {
-        let mut counts = operators.iter().any(|subject| revocations.add(authority, None, subject, bytes).is_ok());
-        if !counts {
-            for operator in operators {
-                for subject in holders.clone() {
-                    counts |= revocations.add(authority, Some(operator), subject, bytes).is_ok();
-                }
-            }
-        }
-        counted.extend(counts.then(|| bytes.clone()));
-    }
-    (revocations, counted)
 }
 
 /// Gives each location that answered its place in the layout.

@@ -3,6 +3,7 @@
 mod edges;
 mod purity;
 mod readme;
+mod security;
 mod sources;
 mod texts;
 

@@ -336,6 +336,18 @@ impl Lab {
         vault_ops::backup::run(vault, writer, &mut self.catalog, source, &options).await.0
     }
 
+    /// A backup by another host of the vault.
+    pub(crate) async fn backup_as(
+        &mut self,
+        vault: &Vault,
+        writer: Arc<WriterKey>,
+        bytes: &[u8],
+    ) -> vault_ops::Result<BackupReport> {
+        let options = BackupOptions { host: "new".to_owned(), tags: Vec::new(), compression: self.setup.compression };
+        let source = Box::new(Bytes(bytes.to_vec()));
+        vault_ops::backup::run(vault, writer, &mut self.catalog, source, &options).await.0
+    }
+
     pub(crate) fn writer(&self) -> Arc<WriterKey> {
         Arc::clone(self.files.writer.get_or_init(|| self.files.key(&self.keys.writer, "writer.key")))
     }

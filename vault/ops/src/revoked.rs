@@ -1,0 +1,45 @@
+//! Revocations as the locations show them: where the trust in certified keys ends.
+//!
+//! What always holds: only the root ends an operator's trust, an operator or the root
+//! everybody else's; bytes that verify as neither revoke nothing and stay on their
+//! location to be looked at.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use keys::certificate::{Authority, CertifiedKey};
+use keys::revocation::Revocations;
+
+/// What the root says of operators: known before any layout or certificate is believed.
+pub(crate) fn of_operators(authority: &Authority, operators: &[CertifiedKey], told: &BTreeSet<Vec<u8>>) -> Revocations {
+    let mut revocations = Revocations::new();
+    for bytes in told {
+        for operator in operators {
+            // What is no revocation of this operator says nothing about it.
+            let _ = revocations.add(authority, None, operator, bytes);
+        }
+    }
+    revocations
+}
+
+/// All that count, and their envelopes.
+pub(crate) fn all<'a>(
+    authority: &Authority,
+    operators: &[CertifiedKey],
+    holders: impl Iterator<Item = &'a Arc<CertifiedKey>> + Clone,
+    told: &BTreeSet<Vec<u8>>,
+) -> (Revocations, Vec<Vec<u8>>) {
+    let (mut revocations, mut counted) = (Revocations::new(), Vec::new());
+    for bytes in told {
+        let mut counts = operators.iter().any(|subject| revocations.add(authority, None, subject, bytes).is_ok());
+        if !counts {
+            for operator in operators {
+                for subject in holders.clone() {
+                    counts |= revocations.add(authority, Some(operator), subject, bytes).is_ok();
+                }
+            }
+        }
+        counted.extend(counts.then(|| bytes.clone()));
+    }
+    (revocations, counted)
+}
