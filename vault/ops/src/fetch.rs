@@ -55,18 +55,6 @@ impl Holding {
     }
 }
 
-impl Holding {
-    /// The writer its name says, if it has a name of ours.
-    pub fn named_writer(&self) -> Option<WriterId> {
-        names::parse_shard(&self.name).map(|(writer, ..)| writer)
-    }
-
-    /// Whether its name says this writer, or none.
-    pub(crate) fn may_be_of(&self, writer: WriterId) -> bool {
-        self.named_writer().is_none_or(|named| named == writer)
-    }
-}
-
 /// A shard that turned out not to be what it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadShard {
@@ -384,8 +372,7 @@ impl Fetcher {
         }
     }
 
-    /// Accepts of these packs only the headers that a verified record names. One whose
-    /// writer's certificate is nowhere to be found is accepted for being named.
+    /// Accepts of these packs only the headers a verified record names, whoever signed them.
     pub(crate) fn expect(&self, packs: &[PackRef]) {
         lock(&self.expected).extend(packs.iter().map(|pack| (pack.pack, pack.header)));
     }
@@ -572,7 +559,7 @@ impl Fetcher {
         None
     }
 
-    /// Copies of a pack by its writer; what another one keeps under the same pack id is no copy.
+    /// A pack's copies by its own writer.
     fn in_order(&self, header: &ParsedHeader) -> Vec<Holding> {
         let mut held = self.holdings.packs.get(&header.pack()).cloned().unwrap_or_default();
         held.retain(|holding| holding.may_be_of(header.h0().writer));

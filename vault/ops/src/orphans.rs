@@ -64,6 +64,18 @@ impl Account {
     }
 }
 
+impl Holding {
+    /// The writer its name says, if it has a name of ours.
+    pub fn named_writer(&self) -> Option<WriterId> {
+        names::parse_shard(&self.name).map(|(writer, ..)| writer)
+    }
+
+    /// Whether its name says this writer, or none.
+    pub(crate) fn may_be_of(&self, writer: WriterId) -> bool {
+        self.named_writer().is_none_or(|named| named == writer)
+    }
+}
+
 impl Holdings {
     /// Distinct indices of a writer's pack, by the names that are shown. Sizes no class
     /// has do not count.
