@@ -230,12 +230,17 @@ impl Agenda {
 
     /// Starts what is due, the longest overdue of each vault first.
     fn start_due(&mut self, now_ms: i64) -> Vec<Action> {
-        let mut due: Vec<(i64, usize)> =
-            self.jobs.iter().enumerate().map(|(number, job)| (job.due_ms(now_ms), number)).collect();
-        due.retain(|(due_ms, _)| *due_ms <= now_ms);
+        let mut due: Vec<(bool, i64, usize)> = self
+            .jobs
+            .iter()
+            .enumerate()
+            .map(|(number, job)| (job.history != History::default(), job.due_ms(now_ms), number))
+            .collect();
+        due.retain(|(_, due_ms, _)| *due_ms <= now_ms);
+        // What never ran has waited longest: else it would wait for ever behind a busy policy.
         due.sort_unstable();
         let mut actions = Vec::new();
-        for (_, number) in due {
+        for (.., number) in due {
             if !self.is_busy(&self.jobs[number].plan.vault) {
                 self.jobs[number].running_since_ms = Some(now_ms);
                 actions.push(Action::Start(number));
@@ -452,6 +457,16 @@ mod tests {
         assert_eq!(started(&again.apply(Event::Woke, NOW + 5 + SOON_MS)), [0; 0], "a restart starts no chore anew");
         agenda.apply(Event::Ended { policy: 1, result: Err("no network".into()) }, NOW + 70_000);
         assert_eq!(agenda.status(NOW + 70_000, false).chores[0].due_ms, NOW + 100_000, "a chore is tried again too");
+    }
+
+    #[test]
+    fn a_busy_policy_starves_no_chore() {
+        let mut policy = plan("a", "home");
+        policy.interval = Duration::from_secs(1);
+        let mut agenda = Agenda::new(vec![policy, chore(Work::Audit, "home")], None);
+        assert_eq!(started(&agenda.apply(Event::Woke, NOW)), [0]);
+        let next = agenda.apply(Event::Ended { policy: 0, result: Ok(made()) }, NOW + 10_000);
+        assert_eq!(started(&next), [1], "the policy is overdue again, and the chore never ran");
     }
 
     #[test]
