@@ -50,7 +50,7 @@ impl std::fmt::Display for Answer {
 impl Answer {
     /// Reads the code and message of an S3 or Azure error body (XML in both); whatever
     /// else a server sends is kept as the message, cut to a line.
-    fn parse(status: u16, body: &[u8]) -> Self {
+    pub(crate) fn parse(status: u16, body: &[u8]) -> Self {
         const MESSAGE_CHARS_MAX: usize = 300;
         let text = String::from_utf8_lossy(body);
         let element = |name: &str| {
@@ -58,9 +58,12 @@ impl Answer {
             let end = start + text[start..].find(&format!("</{name}>"))?;
             Some(text[start..end].to_owned())
         };
-        let code = element("Code").unwrap_or_default();
-        let message = element("Message").unwrap_or_else(|| text.trim().to_owned());
-        let message = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS_MAX).collect();
+        // A line of text, whatever a server says.
+        let line = |text: String| -> String {
+            text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS_MAX).collect()
+        };
+        let code = line(element("Code").unwrap_or_default());
+        let message = line(element("Message").unwrap_or_else(|| text.trim().to_owned()));
         Self { status, code, message }
     }
 
@@ -204,5 +207,9 @@ mod tests {
         assert_eq!(answer.code, "Half");
         assert!(!answer.message.contains('\x1b'));
         assert!(Answer::parse(400, &[0xff; 10_000]).message.chars().count() <= 300);
+        // Found by the fuzz target store-answer: the code went to the terminal as it came.
+        let code = format!("<Code>\x1b[31m{}</Code>", "long".repeat(1_000));
+        let answer = Answer::parse(400, code.as_bytes());
+        assert!(!answer.code.contains('\x1b') && answer.code.len() <= 300);
     }
 }

@@ -51,6 +51,18 @@ pub use probe::{Checked, Checksums, ConditionalPut, Grade, Probe, probe};
 pub use versioned_memory::{ClockMs, Rights, VersionedMemory};
 pub use versions::{Lock, LockMode, LockRule, Locking, Version, VersionId, VersionList, Versions};
 
+/// What an error answer of a store says, as people are shown it. For fuzzing.
+#[doc(hidden)]
+pub fn error_answer(status: u16, body: &[u8]) -> String {
+    http::Answer::parse(status, body).to_string()
+}
+
+/// The versions a store's answer lists. For fuzzing.
+#[doc(hidden)]
+pub fn version_list(text: &str) -> Vec<Version> {
+    s3::versions_in(text, |key| Some(key.to_owned()))
+}
+
 /// At most so many requests at once; the rest wait.
 ///
 /// A permit is held until a stream (a listing, a download) was read to its end or

@@ -169,24 +169,31 @@ impl Bucket {
             ask.query.push(("version-id-marker", version.clone()));
         }
         let text = self.text(&ask).await?;
-        for (marker, body) in version_elements(&text) {
-            let field = |name: &str| element(body, name).map(unescaped);
-            let Some(name) = field("Key").and_then(|key| self.name_of(&key)) else { continue };
-            into.push(Version {
-                name,
-                id: VersionId(field("VersionId").unwrap_or_default()),
-                newest: field("IsLatest").is_some_and(|word| word == "true"),
-                marker,
-                bytes: field("Size").and_then(|size| size.parse().ok()).unwrap_or(0),
-                modified_ms: field("LastModified").and_then(|time| time_ms(&time)).unwrap_or(0),
-            });
-        }
+        into.extend(versions_in(&text, |key| self.name_of(key)));
         if element(&text, "IsTruncated") != Some("true") {
             return Ok(None);
         }
         let next = |name| element(&text, name).map(unescaped).unwrap_or_default();
         Ok(Some((next("NextKeyMarker"), next("NextVersionIdMarker"))))
     }
+}
+
+/// The versions an answer lists, of names that are ours.
+pub(crate) fn versions_in(text: &str, name_of: impl Fn(&str) -> Option<String>) -> Vec<Version> {
+    let mut into = Vec::new();
+    for (marker, body) in version_elements(text) {
+        let field = |name: &str| element(body, name).map(unescaped);
+        let Some(name) = field("Key").and_then(|key| name_of(&key)) else { continue };
+        into.push(Version {
+            name,
+            id: VersionId(field("VersionId").unwrap_or_default()),
+            newest: field("IsLatest").is_some_and(|word| word == "true"),
+            marker,
+            bytes: field("Size").and_then(|size| size.parse().ok()).unwrap_or(0),
+            modified_ms: field("LastModified").and_then(|time| time_ms(&time)).unwrap_or(0),
+        });
+    }
+    into
 }
 
 #[async_trait]
@@ -366,10 +373,11 @@ fn version_elements(text: &str) -> Vec<(bool, &str)> {
         }
         let is_marker = marker < version;
         let name = if is_marker { "DeleteMarker" } else { "Version" };
-        let Some(body) = element(rest, name) else { return found };
-        found.push((is_marker, body));
-        let end = rest.find(&format!("</{name}>")).map_or(rest.len(), |at| at + 1);
-        rest = &rest[end..];
+        let start = version.min(marker) + name.len() + 2;
+        let Some(length) = rest[start..].find(&format!("</{name}>")) else { return found };
+        found.push((is_marker, &rest[start..start + length]));
+        // From behind the element: a stray end before it must not list it twice.
+        rest = &rest[start + length..];
     }
 }
 
@@ -392,6 +400,7 @@ mod tests {
         assert!(found[0].0 && !found[1].0);
         assert_eq!(element(found[1].1, "Key").map(unescaped).as_deref(), Some("p/a&b"));
         assert!(version_elements("").is_empty());
+        assert_eq!(version_elements("</Version></Version><Version>a</Version>").len(), 1);
     }
 
     #[test]

@@ -64,10 +64,11 @@ pub const MEMBERS: &[Member] = &[
     // Test crates: part of no release.
     member("house", &[]),
     member("test-servers", &[]),
+    member("fuzz-targets", ALL_BUT_CLI),
 ];
 
 /// Crates that are only ever a dev-dependency.
-pub const TEST_ONLY: &[&str] = &["house", "test-servers"];
+pub const TEST_ONLY: &[&str] = &["house", "test-servers", "fuzz-targets"];
 
 /// Crates that take clock, randomness and disk as parameters and do no IO: folder and package.
 pub const PURE: &[(&str, &str)] =

@@ -106,6 +106,9 @@ impl Header {
         if bytes.len() < HEADER_BYTES {
             return Err(Error::corrupt(Fault::Truncated, bytes.len()));
         }
+        if bytes.len() > HEADER_BYTES {
+            return Err(Error::corrupt(Fault::TrailingBytes, HEADER_BYTES));
+        }
         if SNAPSHOT.hash(&bytes[..CHECKSUM_AT]).as_bytes()[..] != bytes[CHECKSUM_AT..HEADER_BYTES] {
             return Err(Error::corrupt(Fault::Checksum, CHECKSUM_AT));
         }

@@ -1,0 +1,57 @@
+//! Cards, words and key files: what people and disks bring to the keys.
+
+use keys::card::Card;
+use keys::files::{KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey, decode};
+use keys::hand::Hand;
+use keys::slip39::Share;
+
+use crate::{Target, same, target};
+
+/// Cards, words, key files.
+pub(crate) const TARGETS: &[Target] = &[
+    target("card", card, 4_000),
+    target("card-words", card_words, 10_000),
+    target("hand", hand, 400),
+    target("key-master-seed", key_file::<MasterSeed>, 4_000),
+    target("key-read", key_file::<ReadKey>, 1_000),
+    target("key-operator", key_file::<OperatorKey>, 500),
+    target("key-writer", key_file::<WriterKey>, 500),
+    target("key-public", key_file::<VaultPublic>, 2_000),
+];
+
+fn card(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = Card::looks_like(text);
+    if let Ok(card) = Card::parse(text) {
+        // People add blank lines and comments; what the text says stays.
+        let written = card.to_text();
+        let again = Card::parse(written.expose_secret()).unwrap_or_else(|error| panic!("{error}"));
+        assert!(again.hash() == card.hash() && again.number() == card.number());
+        same(written.expose_secret().as_bytes(), again.to_text().expose_secret().as_bytes());
+    }
+}
+
+fn card_words(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = Share::parse(text);
+}
+
+/// Two cards in one hand, and what they give.
+fn hand(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut hand = Hand::new();
+    for part in text.split('\u{c}') {
+        let _ = hand.add_text(part);
+    }
+    let _ = hand.recover();
+}
+
+/// As it is, and with a check value that a mutation cannot miss.
+fn key_file<T: KeyFile>(bytes: &[u8]) {
+    let _ = decode::<T>(bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Some(at) = text.rfind("check: ") else { return };
+    let hash = keys::hash::labelled(keys::labels::KEY_FILE, &bytes[..at]);
+    let digits: String = hash.0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let _ = decode::<T>(format!("{}check: {digits}\n", &text[..at]).as_bytes());
+}
