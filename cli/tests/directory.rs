@@ -148,5 +148,5 @@ fn with_json_every_line_is_json() {
     check(&["keys", "recover", "--card", "cards/card-set1-1.txt", "--out", "k"], 13);
     check(&["kernel", "status", "--address", "127.0.0.1:1", "--token-file", "missing"], 1);
     check(&["--config", "none.toml", "vault", "status"], 10);
-    check(&["agent"], 2);
+    check(&["--config", "none.toml", "agent"], 10);
 }

@@ -13,9 +13,8 @@ use super::scenario::{
     Step as StoryStep, VERSION, Weather, What,
 };
 
-/// Not yet: the spool loses a waiting point when another one is signed again for its
-/// place, see `scenarios/open`. To be drawn as soon as that is mended.
-const SPOOL_IS_DRAWN: bool = false;
+/// Whether seeds draw points that wait in the spool.
+const SPOOL_IS_DRAWN: bool = true;
 
 /// The scenario of a seed.
 pub fn scenario(seed: u64) -> Scenario {

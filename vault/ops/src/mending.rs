@@ -154,14 +154,21 @@ impl<'a> Mending<'a> {
         let certain = held.iter().filter(|holding| !doubtful(holding.location.id, holding.index));
         let enough = certain.map(|holding| holding.index).collect::<BTreeSet<u8>>().len()
             >= usize::from(vault.coding.data_shards());
-        if enough {
-            held.retain(|holding| !doubtful(holding.location.id, holding.index));
+        let certain: Vec<_> = held.iter().filter(|one| !doubtful(one.location.id, one.index)).cloned().collect();
+        let tries = if enough { vec![certain, held] } else { vec![held] };
+        let mut good = Err(OpsError::corrupt(format!("pack {}", pack.short()), "nothing of it was tried"));
+        for held in tries {
+            let (silent, keepers) = (census.holdings.silent.clone(), census.holdings.keepers.clone());
+            let holdings = Holdings { packs: [(pack, held)].into(), silent, keepers, ..Holdings::default() };
+            let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
+            good = self.good_shards(census, &fetcher, pack).await;
+            self.note_bad(census, &fetcher)?;
+            // Those that nobody doubted may be wrong all the same, and an older version
+            // of a doubtful one may be right.
+            if !matches!(good, Err(OpsError::Lost { .. })) {
+                break;
+            }
         }
-        let holdings =
-            Holdings { packs: [(pack, held)].into(), silent: census.holdings.silent.clone(), ..Holdings::default() };
-        let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
-        let good = self.good_shards(census, &fetcher, pack).await;
-        self.note_bad(census, &fetcher)?;
         let (header, good) = good?;
         let rebuilt = vault
             .world

@@ -65,10 +65,11 @@ async fn rot_and_repair(lab: &Lab) {
     assert!(done.failed.is_empty() && done.lost.is_empty(), "{done:?}");
 }
 
-/// A location's shards come back from copies of all, with a catalog that knows nothing.
+/// A location's shards and manifests come back from copies of all, with a catalog that knows nothing.
 async fn orphans(lab: &mut Lab) {
     let copies: Vec<_> = lab.stores.iter().map(|(name, store)| folder(name, &Arc::new(store.fork()))).collect();
-    for name in lab.names(2).await.into_iter().filter(|name| name.starts_with("shards/")) {
+    let gone = |name: &String| name.starts_with("shards/") || name.starts_with("manifests/");
+    for name in lab.names(2).await.into_iter().filter(gone) {
         lab.delete(2, &name).await;
     }
     lab.forget_catalog();

@@ -266,6 +266,7 @@ impl Run<'_> {
         for _ in 0..PLACES_MAX {
             let last = &waiting.manifest().body;
             if ((last.epoch, last.sequence), last.previous) != (next.position(), next.previous) {
+                self.keep_clear(next).await?;
                 let signed = self.sign_again(waiting.manifest(), next)?;
                 self.spool.add_manifest(&signed.name(), &signed.bytes).await?;
                 waiting.signed.push(signed);
@@ -287,6 +288,18 @@ impl Run<'_> {
                    kept in the spool and delivered by itself; stop the other one, or give it a writer key of its own"
                     .to_owned(),
         })
+    }
+
+    /// Where a manifest that waits holds the next place's name in the spool, the next
+    /// place is the first of a new epoch: no waiting point's name is ever written over.
+    async fn keep_clear(&self, next: &mut Next) -> Result<()> {
+        let own = |(writer, _): &(_, _)| *writer == self.keys.writer;
+        let waiting = self.spool.contents().await?.manifests;
+        if waiting.contains(&(self.keys.writer, next.position())) {
+            let newest = waiting.into_iter().filter(own).map(|(_, (epoch, _))| epoch).max();
+            (next.epoch, next.sequence) = (newest.unwrap_or_default().max(next.epoch) + 1, 1);
+        }
+        Ok(())
     }
 
     fn sign_again(&self, manifest: &SignedManifest, next: &Next) -> Result<SignedManifest> {
