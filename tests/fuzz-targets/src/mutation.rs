@@ -130,10 +130,10 @@ impl<'a> Mutator<'a> {
         let value = HOSTILE[self.below(HOSTILE.len())];
         let head: Vec<u8> = match self.below(6) {
             0 => vec![major | self.below(24) as u8],
-            1 => vec![major | 24, value as u8],
-            2 => [&[major | 25][..], &(value as u16).to_be_bytes()].concat(),
-            3 => [&[major | 26][..], &(value as u32).to_be_bytes()].concat(),
-            4 => [&[major | 27][..], &value.to_be_bytes()].concat(),
+            1 => vec![major | 0x18, value as u8],
+            2 => [&[major | 0x19][..], &(value as u16).to_be_bytes()].concat(),
+            3 => [&[major | 0x1a][..], &(value as u32).to_be_bytes()].concat(),
+            4 => [&[major | 0x1b][..], &value.to_be_bytes()].concat(),
             _ => vec![major | 31],
         };
         let end = if self.below(2) == 0 { at } else { (at + head.len()).min(case.len()) };

@@ -56,7 +56,8 @@ pub(crate) fn golden_key<T: KeyFile>(name: &str) -> T {
 fn vectors(prefixes: &[&str]) -> Vec<Vec<u8>> {
     let named = |path: &str| {
         let name = path.rsplit('/').next().unwrap_or_default();
-        name.ends_with(".hex") && (prefixes.is_empty() || prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        let is_vector = name.rsplit_once('.').is_some_and(|(_, ending)| ending == "hex");
+        is_vector && (prefixes.is_empty() || prefixes.iter().any(|prefix| name.starts_with(prefix)))
     };
     let all = below("vault/format/testdata").into_iter().filter(|(path, _)| named(path));
     all.map(|(_, text)| from_hex(&text)).collect()
