@@ -324,24 +324,27 @@ impl Run<'_> {
         })
     }
 
-    /// A pack of a point to be delivered: from the spool to the locations, unless they
-    /// keep it durable(d) already.
+    /// A pack of a point to be delivered: from the spool, or from what is left of it, to
+    /// the locations. What the spool holds was not read back there, whatever a listing
+    /// shows: it is placed again, and what stands there already is compared.
     async fn make_durable(&mut self, pack: PackId, shown: &Shown) -> Result<()> {
         let (coding, survive) = (self.vault.coding, self.vault.survive());
         if self.placed.contains_key(&pack) {
             return Ok(());
         }
         let here = shown.holdings.copies(pack);
+        let indices: BTreeSet<u8> = here.iter().map(|copy| copy.index).collect();
         let away = shown.away.get(&pack).cloned().unwrap_or_default();
         let known: Vec<Copy> = here.iter().copied().chain(away).collect();
-        if survives(&known, coding, survive) {
+        let waits = self.contents.has_pack(pack, coding);
+        if !waits && survives(&known, coding, survive) {
             self.placed.insert(pack, known);
             return Ok(());
         }
-        if self.contents.has_pack(pack, coding) {
+        // No manifest that stands names it yet, so that no repair rebuilds it.
+        if waits || indices.len() >= usize::from(coding.data_shards()) {
             return self.place(pack, shown).await;
         }
-        let indices: BTreeSet<u8> = known.iter().map(|copy| copy.index).collect();
         let what = format!(
             "pack {} of an earlier point, which this one needs, is not durable at the locations: they show {} of the {} \
              shards it needs",
@@ -349,7 +352,7 @@ impl Run<'_> {
             indices.len(),
             coding.data_shards()
         );
-        if indices.len() < usize::from(coding.data_shards()) && shown.holdings.silent.is_empty() {
+        if shown.holdings.silent.is_empty() {
             return Err(OpsError::Lost {
                 what: format!("{what}. Back up the source again; this point stays in the spool and is not counted"),
             });
@@ -363,7 +366,7 @@ impl Run<'_> {
         let header = match self.headers.get(&pack) {
             Some(header) => *header,
             None => self.catalog.pack(pack)?.map(|row| row.header).ok_or_else(|| {
-                OpsError::corrupt("the local catalog", "it does not know a pack of the spool; delete the catalog")
+                OpsError::corrupt("the local catalog", "it does not know a pack that waits; delete the catalog")
             })?,
         };
         let held = |holdings: &Holdings| holdings.packs.get(&pack).cloned().unwrap_or_default();
