@@ -18,7 +18,7 @@ use vault_format::suite::LEAF_BYTES;
 
 use crate::catalog::{AuditRow, Catalog, ReadRow, RecordFailure};
 use crate::census::{self, Census};
-use crate::challenge::{Answer, Challenge, Examiner};
+use crate::challenge::{Answer, Challenge, Examiner, weigh_again};
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Trust};
 use crate::location::Location;
@@ -173,16 +173,6 @@ impl AuditReport {
             None => self.findings.push(finding),
         }
     }
-
-    /// Damage to a pack that too few good shards are left of is not contained.
-    fn name_the_short(&mut self, short: Vec<(PackId, usize)>) {
-        for finding in &mut self.findings {
-            if finding.outcome == Outcome::Contained && short.iter().any(|(pack, _)| *pack == finding.pack) {
-                finding.outcome = Outcome::Failed;
-            }
-        }
-        self.short = short;
-    }
 }
 
 /// Runs an audit and records it.
@@ -245,7 +235,8 @@ pub async fn run_within(
     // Only now is it known how many shards of a pack are wrong at once.
     census.holdings.discount(&catalog.failures()?);
     census.look_older(vault).await;
-    report.name_the_short(census.short(vault));
+    report.short = census.short(vault);
+    weigh_again(&mut report.findings, &census, &report.short);
     Ok(report)
 }
 

@@ -30,9 +30,10 @@ pub enum Outcome {
     Offline,
     /// The auditor could not judge: no verified header of the pack is at hand.
     Unknown,
-    /// Wrong or missing here, and at least k other shards of the pack are shown.
+    /// Wrong or missing here, and at least k other shards of the pack are shown, or older
+    /// versions make it whole.
     Contained,
-    /// Wrong or missing here, and fewer than k others are shown.
+    /// Wrong or missing here, and fewer than k others are there in any version.
     Failed,
 }
 
@@ -49,6 +50,20 @@ pub struct Finding {
     pub outcome: Outcome,
     /// What was seen.
     pub what: String,
+}
+
+/// The last word on damage, when all of it is known: of a pack that too few good shards
+/// are left of it is not contained; of one that older versions make whole it is.
+pub(crate) fn weigh_again(findings: &mut [Finding], census: &Census, short: &[(PackId, usize)]) {
+    for finding in findings {
+        match finding.outcome {
+            Outcome::Contained if short.iter().any(|(pack, _)| *pack == finding.pack) => {
+                finding.outcome = Outcome::Failed;
+            }
+            Outcome::Failed if census.kept.contains(&finding.pack) => finding.outcome = Outcome::Contained,
+            Outcome::Ok | Outcome::Offline | Outcome::Unknown | Outcome::Contained | Outcome::Failed => {}
+        }
+    }
 }
 
 /// A leaf to be asked for. The leaf after the last stands for header and trailer.

@@ -13,7 +13,7 @@ use vault_format::shard::ShardLayout;
 
 use crate::catalog::{Catalog, ReadRow};
 use crate::census::{self, Census};
-use crate::challenge::{Answer, Examiner, Finding, Outcome};
+use crate::challenge::{Answer, Examiner, Finding, Outcome, weigh_again};
 use crate::error::Result;
 use crate::fetch::{Fetcher, Trust};
 use crate::location::Location;
@@ -114,6 +114,7 @@ pub async fn slice(vault: &Vault, catalog: &Catalog, options: &ScrubOptions) -> 
     census.holdings.discount(&catalog.failures()?);
     census.look_older(vault).await;
     report.short = census.short(vault);
+    weigh_again(&mut report.findings, &census, &report.short);
     Ok(report)
 }
 
