@@ -22,9 +22,11 @@ use crate::secret::{SecretBytes, SecretText};
 
 mod roles;
 
-pub use roles::{MasterSeed, OperatorKey, ReadGeneration, ReadKey, VaultPublic, WriterKey};
+pub use roles::{
+    JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadGeneration, ReadKey, VaultPublic, WriterKey,
+};
 
-/// A key file's content. Implemented by the five types of this module.
+/// A key file's content. Implemented by the six types of this module.
 pub trait KeyFile: Encode<()> + for<'b> Decode<'b, ()> {
     /// What stands in the file's role line.
     const ROLE: &'static str;

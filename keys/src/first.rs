@@ -13,7 +13,7 @@ use vault_format::{Blob, ScopeId, VaultId, WriterId};
 use crate::certificate::{self, Request};
 use crate::data_key::LocalSecret;
 use crate::error::{FileFault, KeysError, Result};
-use crate::files::{self, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
+use crate::files::{self, JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
 use crate::seed::{Generation, Seed};
 use crate::signature::SigningKey;
 
@@ -38,6 +38,11 @@ impl KeyFolder {
     /// Certifies writers and signs layouts.
     pub fn operator_key(&self) -> PathBuf {
         self.0.join("operator.key")
+    }
+
+    /// Forgets and collects garbage; belongs where the janitor runs.
+    pub fn janitor_key(&self) -> PathBuf {
+        self.0.join("janitor.key")
     }
 
     /// What the agent needs.
@@ -66,6 +71,8 @@ pub struct FirstKeys {
     pub operator: OperatorKey,
     /// The first writer's keys.
     pub writer: WriterKey,
+    /// The janitor's keys.
+    pub janitor: JanitorKey,
     /// What anybody may know.
     pub public: VaultPublic,
 }
@@ -100,7 +107,21 @@ impl FirstKeys {
         let operator_certificate = issue(&root, request(Role::Operator, operator_id, &operator, "operator"));
         let writer_certificate = issue(&operator, request(Role::Writer, writer, &writer_signing, host));
         let read = ReadKey::from_seed(&seed, generation, vault);
+        let local = LocalSecret::random(rng);
+        // Drawn last: what is drawn before it stays what it always was.
+        let (mut janitor_id, janitor) = (WriterId::default(), SigningKey::random(rng));
+        rng.fill_bytes(&mut janitor_id.0);
+        let serial_two = |request: Request| Request { serial: 2, ..request };
+        let janitor_certificate = issue(&operator, serial_two(request(Role::Janitor, janitor_id, &janitor, "janitor")));
         Self {
+            janitor: JanitorKey {
+                vault,
+                subject: janitor_id,
+                signing: janitor,
+                generations: vec![JanitorGeneration { generation, janitor: seed.janitor_key(generation) }],
+                root: root.verifying_key().clone(),
+                certificates: vec![operator_certificate.clone(), janitor_certificate],
+            },
             public: VaultPublic { vault, root: root.verifying_key().clone() },
             writer: WriterKey {
                 vault,
@@ -109,7 +130,7 @@ impl FirstKeys {
                 scope,
                 dedup: seed.dedup_keys(generation, scope),
                 index: seed.index_key(generation, writer),
-                local: LocalSecret::random(rng),
+                local,
                 reader: vec![seed.reader_key(generation).public().clone()],
                 janitor: seed.janitor_key(generation).public().clone(),
                 root: root.verifying_key().clone(),
@@ -130,8 +151,14 @@ impl FirstKeys {
     /// Writes each key to its file. Nothing is overwritten: a folder that holds a
     /// key of a vault already is refused before anything is written.
     pub fn save(&self, folder: &KeyFolder) -> Result<()> {
-        let all =
-            [folder.master_seed(), folder.read_key(), folder.operator_key(), folder.writer_key(), folder.public()];
+        let all = [
+            folder.master_seed(),
+            folder.read_key(),
+            folder.operator_key(),
+            folder.janitor_key(),
+            folder.writer_key(),
+            folder.public(),
+        ];
         if let Some(there) = all.into_iter().find(|path| path.exists()) {
             return Err(KeysError::KeyFile { path: there, fault: FileFault::Exists });
         }
@@ -139,6 +166,7 @@ impl FirstKeys {
         files::create(&folder.master_seed(), &self.master)?;
         files::create(&folder.read_key(), &self.read)?;
         files::create(&folder.operator_key(), &self.operator)?;
+        files::create(&folder.janitor_key(), &self.janitor)?;
         files::create(&folder.writer_key(), &self.writer)?;
         files::create(&folder.public(), &self.public)
     }
@@ -163,6 +191,9 @@ mod tests {
         keys.save(&folder).unwrap();
         let writer: WriterKey = files::load(&folder.writer_key()).unwrap();
         assert_eq!(writer.signing.fingerprint(), keys.writer.signing.fingerprint());
+        let janitor: JanitorKey = files::load(&folder.janitor_key()).unwrap();
+        assert_eq!(janitor.certified().unwrap().role(), Role::Janitor);
+        assert!(janitor.janitor(&writer.janitor.id()).is_some() && janitor.janitor(&writer.reader[0].id()).is_none());
         let read: ReadKey = files::load(&folder.read_key()).unwrap();
         assert!(read.reader(&writer.reader[0].id()).is_some());
 

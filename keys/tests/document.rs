@@ -5,7 +5,7 @@ use std::path::Path;
 
 use keys::card::{CANONICAL_BYTES, Card, SplitPlan, WORDS, split};
 use keys::certificate::may_sign;
-use keys::files::{self, KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
+use keys::files::{self, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
 use keys::first::FirstKeys;
 use keys::{Generation, Seed, kem, key_file, labels, slip39};
 use minicbor::Decoder;
@@ -180,5 +180,6 @@ fn key_files_have_the_bodies_of_the_tables() {
     body_is_as_documented::<ReadKey>(&keys.read);
     body_is_as_documented::<OperatorKey>(&keys.operator);
     body_is_as_documented::<WriterKey>(&keys.writer);
+    body_is_as_documented::<JanitorKey>(&keys.janitor);
     body_is_as_documented::<VaultPublic>(&keys.public);
 }

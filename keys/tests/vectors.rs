@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use keys::card::{Card, SplitPlan, split};
 use keys::certificate::{Request, issue};
-use keys::files::{self, KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
+use keys::files::{self, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
 use keys::first::FirstKeys;
 use keys::hand::Hand;
 use keys::wrap::{unwrap, wrap};
@@ -302,6 +302,7 @@ fn outcome(file: &str, kind: &str) -> String {
         ReadKey::ROLE => key_file::<ReadKey>(file),
         OperatorKey::ROLE => key_file::<OperatorKey>(file),
         WriterKey::ROLE => key_file::<WriterKey>(file),
+        JanitorKey::ROLE => key_file::<JanitorKey>(file),
         VaultPublic::ROLE => key_file::<VaultPublic>(file),
         other => panic!("{file}: kind {other}"),
     };

@@ -1,4 +1,4 @@
-//! The five key files: what each role holds and nothing more. Bodies are specified
+//! The six key files: what each role holds and nothing more. Bodies are specified
 //! in FORMAT.md, "Key files".
 
 use minicbor::{Decode, Encode};
@@ -232,6 +232,82 @@ impl KeyFile for WriterKey {
     fn check(&self) -> std::result::Result<(), &'static str> {
         if self.reader.is_empty() {
             return Err("it names no reader to seal for");
+        }
+        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+    }
+}
+
+/// What forgets, collects garbage and fences. It opens of a manifest what that takes
+/// and reads no backup.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct JanitorKey {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The subject of its certificate; its tombstones stand under this id.
+    #[n(1)]
+    pub subject: WriterId,
+    /// Its signing keys.
+    #[n(2)]
+    pub signing: SigningKey,
+    /// Opens the janitor's parts of manifests, newest generation last.
+    #[n(3)]
+    pub generations: Vec<JanitorGeneration>,
+    /// The root it trusts.
+    #[n(4)]
+    pub root: VerifyingKey,
+    /// Its certificates: the operator's, then its own.
+    #[n(5)]
+    pub certificates: Vec<Blob>,
+}
+
+/// The janitor's KEM key of one generation.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct JanitorGeneration {
+    /// Which.
+    #[n(0)]
+    pub generation: Generation,
+    /// Opens the janitor's parts.
+    #[n(1)]
+    pub janitor: RecipientPrivate,
+}
+
+impl JanitorKey {
+    /// Verifies its own chain.
+    pub fn certified(&self) -> Result<CertifiedKey> {
+        let key = Authority::new(self.vault, self.root.clone()).chain(&self.certificates)?;
+        belongs(&key, self.subject, &self.signing)?;
+        if key.role() == Role::Janitor {
+            Ok(key)
+        } else {
+            Err(KeysError::Certificate { reason: "it is not a janitor's" })
+        }
+    }
+
+    /// The KEM key of that id.
+    pub fn janitor(&self, id: &RecipientId) -> Option<&RecipientPrivate> {
+        self.generations.iter().map(|keys| &keys.janitor).find(|key| key.id() == *id)
+    }
+}
+
+impl KeyFile for JanitorKey {
+    const ROLE: &'static str = "janitor key";
+    const NOTE: &'static str =
+        "Secret. It decides what is deleted and reads no backup. Keep it off the hosts that are backed up.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        if self.generations.is_empty() {
+            return Err("it holds no key");
+        }
+        let ascending = self.generations.windows(2).all(|pair| pair[0].generation < pair[1].generation);
+        if !ascending {
+            return Err("its generations are not in order");
         }
         self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
     }

@@ -49,6 +49,8 @@ fn every_role_survives_its_file() {
     let section =
         |key: &WriterKey| *key.index.section_key(&Hash([1; 32]), &crate::data_key::Commitment([2; 32])).expose_secret();
     assert_eq!(section(&writer), section(&keys.writer));
+    let janitor: JanitorKey = decode(&text_of(&keys.janitor)).unwrap();
+    assert_eq!(janitor.certified().unwrap().subject(), keys.janitor.subject);
     let public: VaultPublic = decode(&text_of(&keys.public)).unwrap();
     assert_eq!(public.root, keys.public.root);
 }

@@ -17,12 +17,13 @@ pub use vault_codec::Compression;
 use vault_codec::{Buffers, Chunk, ChunkSizes, FrameEncoder, PACK_REF_BYTES, Pack, Packer, Tail};
 use vault_format::body::ChunkKind;
 use vault_format::manifest::{ManifestKind, PackRef, WriterPart};
-use vault_format::point::{PointRecord, Statistics};
+use vault_format::point::{PointRecord, PointRoot, Statistics};
 use vault_format::{Blob, Hash, PackId, PointId, WriterId, labels};
 
 use crate::attendance;
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
 use crate::commit::{self, Commit};
+use crate::condemned::{self, Halt, Watch};
 use crate::create::writer_certificate;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Holdings, list_shards};
@@ -62,7 +63,8 @@ pub struct BackupOptions {
     pub compression: Compression,
 }
 
-/// Runs one backup. The source comes back with the report.
+/// Runs one backup. The source comes back with the report. What was condemned while
+/// it ran is read again from the source.
 pub async fn run(
     vault: &Vault,
     keys: Arc<WriterKey>,
@@ -70,20 +72,20 @@ pub async fn run(
     mut source: Box<dyn Source>,
     options: &BackupOptions,
 ) -> (Result<BackupReport>, Box<dyn Source>) {
-    let started = match Run::start(vault, keys, catalog, options).await {
-        Ok(run) => run,
-        Err(error) => return (Err(error), source),
-    };
-    let sealing = Arc::clone(&started.sealing);
-    let name = source.name().to_owned();
-    let (outcome, back) = started.read_and_place(source).await;
-    source = back;
-    let mut report = match outcome {
-        Ok((run, reading, packer, encoder, totals)) => run.finish(&name, reading, packer, encoder, totals).await,
-        Err(error) => Err(error),
-    };
-    if let (Err(OpsError::Full { .. }), Some(detour)) = (&report, &sealing.detour) {
-        report = take_back(detour, catalog).await.and(report);
+    let mut barred = BTreeSet::new();
+    let mut report = Err(condemned::given_up());
+    for _ in 0..condemned::ATTEMPTS_MAX {
+        let halt;
+        (halt, source) = attempt(vault, Arc::clone(&keys), catalog, source, options, &barred).await;
+        match halt {
+            Ok(done) => report = Ok(done),
+            Err(Halt::Error(error)) => report = Err(error),
+            Err(Halt::Hit(hit)) => {
+                barred.extend(hit.packs());
+                continue;
+            }
+        }
+        break;
     }
     match report {
         Ok((mut report, root)) => {
@@ -106,6 +108,35 @@ pub async fn run(
     }
 }
 
+type Finished = std::result::Result<(BackupReport, PointRoot), Halt>;
+
+async fn attempt(
+    vault: &Vault,
+    keys: Arc<WriterKey>,
+    catalog: &mut Catalog,
+    source: Box<dyn Source>,
+    options: &BackupOptions,
+    barred: &BTreeSet<PackId>,
+) -> (Finished, Box<dyn Source>) {
+    let started = match Run::start(vault, keys, catalog, options, barred).await {
+        Ok(run) => run,
+        Err(error) => return (Err(error.into()), source),
+    };
+    let sealing = Arc::clone(&started.sealing);
+    let name = source.name().to_owned();
+    let (outcome, source) = started.read_and_place(source).await;
+    let mut finished = match outcome {
+        Ok((run, reading, packer, encoder, totals)) => run.finish(&name, reading, packer, encoder, totals).await,
+        Err(error) => Err(error.into()),
+    };
+    if let (Err(Halt::Error(OpsError::Full { .. })), Some(detour)) = (&finished, &sealing.detour)
+        && let Err(error) = take_back(detour, catalog).await
+    {
+        finished = Err(error.into());
+    }
+    (finished, source)
+}
+
 /// A point that does not fit leaves no half of it behind.
 async fn take_back(detour: &Detour, catalog: &mut Catalog) -> Result<()> {
     detour.take_back().await?;
@@ -117,6 +148,7 @@ struct Run<'a> {
     catalog: &'a mut Catalog,
     options: &'a BackupOptions,
     sealing: Arc<Sealing>,
+    watch: Watch,
     place: Next,
     head_confirmed: bool,
     holdings: Holdings,
@@ -139,6 +171,7 @@ impl<'a> Run<'a> {
         keys: Arc<WriterKey>,
         catalog: &'a mut Catalog,
         options: &'a BackupOptions,
+        barred: &BTreeSet<PackId>,
     ) -> Result<Self> {
         check_keys(vault, &keys)?;
         let mut notes = Vec::new();
@@ -159,6 +192,8 @@ impl<'a> Run<'a> {
         let odd = watch::look(vault, catalog, &chains, Close::Listings).await?;
         notes.extend(odd.into_iter().map(|finding| finding.what));
         vault.world.reached(Step::BackupChainFollowed);
+        let may_open = too_few.is_none() && spool::last_waiting(vault, &keys).await?.is_none();
+        let (watch, place) = condemned::begin(vault, &keys, catalog, &chain, place, (barred, may_open)).await?;
         let mut holdings = list_shards(vault, &scope_writers(vault, &keys)).await;
         let away = rebuild::remember_shown(vault, catalog, &holdings)?;
         holdings.discount(&catalog.failures()?);
@@ -181,6 +216,7 @@ impl<'a> Run<'a> {
             catalog,
             options,
             sealing: Arc::new(sealing),
+            watch,
             place,
             head_confirmed: chains.values().all(|chain| chain.confirmed),
             holdings,
@@ -246,6 +282,9 @@ impl<'a> Run<'a> {
     }
 
     fn is_usable(&self, pack: PackId) -> bool {
+        if !self.watch.allows(pack) {
+            return false;
+        }
         if self.waiting.has_pack(pack, self.vault.coding) {
             return true;
         }
@@ -347,7 +386,7 @@ impl<'a> Run<'a> {
         packer: Packer,
         mut encoder: FrameEncoder,
         totals: IntakeTotals,
-    ) -> Result<(BackupReport, vault_format::point::PointRoot)> {
+    ) -> Finished {
         let mut record = self.record(source, &reading, &totals)?;
         let bound = vault_format::encode(&record).len() + TAIL_PACKS_MAX * PACK_REF_BYTES + 64;
         let Tail { packs, last } = packer.finish_for_point(bound);
@@ -423,7 +462,7 @@ impl<'a> Run<'a> {
         record_hash: Hash,
         point_pack: PackRef,
         totals: &IntakeTotals,
-    ) -> Result<(BackupReport, vault_format::point::PointRoot)> {
+    ) -> Finished {
         let part = WriterPart {
             point: point_id(record_hash),
             source_kind: record.root.kind(),
@@ -436,6 +475,7 @@ impl<'a> Run<'a> {
             tags: record.tags.clone(),
         };
         let (packs, pending) = self.first_committed(&part)?;
+        let gc_epoch_seen = self.watch.check(self.vault, &part.references).await.map_err(Halt::Hit)?;
         let commit = Commit {
             vault: self.vault,
             kind: ManifestKind::Point,
@@ -447,6 +487,7 @@ impl<'a> Run<'a> {
             part: &part,
             packs: &packs,
             pending,
+            gc_epoch_seen,
         };
         let manifest = commit::sign(self.vault, &self.sealing.keys, &commit::manifest(&commit)?)?;
         let row = PointRow {

@@ -49,6 +49,9 @@ CREATE TABLE IF NOT EXISTS audits (
     at_ms INTEGER NOT NULL, location BLOB NOT NULL, samples INTEGER NOT NULL, ok INTEGER NOT NULL,
     failed INTEGER NOT NULL, offline INTEGER NOT NULL, full INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS first_sights (
+    kind INTEGER NOT NULL, id BLOB NOT NULL, seen_ms INTEGER NOT NULL, PRIMARY KEY (kind, id)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// What the catalog knows of a pack.
@@ -146,7 +149,7 @@ pub struct AuditRow {
 /// The catalog file.
 pub struct Catalog {
     path: PathBuf,
-    db: Connection,
+    pub(crate) db: Connection,
 }
 
 impl Catalog {

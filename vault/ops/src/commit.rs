@@ -39,6 +39,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) packs: &'a [PackRef],
     /// Packs stored or spooled that wait for a later manifest.
     pub(crate) pending: Vec<PackId>,
+    /// Newest garbage-collection epoch seen before the run.
+    pub(crate) gc_epoch_seen: u64,
 }
 
 /// Domains a manifest needs.
@@ -172,7 +174,7 @@ pub(crate) fn manifest(commit: &Commit<'_>) -> Result<Manifest> {
         janitor: Some(seal(SealedField::ManifestJanitor, &commit.keys.janitor, &vault_format::encode(&janitor))),
         reader: Some(seal(SealedField::ManifestReader, newest_reader, &vault_format::encode(&reader))),
         own: Some(commit.keys.index.seal_own(vault.id, &vault_format::encode(part))),
-        gc_epoch_seen: 0,
+        gc_epoch_seen: commit.gc_epoch_seen,
         pending: commit.pending.clone(),
         journal: Vec::new(),
     })

@@ -7,18 +7,21 @@
 
 use std::sync::Arc;
 
-use keys::files::{OperatorKey, ReadKey};
+use keys::files::{JanitorKey, OperatorKey, ReadKey};
 use keys::signature::SigningKey;
 use vault_format::manifest::{JanitorPart, Manifest};
 use vault_format::sealed::{SealedBlob, SealedField};
-use vault_format::{VaultId, WriterId};
+use vault_format::{VaultId, WriterId, names};
 
+use crate::commit;
 use crate::error::{OpsError, Result};
 use crate::vault::Vault;
 
 /// Keys that do the janitor's work.
 #[derive(Clone)]
 pub enum Janitor {
+    /// A janitor of its own, possibly on another machine.
+    Own(Arc<JanitorKey>),
     /// The operator signs; the reader's key file holds the janitor's KEM keys too.
     Operator {
         /// Signs.
@@ -32,6 +35,7 @@ impl Janitor {
     /// Whose chain its tombstones stand in.
     pub fn id(&self) -> WriterId {
         match self {
+            Self::Own(key) => key.subject,
             Self::Operator { operator, .. } => operator.subject,
         }
     }
@@ -39,19 +43,21 @@ impl Janitor {
     /// The vault its keys belong to.
     pub fn vault(&self) -> VaultId {
         match self {
+            Self::Own(key) => key.vault,
             Self::Operator { operator, .. } => operator.vault,
         }
     }
 
     pub(crate) fn signing(&self) -> &SigningKey {
         match self {
+            Self::Own(key) => &key.signing,
             Self::Operator { operator, .. } => &operator.signing,
         }
     }
 
     /// The vault with this janitor among its signers of tombstones: its certificate
     /// is published if no location shows it yet.
-    pub fn enrol(&self, vault: &Vault) -> Result<Vault> {
+    pub async fn enrol(&self, vault: &Vault) -> Result<Vault> {
         if self.vault() != vault.id {
             return Err(OpsError::Key {
                 what: "the janitor's key belongs to another vault; nothing was changed. Use this vault's key"
@@ -60,7 +66,14 @@ impl Janitor {
         }
         let known = vault.janitors.iter().any(|key| key.subject() == self.id());
         match self {
-            Self::Operator { .. } if known => Ok(vault.clone()),
+            Self::Own(_) | Self::Operator { .. } if known => Ok(vault.clone()),
+            Self::Own(key) => {
+                let certified = key.certified().map_err(|error| OpsError::Key { what: error.to_string() })?;
+                let certificate = key.certificates.last().map(|own| own.0.clone()).unwrap_or_default();
+                let name = names::certificate(certified.certificate_hash());
+                commit::publish(vault, &name, &certificate, None).await?;
+                Ok(vault.with_janitor(certified, certificate))
+            }
             Self::Operator { .. } => Err(OpsError::Key {
                 what: "the vault record does not name this operator's certificate; nothing was changed. Use the \
                        operator key this vault was made with"
@@ -80,6 +93,7 @@ impl Janitor {
 
     fn open(&self, vault: VaultId, sealed: &SealedBlob) -> std::result::Result<keys::secret::SecretBytes, String> {
         let key = match self {
+            Self::Own(key) => key.janitor(&sealed.recipient),
             Self::Operator { read, .. } => {
                 let read = read.as_ref().ok_or("it takes the janitor's key, or the read key, to open it")?;
                 read.janitor(&sealed.recipient)

@@ -128,6 +128,26 @@ impl Location {
         }
     }
 
+    /// When an object was last written, by the location's own clock, milliseconds
+    /// since 1970; `None` if it is not there.
+    pub async fn modified_ms(&self, name: &str) -> Result<Option<i64>, BackendError> {
+        match self.store.head(&Path::from(name)).await {
+            Ok(meta) => Ok(Some(meta.last_modified.timestamp_millis())),
+            Err(error) if backends::classify(&error) == Kind::NotFound => Ok(None),
+            Err(error) => Err(self.fail("looking at", name, &error)),
+        }
+    }
+
+    /// Deletes an object. One that is not there is as good as deleted. Only what a
+    /// tombstone names is ever deleted, and only with admin credentials.
+    pub async fn delete(&self, name: &str) -> Result<(), BackendError> {
+        match self.store.delete(&Path::from(name)).await {
+            Ok(()) => Ok(()),
+            Err(error) if backends::classify(&error) == Kind::NotFound => Ok(()),
+            Err(error) => Err(self.fail("deleting", name, &error)),
+        }
+    }
+
     /// Lists a folder in byte order of the names.
     pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, BackendError> {
         let path = Path::from(folder);

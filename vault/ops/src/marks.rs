@@ -413,6 +413,11 @@ impl Marks {
         self.tombstone(hash).is_some() || self.fences.all().iter().any(|fence| fence.hash == hash)
     }
 
+    /// The same marks with no fence in force: a janitor looks behind its fences.
+    pub(crate) fn without_fences(&self) -> Self {
+        Self { fences: Fences::default(), ..self.clone() }
+    }
+
     /// Names and bytes of all records, for every location.
     pub(crate) fn records(&self) -> BTreeMap<String, Vec<u8>> {
         let mut by_name: BTreeMap<String, &SignedTombstone> = BTreeMap::new();

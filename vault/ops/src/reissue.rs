@@ -102,6 +102,8 @@ fn vouch(
         part: &row.part,
         packs: &packs,
         pending: Vec::new(),
+        // It says nothing new about what was seen: garbage collection waits.
+        gc_epoch_seen: 0,
     })?;
     Ok((row, commit::sign(vault, keys, &body)?))
 }

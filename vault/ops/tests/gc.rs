@@ -1,20 +1,37 @@
 //! The trash and garbage collection from outside: what is forgotten comes back, what
 //! is swept is gone everywhere, and nothing that counts is ever touched.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::type_complexity, reason = "test code")]
 
 mod world;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures::stream::BoxStream;
 use keys::files::KeyFile;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
+};
+use vault_format::PointId;
+use vault_format::body::ChunkKind;
+use vault_format::point::SourceKind;
 use vault_format::tombstone::TombstoneAction;
-use vault_ops::census;
+use vault_ops::backup::BackupReport;
+use vault_ops::catalog::Catalog;
+use vault_ops::gc::{self, GcOptions, GcReport};
 use vault_ops::heads::{Depth, chain};
 use vault_ops::janitor::Janitor;
-use vault_ops::source::PointReader;
+use vault_ops::points::PointName;
+use vault_ops::source::{PointReader, Reading, Sink, Source};
 use vault_ops::tombstones::{self, Draft, manifest_ref};
 use vault_ops::vault::Vault;
+use vault_ops::{census, forget, trash};
+use world::stores::{Trip, Tripwire};
 use world::{Lab, random_bytes};
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -126,4 +143,387 @@ async fn a_missing_tombstone_and_a_silent_domain_stop_the_janitor_and_nobody_els
     lab.put(0, &junk, vec![1; 100]).await;
     let vault = lab.open().await.unwrap();
     assert_eq!((vault.marks.quarantined.len(), vault.marks.holes.len()), (1, 1));
+}
+
+/// A store of a location with a clock of its own: what is written is dated by it.
+#[derive(Debug)]
+struct Dated {
+    inner: Arc<dyn ObjectStore>,
+    /// Ahead of the real clock, which dates the inner store, milliseconds.
+    ahead_ms: Arc<AtomicU64>,
+    written: Arc<Mutex<BTreeMap<Path, u64>>>,
+}
+
+impl std::fmt::Display for Dated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "dated {}", self.inner)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Dated {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, opts: PutOptions) -> object_store::Result<PutResult> {
+        let put = self.inner.put_opts(at, payload, opts).await?;
+        self.written.lock().unwrap().insert(at.clone(), self.ahead_ms.load(Ordering::SeqCst));
+        Ok(put)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        opts: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, opts).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        let mut got = self.inner.get_opts(at, options).await?;
+        let ahead = self.written.lock().unwrap().get(at).copied().unwrap_or(0);
+        got.meta.last_modified += Duration::from_millis(ahead);
+        Ok(got)
+    }
+
+    fn delete_stream(
+        &self,
+        at: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(at)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// When each location's objects were written, by its clock.
+type Dates = Vec<(Arc<AtomicU64>, Arc<Mutex<BTreeMap<Path, u64>>>)>;
+
+/// A lab whose locations have clocks, and a janitor on another machine: it has its
+/// key, the vault's public key and a catalog of its own.
+struct Yard {
+    lab: Lab,
+    dates: Dates,
+    janitor: Janitor,
+    catalog: Catalog,
+    _dir: tempfile::TempDir,
+}
+
+impl Yard {
+    async fn new(seed: u64) -> Self {
+        let lab = Lab::new(seed, (3, 5), 1, &[0, 1, 2]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("janitor")).unwrap();
+        let janitor = Janitor::Own(loaded(&lab.keys.janitor));
+        let dates = (0..3).map(|_| Default::default()).collect();
+        Self { lab, dates, janitor, catalog, _dir: dir }
+    }
+
+    async fn open(&self) -> Vault {
+        self.open_through(|_, store| store).await
+    }
+
+    async fn open_through(&self, wrap: impl Fn(usize, Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Vault {
+        let dated = |at: usize, inner| {
+            let (ahead_ms, written) = self.dates[at].clone();
+            wrap(at, Arc::new(Dated { inner, ahead_ms, written }) as Arc<dyn ObjectStore>)
+        };
+        self.lab.open_through(dated).await.unwrap()
+    }
+
+    async fn backup(&mut self, bytes: &[u8]) -> BackupReport {
+        let vault = self.open().await;
+        self.lab.backup_in(&vault, bytes).await.unwrap()
+    }
+
+    async fn days(&self, days: u64) {
+        for (ahead, _) in &self.dates {
+            ahead.fetch_add(days * DAY_MS.unsigned_abs(), Ordering::SeqCst);
+        }
+        self.lab.world.clock.sleep(Duration::from_millis(days * DAY_MS.unsigned_abs())).await;
+    }
+
+    async fn forget(&self, ids: &[PointId]) {
+        let vault = self.open().await;
+        let names: Vec<_> = ids.iter().map(|id| PointName::parse(&id.to_string()).unwrap()).collect();
+        let plan = forget::plan_named(&vault, &self.catalog, &self.janitor, &names).await.unwrap();
+        assert_eq!(plan.forget.len(), ids.len());
+        forget::apply(&vault, &self.janitor, &plan, 7 * DAY_MS, true).await.unwrap().unwrap();
+    }
+
+    async fn gc(&self) -> vault_ops::Result<GcReport> {
+        let vault = self.open().await;
+        gc::apply(&vault, &self.catalog, &self.janitor, &options()).await
+    }
+
+    async fn restores(&self, back: usize, bytes: &[u8]) {
+        let vault = self.open().await;
+        assert!(self.lab.restore_from(&vault, back).await.unwrap().0 == bytes, "point latest~{back}");
+    }
+
+    async fn shards(&self) -> usize {
+        let mut count = 0;
+        for at in 0..3 {
+            count += self.lab.names(at).await.iter().filter(|name| name.starts_with("shards/")).count();
+        }
+        count
+    }
+}
+
+fn options() -> GcOptions {
+    GcOptions { confirmed: true, ..GcOptions::default() }
+}
+
+/// Everything a vault shows is where it belongs.
+async fn assert_full(yard: &Yard) {
+    let vault = yard.open().await;
+    let plan = vault_ops::repair::plan(&vault, &yard.lab.catalog).await.unwrap();
+    let named: Vec<_> = plan.records.iter().map(|task| &task.name).collect();
+    assert!(plan.is_empty(), "{:?} {named:?}", plan.shards);
+}
+
+#[tokio::test]
+async fn what_is_forgotten_comes_back_and_then_goes_for_good() {
+    let mut yard = Yard::new(10).await;
+    let (one, two, three) = (random_bytes(1, 400_000), random_bytes(2, 400_000), random_bytes(3, 100_000));
+    let first = yard.backup(&one).await.point;
+    yard.backup(&two).await;
+    let before = yard.shards().await;
+    yard.forget(&[first]).await;
+    let vault = yard.open().await;
+    let trash = trash::list(&vault, &yard.catalog, &yard.janitor).await.unwrap();
+    assert_eq!((trash.len(), trash[0].line.point, trash[0].gone), (1, first, 0));
+    // Within its grace nothing is even condemned.
+    yard.days(6).await;
+    let report = yard.gc().await.unwrap();
+    assert_eq!((report.condemned, report.swept, report.deleted), (0, 0, 0));
+    let name = PointName::parse(&first.to_string()).unwrap();
+    trash::restore(&vault, &yard.catalog, &yard.janitor, &name).await.unwrap();
+    yard.restores(1, &one).await;
+    yard.backup(&two).await;
+    // Forgotten again, its grace passes: condemned, but no writer has seen that yet.
+    yard.forget(&[first]).await;
+    yard.days(8).await;
+    let report = yard.gc().await.unwrap();
+    assert!(report.condemned > 0 && report.swept == 0, "{report:?}");
+    yard.days(2).await;
+    let report = yard.gc().await.unwrap();
+    assert_eq!((report.swept, report.waiting.len()), (0, 1), "{report:?}");
+    assert_eq!(yard.shards().await, before);
+    // The writer's next manifest saw it.
+    yard.backup(&three).await;
+    let report = yard.gc().await.unwrap();
+    assert!(report.swept > 0 && report.deleted > 0 && report.failed.is_empty(), "{report:?}");
+    yard.restores(2, &two).await;
+    yard.restores(0, &three).await;
+    assert_full(&yard).await;
+    let vault = yard.open().await;
+    assert!(trash::restore(&vault, &yard.catalog, &yard.janitor, &name).await.is_err());
+    // Its manifest goes last, and nothing is left to do.
+    let report = yard.gc().await.unwrap();
+    assert_eq!((report.manifests, report.failed.len()), (1, 0), "{report:?}");
+    let vault = yard.open().await;
+    assert!(gc::plan(&vault, &yard.catalog, &yard.janitor, &options()).await.unwrap().is_empty());
+    assert_full(&yard).await;
+    yard.backup(&one).await;
+    yard.restores(0, &one).await;
+}
+
+#[tokio::test]
+async fn one_clock_that_jumps_shortens_no_grace() {
+    let mut yard = Yard::new(11).await;
+    let first = yard.backup(&random_bytes(1, 200_000)).await.point;
+    yard.backup(&random_bytes(2, 200_000)).await;
+    yard.forget(&[first]).await;
+    yard.dates[1].0.fetch_add(4_000 * DAY_MS.unsigned_abs(), Ordering::SeqCst);
+    assert_eq!(yard.gc().await.unwrap().condemned, 0);
+}
+
+#[tokio::test]
+async fn a_backup_that_reuses_a_condemned_pack_reads_its_source_again() {
+    let mut yard = Yard::new(12).await;
+    let (one, two) = (random_bytes(1, 400_000), random_bytes(2, 200_000));
+    let first = yard.backup(&one).await.point;
+    yard.backup(&two).await;
+    yard.forget(&[first]).await;
+    yard.days(8).await;
+    // The run begins before the packs are condemned and commits after.
+    let vault = yard.open().await;
+    let source = Box::new(Meanwhile { bytes: one.clone(), yard: Some(yard.handle().await), reads: 0 });
+    let report = yard.lab.backup_source(&vault, source).await.unwrap();
+    assert_eq!(report.packs_reused, 0, "it must not lean on what was condemned");
+    yard.days(2).await;
+    let report = yard.gc().await.unwrap();
+    assert!(report.swept > 0, "{report:?}");
+    yard.restores(0, &one).await;
+    assert_full(&yard).await;
+}
+
+/// A source during whose first reading the janitor condemns.
+struct Meanwhile {
+    bytes: Vec<u8>,
+    yard: Option<(Vault, Janitor, Catalog, tempfile::TempDir)>,
+    reads: usize,
+}
+
+impl Source for Meanwhile {
+    fn kind(&self) -> SourceKind {
+        SourceKind::Command
+    }
+
+    fn name(&self) -> &'static str {
+        "bytes"
+    }
+
+    fn read(&mut self, sink: &mut dyn Sink) -> vault_ops::Result<Reading> {
+        let content = sink.write(ChunkKind::Data, &mut &self.bytes[..])?;
+        self.reads += 1;
+        if self.reads == 1 {
+            // On a thread of its own: this one is inside a runtime.
+            let (vault, janitor, catalog, _dir) = self.yard.take().unwrap();
+            let run = move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(gc::apply(&vault, &catalog, &janitor, &options()))
+            };
+            assert!(std::thread::spawn(run).join().unwrap()?.condemned > 0);
+        }
+        Ok(world::stream_reading(content, &self.bytes))
+    }
+}
+
+impl Yard {
+    async fn handle(&self) -> (Vault, Janitor, Catalog, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("second")).unwrap();
+        (self.open().await, self.janitor.clone(), catalog, dir)
+    }
+}
+
+#[tokio::test]
+async fn a_silent_writer_is_fenced_and_comes_back_under_a_new_epoch() {
+    let mut yard = Yard::new(13).await;
+    let (one, two) = (random_bytes(1, 200_000), random_bytes(2, 200_000));
+    let first = yard.backup(&one).await.point;
+    yard.backup(&two).await;
+    yard.forget(&[first]).await;
+    yard.days(8).await;
+    assert!(yard.gc().await.unwrap().condemned > 0);
+    yard.days(2).await;
+    assert_eq!(yard.gc().await.unwrap().swept, 0);
+    yard.days(14).await;
+    let report = yard.gc().await.unwrap();
+    assert!(report.fenced == 1 && report.swept > 0, "{report:?}");
+    yard.restores(0, &two).await;
+    let report = yard.backup(&one).await;
+    assert_eq!(report.manifest, (2, 2), "after the heartbeat that opens the epoch");
+    yard.restores(0, &one).await;
+    yard.restores(1, &two).await;
+    let next = yard.backup(&two).await;
+    assert_eq!(next.manifest, (2, 3));
+    assert_full(&yard).await;
+    assert!(yard.gc().await.unwrap().failed.is_empty());
+}
+
+#[tokio::test]
+async fn a_location_away_stops_the_sweep_and_later_loses_its_leftovers() {
+    let mut yard = Yard::new(14).await;
+    let two = random_bytes(2, 200_000);
+    let first = yard.backup(&random_bytes(1, 200_000)).await.point;
+    yard.backup(&two).await;
+    yard.forget(&[first]).await;
+    yard.days(8).await;
+    yard.gc().await.unwrap();
+    yard.backup(&random_bytes(3, 1000)).await;
+    yard.days(2).await;
+    yard.lab.down = vec![2];
+    // With one of three domains away a tombstone may be hidden: nothing goes.
+    assert!(yard.gc().await.is_err());
+    yard.restores(1, &two).await;
+    yard.lab.down.clear();
+    // A copy of the third location from before the sweep comes back after it.
+    let old: Vec<(String, Vec<u8>)> = {
+        let mut old = Vec::new();
+        for name in yard.lab.names(2).await {
+            old.push((name.clone(), yard.lab.get(2, &name).await));
+        }
+        old
+    };
+    assert!(yard.gc().await.unwrap().swept > 0);
+    let swept = yard.shards().await;
+    for (name, bytes) in old {
+        yard.lab.put(2, &name, bytes).await;
+    }
+    assert!(yard.shards().await > swept);
+    let report = yard.gc().await.unwrap();
+    assert!(report.deleted > 0, "{report:?}");
+    assert_eq!(yard.shards().await, swept);
+    yard.restores(1, &two).await;
+    assert_full(&yard).await;
+}
+
+/// Ends the janitor at operations all over a run, before and after each was carried
+/// out, and lets another finish: what counts always restores.
+#[tokio::test]
+async fn a_janitor_that_dies_anywhere_costs_nothing() {
+    let mut yard = Yard::new(15).await;
+    let two = random_bytes(2, 120_000);
+    let first = yard.backup(&random_bytes(1, 120_000)).await.point;
+    yard.backup(&two).await;
+    yard.forget(&[first]).await;
+    yard.days(8).await;
+    for phase in 0..3 {
+        // Condemning; sweeping; the manifest.
+        if phase == 1 {
+            yard.backup(&random_bytes(3, 1000)).await;
+            yard.days(2).await;
+        }
+        let wire = Tripwire::never();
+        let (dates, lab) = (copy_dates(&yard.dates), yard.lab.fork(100 + phase));
+        let fork = yard.with(lab, dates);
+        let vault = fork.open_through(|_, store| wire.store(store)).await;
+        let opened = wire.seen();
+        gc::apply(&vault, &fork.catalog, &fork.janitor, &options()).await.unwrap();
+        let operations = wire.seen() - opened;
+        assert!(operations > 20, "{operations}");
+        let step = if world::scale("HOLDFAST_GC_CRASHES") > 1 { 1 } else { operations / 9 + 1 };
+        for at in (0..operations).step_by(step) {
+            for trip in [Trip::DiesBefore, Trip::DiesAfter, Trip::Fails] {
+                let fork = yard.with(yard.lab.fork(at as u64), copy_dates(&yard.dates));
+                let wire = Tripwire::new(opened + at, trip);
+                let vault = fork.open_through(|_, store| wire.store(store)).await;
+                let ended = wire.run(gc::apply(&vault, &fork.catalog, &fork.janitor, &options())).await;
+                drop(ended);
+                let back = usize::from(phase > 0);
+                fork.restores(back, &two).await;
+                let report = fork.gc().await.unwrap();
+                assert!(report.failed.is_empty(), "{report:?}");
+                fork.restores(back, &two).await;
+                assert_full(&fork).await;
+            }
+        }
+        yard.gc().await.unwrap();
+    }
+}
+
+fn copy_dates(dates: &Dates) -> Dates {
+    let copy = |(ahead, written): &(Arc<AtomicU64>, Arc<Mutex<BTreeMap<Path, u64>>>)| {
+        (Arc::new(AtomicU64::new(ahead.load(Ordering::SeqCst))), Arc::new(Mutex::new(written.lock().unwrap().clone())))
+    };
+    dates.iter().map(copy).collect()
+}
+
+impl Yard {
+    /// The same janitor, its memory lost, over another world.
+    fn with(&self, lab: Lab, dates: Dates) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&dir.path().join("janitor")).unwrap();
+        Self { lab, dates, janitor: self.janitor.clone(), catalog, _dir: dir }
+    }
 }

@@ -8,6 +8,7 @@ use vault_format::PackId;
 use super::{Run, Spooled};
 use crate::catalog::PointRow;
 use crate::commit;
+use crate::condemned::{Halt, check_fences};
 use crate::error::Result;
 use crate::heads::SignedManifest;
 use crate::place::Debt;
@@ -27,7 +28,11 @@ impl Run<'_> {
     /// Shows the manifest to the locations: at once if nothing waits before it and all
     /// its packs stand there, else through the spool. It lies in the spool before any
     /// location sees it, so that a run that dies here is finished by the next.
-    pub(super) async fn publish(&mut self, row: &PointRow, manifest: &SignedManifest) -> Result<End> {
+    pub(super) async fn publish(
+        &mut self,
+        row: &PointRow,
+        manifest: &SignedManifest,
+    ) -> std::result::Result<End, Halt> {
         let waits = |pack: &PackId| {
             self.stored.get(pack).map_or(self.waiting.has_pack(*pack, self.vault.coding), |stored| stored.spooled)
         };
@@ -35,17 +40,22 @@ impl Run<'_> {
             self.waiting.manifests.is_empty() && self.why_spooled().is_none() && !row.part.references.iter().any(waits);
         let Some(spool) = &self.vault.spool else {
             let owed = commit::publish_manifest(self.vault, self.catalog, manifest).await?;
+            check_fences(self.vault, manifest).await.map_err(Halt::Hit)?;
             self.committed(row, manifest)?;
             return Ok(End { owed, ..End::default() });
         };
         let kept = spool.add_manifest(&manifest.name(), &manifest.bytes).await;
         match (kept, straight) {
-            (Err(error), false) => return Err(error),
+            (Err(error), false) => return Err(error.into()),
             // A full disk here is no reason to doubt the locations.
             (Err(error), true) => self.notes.push(error.to_string()),
             (Ok(()), _) => {}
         }
         if straight && let Ok(owed) = commit::publish_manifest(self.vault, self.catalog, manifest).await {
+            if let Err(hit) = check_fences(self.vault, manifest).await {
+                spool.remove(&[manifest.name()]).await?;
+                return Err(Halt::Hit(hit));
+            }
             self.committed(row, manifest)?;
             spool.remove(&[manifest.name()]).await?;
             return Ok(End { owed, ..End::default() });

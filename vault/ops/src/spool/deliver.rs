@@ -19,6 +19,7 @@ use super::{Contents, Spool, note_waiting};
 use crate::backup::check_domains;
 use crate::catalog::{Catalog, PackState, PointRow};
 use crate::commit;
+use crate::condemned;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{self, Depth, SignedManifest};
@@ -186,7 +187,8 @@ impl Run<'_> {
 
     async fn next_place(&mut self) -> Result<Next> {
         let chain = heads::chain(self.vault, self.keys.writer, Depth::Head).await?;
-        rebuild::follow_head(self.vault, self.keys, self.catalog, &chain).await
+        let next = rebuild::follow_head(self.vault, self.keys, self.catalog, &chain).await?;
+        condemned::follow_fences(self.vault, self.keys, self.catalog, &chain, next).await
     }
 
     /// Delivers one point.
@@ -198,7 +200,16 @@ impl Run<'_> {
                     self.make_durable(pack, shown).await?;
                 }
                 self.refuse_condemned(&waiting.part.references).await?;
-                self.publish(next, &mut waiting).await?
+                let shown = self.publish(next, &mut waiting).await?;
+                if condemned::check_fences(self.vault, &shown.0).await.is_err() {
+                    return Err(OpsError::Unreachable {
+                        what:
+                            "this host was taken for dead while it delivered; the point waits for the next delivery, \
+                               under a new epoch"
+                                .to_owned(),
+                    });
+                }
+                shown
             }
         };
         let (epoch, sequence) = standing.position();

@@ -1,0 +1,244 @@
+//! One look at a vault as its janitor sees it: every manifest opened, what is
+//! referenced, and why the look may not be whole.
+//!
+//! What always holds: a look that is not whole says so and nothing is deleted by
+//! it; a point in the trash keeps its packs referenced until its grace has passed
+//! by the locations' own clocks; packs a writer's newest manifest calls pending
+//! count as referenced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vault_format::manifest::{JanitorPart, ManifestKind, PackRef};
+use vault_format::{Hash, PackId, WriterId, names};
+
+use crate::catalog::{Catalog, PackState};
+use crate::clocks::Clocks;
+use crate::error::Result;
+use crate::heads::{Depth, Position, SignedManifest, chain};
+use crate::janitor::Janitor;
+use crate::marks::{Mark, SignedTombstone, answering_in_full};
+use crate::placement::read_quorum;
+use crate::tombstones;
+use crate::vault::Vault;
+
+/// Whose time a look goes by.
+#[derive(Clone, Debug)]
+pub enum Time {
+    /// This host's: for plans that are only shown.
+    Host,
+    /// The locations' own: whatever is deleted is deleted by these.
+    Locations(Clocks),
+}
+
+impl Time {
+    /// How long ago a tombstone was written.
+    pub(crate) async fn age_ms(&self, vault: &Vault, signed: &SignedTombstone) -> i64 {
+        match self {
+            Self::Host => vault.world.now_ms().saturating_sub(signed.body.created_ms),
+            Self::Locations(clocks) => clocks.age_ms(vault, &signed.name()).await,
+        }
+    }
+
+    /// How long ago a manifest was written; zero for who cannot ask.
+    pub(crate) async fn manifest_age_ms(&self, vault: &Vault, writer: WriterId, (epoch, sequence): Position) -> i64 {
+        match self {
+            Self::Host => 0,
+            Self::Locations(clocks) => clocks.age_ms(vault, &names::manifest(writer, epoch, sequence)).await,
+        }
+    }
+
+    /// Whether the grace of all these tombstones has passed.
+    pub(crate) async fn has_passed(&self, vault: &Vault, by: &[Hash]) -> bool {
+        for hash in by {
+            let Some(signed) = vault.marks.tombstone(*hash) else { return false };
+            if self.age_ms(vault, signed).await < signed.grace_ms() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Where a point stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It counts.
+    Live,
+    /// In the trash; it can be brought back.
+    Trash,
+    /// Its grace has passed, or its owner purged it.
+    Expired {
+        /// The latter.
+        purged: bool,
+    },
+}
+
+/// A manifest and what the janitor may read of it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The manifest.
+    pub manifest: SignedManifest,
+    /// The janitor's part; none for a heartbeat.
+    pub part: Option<JanitorPart>,
+    /// Where it stands.
+    pub life: Life,
+}
+
+/// A writer's newest manifest.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The writer.
+    pub writer: WriterId,
+    /// Its place.
+    pub position: Position,
+    /// Hash of its envelope.
+    pub hash: Hash,
+    /// The newest epoch its writer had seen.
+    pub gc_epoch_seen: u64,
+    /// Its epoch is closed: nobody waits for it.
+    pub fenced: bool,
+    /// Places behind its fence at which manifests stand.
+    pub behind: Vec<Position>,
+}
+
+/// One look.
+pub struct Look {
+    /// The vault as it was then.
+    pub vault: Vault,
+    /// All manifests that count, by writer and place.
+    pub known: Vec<Known>,
+    /// Each writer that has manifests.
+    pub heads: Vec<Head>,
+    /// Packs that must stay.
+    pub referenced: BTreeSet<PackId>,
+    /// Packs any manifest first committed.
+    pub committed: BTreeMap<PackId, WriterId>,
+    /// Why the look is not whole: nothing may be deleted by it.
+    pub stops: Vec<String>,
+}
+
+/// Looks.
+pub async fn take(vault: &Vault, catalog: &Catalog, janitor: &Janitor, time: &Time) -> Result<Look> {
+    let vault = vault.reread().await;
+    let mut look = Look {
+        known: Vec::new(),
+        heads: Vec::new(),
+        referenced: BTreeSet::new(),
+        committed: BTreeMap::new(),
+        stops: Vec::new(),
+        vault,
+    };
+    if let Err(error) = tombstones::check(&look.vault.marks) {
+        look.stops.push(error.to_string());
+    }
+    look.find_strangers().await;
+    for writer in look.vault.writer_ids() {
+        look.add_writer(janitor, time, writer).await?;
+    }
+    for point in catalog.points()?.into_iter().filter(|point| !point.verified) {
+        for pack in point.part.references {
+            if catalog.pack(pack)?.is_some_and(|row| row.state == PackState::Imported) {
+                look.referenced.insert(pack);
+            }
+        }
+    }
+    Ok(look)
+}
+
+impl Look {
+    /// A writer whose certificate is lost has manifests nobody can read: what they
+    /// reference is unknown.
+    async fn find_strangers(&mut self) {
+        let mut strangers: BTreeSet<WriterId> = self.vault.unknown_writers().into_iter().map(|(id, _)| id).collect();
+        let known = self.vault.writer_ids();
+        for location in &self.vault.locations {
+            // One that does not answer is counted with its writers' chains.
+            let listed = location.list(names::MANIFESTS).await.unwrap_or_default();
+            let writers = listed.iter().filter_map(|object| names::parse_manifest(&object.name));
+            strangers.extend(writers.map(|(writer, ..)| writer).filter(|writer| !known.contains(writer)));
+        }
+        self.stops.extend(strangers.into_iter().map(|writer| {
+            format!(
+                "writer {} has manifests and no location that answers shows its certificate: what it needs is not \
+                 known. Bring the certificate back with: holdfast vault import-orphans",
+                writer.short()
+            )
+        }));
+    }
+
+    async fn add_writer(&mut self, janitor: &Janitor, time: &Time, writer: WriterId) -> Result<()> {
+        let chain = chain(&self.vault, writer, Depth::Whole).await?;
+        let domains = self.vault.domains().len();
+        if answering_in_full(&self.vault, &chain.silent).len() < read_quorum(domains) {
+            let silent: Vec<&str> = chain.silent.iter().map(|(name, _)| name.as_str()).collect();
+            self.stops.push(format!("too few domains answer to know all manifests ({} silent)", silent.join(", ")));
+        }
+        for ((epoch, sequence), why) in &chain.unreadable {
+            let writer = writer.short();
+            self.stops.push(format!("manifest {epoch}.{sequence} of writer {writer} is unreadable: {why}"));
+        }
+        for (epoch, sequence) in &chain.gaps {
+            let writer = writer.short();
+            self.stops.push(format!("the manifest before {epoch}.{sequence} of writer {writer} is missing"));
+        }
+        if let Some(head) = chain.head() {
+            self.referenced.extend(&head.body.pending);
+            self.heads.push(Head {
+                writer,
+                position: head.position(),
+                hash: head.hash,
+                gc_epoch_seen: head.body.gc_epoch_seen,
+                fenced: self.vault.marks.fences.closes(writer, head.body.epoch),
+                behind: chain.fenced.clone(),
+            });
+        } else if !chain.fenced.is_empty() {
+            self.stops.push(format!("writer {}: all its manifests stand behind a fence", writer.short()));
+        }
+        for manifest in chain.all() {
+            self.add_manifest(janitor, time, manifest.clone()).await;
+        }
+        Ok(())
+    }
+
+    async fn add_manifest(&mut self, janitor: &Janitor, time: &Time, manifest: SignedManifest) {
+        let part = match janitor.part(self.vault.id, &manifest.body) {
+            Ok(part) => part,
+            Err(error) => {
+                self.stops.push(error.to_string());
+                None
+            }
+        };
+        let (epoch, sequence) = manifest.position();
+        if part.is_none() && manifest.body.kind != ManifestKind::Heartbeat {
+            self.stops.push(format!("manifest {epoch}.{sequence} does not say what it references"));
+        }
+        let life = match self.vault.marks.manifest(manifest.writer, (epoch, sequence), manifest.hash) {
+            None => Life::Live,
+            Some(Mark::Trashed { purged: true, .. }) => Life::Expired { purged: true },
+            Some(Mark::Trashed { by, purged: false }) if time.has_passed(&self.vault, by).await => {
+                Life::Expired { purged: false }
+            }
+            Some(Mark::Trashed { .. }) => Life::Trash,
+            // Not in the chain; if it is after all, it stands for nothing.
+            Some(Mark::Swept) => Life::Expired { purged: false },
+        };
+        for PackRef { pack, .. } in &manifest.body.packs {
+            self.committed.insert(*pack, manifest.writer);
+        }
+        if matches!(life, Life::Live | Life::Trash) {
+            self.referenced.extend(part.iter().flat_map(|part| part.references.iter().copied()));
+        }
+        self.known.push(Known { manifest, part, life });
+    }
+
+    /// Of these packs, those that may go now as far as this look can see.
+    pub fn still_unwanted(&self, packs: &BTreeSet<PackId>) -> BTreeSet<PackId> {
+        let unwanted = |pack: &&PackId| !self.referenced.contains(pack) && self.vault.marks.is_swept(**pack);
+        packs.iter().filter(unwanted).copied().collect()
+    }
+
+    /// Whether a manifest is its writer's newest.
+    pub fn is_head(&self, manifest: &SignedManifest) -> bool {
+        self.heads.iter().any(|head| (head.writer, head.position) == (manifest.writer, manifest.position()))
+    }
+}

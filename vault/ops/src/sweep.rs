@@ -1,0 +1,219 @@
+//! Sweeping: the only code that deletes what a vault stored.
+//!
+//! What always holds: a tombstone that stands on a quorum names what is deleted; at
+//! most n-k shards of a pack go before a fresh look, so that a reference that
+//! appears until then costs a repair and not a point; what stands on locations that
+//! are away goes in a later run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use vault_format::certificate::Fence;
+use vault_format::envelope::RecordKind;
+use vault_format::tombstone::{ManifestRef, TombstoneAction};
+use vault_format::{PackId, names};
+
+use crate::catalog::Catalog;
+use crate::commit;
+use crate::error::{OpsError, Result};
+use crate::fetch::{Holding, list_shards};
+use crate::gc::{GcPlan, GcReport};
+use crate::heads::{Depth, SignedManifest, chain};
+use crate::janitor::Janitor;
+use crate::look::{self, Head, Look, Time};
+use crate::tombstones::{self, Draft};
+use crate::vault::Vault;
+
+/// What a sweep works with.
+pub(crate) struct Sweeping<'a> {
+    pub(crate) vault: &'a Vault,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) janitor: &'a Janitor,
+    pub(crate) time: &'a Time,
+}
+
+impl Sweeping<'_> {
+    async fn look(&self) -> Result<Look> {
+        look::take(self.vault, self.catalog, self.janitor, self.time).await
+    }
+
+    /// Says that packs are gone, then makes it true.
+    pub(crate) async fn sweep(&self, packs: &BTreeSet<PackId>, report: &mut GcReport) -> Result<()> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        report.swept += packs.len();
+        self.write(TombstoneAction::Sweep, Vec::new(), packs, "unreferenced, and its grace has passed").await?;
+        self.delete_packs(packs, report).await
+    }
+
+    /// Deletes the shards of swept packs: first so many that each can still be
+    /// rebuilt, then, after another look, the rest.
+    pub(crate) async fn delete_packs(&self, packs: &BTreeSet<PackId>, report: &mut GcReport) -> Result<()> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let packs = self.unwanted(packs, report).await?;
+        let held = list_shards(self.vault, &self.vault.writer_ids()).await.packs;
+        let held: BTreeMap<PackId, Vec<Holding>> = held.into_iter().filter(|(pack, _)| packs.contains(pack)).collect();
+        let keeps = |held: &[Holding]| -> BTreeSet<u8> {
+            let indices: BTreeSet<u8> = held.iter().map(|holding| holding.index).collect();
+            indices.into_iter().take(self.vault.coding.data_shards().into()).collect()
+        };
+        for held in held.values() {
+            let kept = keeps(held);
+            delete(held.iter().filter(|holding| !kept.contains(&holding.index)), report).await;
+        }
+        let packs = self.unwanted(&packs, report).await?;
+        for (_, held) in held.iter().filter(|(pack, _)| packs.contains(pack)) {
+            let kept = keeps(held);
+            delete(held.iter().filter(|holding| kept.contains(&holding.index)), report).await;
+        }
+        Ok(())
+    }
+
+    /// Looks again: what is referenced after all is brought back, by a tombstone
+    /// first; the repair rebuilds what went.
+    async fn unwanted(&self, packs: &BTreeSet<PackId>, report: &mut GcReport) -> Result<BTreeSet<PackId>> {
+        let look = self.look().await?;
+        if let Some(why) = look.stops.first() {
+            return Err(OpsError::Unreachable {
+                what: format!(
+                    "{why}. The sweep was stopped half way; a later run finishes it: holdfast vault gc --apply"
+                ),
+            });
+        }
+        let back: BTreeSet<PackId> = packs.intersection(&look.referenced).copied().collect();
+        if !back.is_empty() {
+            self.write(TombstoneAction::Restore, Vec::new(), &back, "referenced while it was swept").await?;
+            report.revived += back.len();
+        }
+        Ok(look.still_unwanted(packs))
+    }
+
+    async fn write(
+        &self,
+        action: TombstoneAction,
+        manifests: Vec<ManifestRef>,
+        packs: &BTreeSet<PackId>,
+        reason: &str,
+    ) -> Result<()> {
+        let packs = packs.iter().copied().collect();
+        let draft = Draft { action, manifests, packs, grace_ms: 0, reason: reason.to_owned() };
+        tombstones::write(&self.vault.reread().await, self.janitor, draft).await.map(drop)
+    }
+
+    /// Names manifests as gone for ever, then deletes them; also those that earlier
+    /// runs could not reach.
+    pub(crate) async fn sweep_manifests(&self, manifests: Vec<ManifestRef>, report: &mut GcReport) -> Result<()> {
+        if !manifests.is_empty() {
+            report.manifests += manifests.len();
+            self.write(TombstoneAction::Sweep, manifests, &BTreeSet::new(), "its point is gone").await?;
+        }
+        let vault = self.vault.reread().await;
+        for location in &vault.locations {
+            let listed = match location.list(names::MANIFESTS).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    report.failed.push(error.to_string());
+                    continue;
+                }
+            };
+            for object in listed {
+                let Some((writer, epoch, sequence)) = names::parse_manifest(&object.name) else { continue };
+                if !vault.marks.is_place_swept(writer, (epoch, sequence)) {
+                    continue;
+                }
+                // A rival of the same place is not the one that was named.
+                let Ok(Some(bytes)) = location.read(&object.name).await else { continue };
+                if !vault.marks.is_manifest_swept(writer, (epoch, sequence), keys::record::hash(&bytes)) {
+                    continue;
+                }
+                match location.delete(&object.name).await {
+                    Ok(()) => {
+                        report.deleted += 1;
+                        report.deleted_bytes += object.bytes;
+                    }
+                    Err(error) => report.failed.push(error.to_string()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn delete(held: impl Iterator<Item = &Holding>, report: &mut GcReport) {
+    for holding in held {
+        match holding.location.delete(&holding.name).await {
+            Ok(()) => {
+                report.deleted += 1;
+                report.deleted_bytes += holding.bytes;
+            }
+            Err(error) => report.failed.push(error.to_string()),
+        }
+    }
+}
+
+/// Fences silent writers, and moves fences behind which a manifest stands that lost
+/// nothing: its writer may have reported it before the fence stood.
+pub(crate) async fn settle_fences(look: &Look, janitor: &Janitor, plan: &GcPlan) -> Result<usize> {
+    let mut fenced = 0;
+    for head in &plan.fence {
+        fence(&look.vault, janitor, head).await?;
+        fenced += 1;
+    }
+    for head in plan.fence.iter().chain(&plan.unsettled) {
+        // Each turn lets at least one manifest more through.
+        while let Some(newer) = behind(&look.vault, janitor, head).await? {
+            fence(&look.vault, janitor, &newer).await?;
+            fenced += 1;
+        }
+    }
+    Ok(fenced)
+}
+
+async fn fence(vault: &Vault, janitor: &Janitor, head: &Head) -> Result<()> {
+    let body = Fence {
+        writer: head.writer,
+        epoch: head.position.0,
+        sequence: head.position.1,
+        manifest: head.hash,
+        gc_epoch: vault.marks.newest_epoch(),
+        created_ms: vault.world.now_ms(),
+    };
+    let bytes = keys::record::sign(RecordKind::Fence, vault.id, &vault_format::encode(&body), janitor.signing());
+    commit::publish(vault, &names::revocation(keys::record::hash(&bytes)), &bytes, None).await.map(drop)
+}
+
+/// The newest manifest behind a writer's fence in whose epoch nothing up to it needs
+/// what is gone.
+async fn behind(vault: &Vault, janitor: &Janitor, head: &Head) -> Result<Option<Head>> {
+    let fenced = vault.reread().await;
+    let epoch = head.position.0;
+    let open = Vault { marks: Arc::new(fenced.marks.without_fences()), ..fenced.clone() };
+    let chain = chain(&open, head.writer, Depth::Whole).await?;
+    let mut newest = None;
+    for manifest in chain.manifests.values().filter(|manifest| manifest.body.epoch == epoch) {
+        if fenced.marks.fences.permit(head.writer, manifest.position()) {
+            continue;
+        }
+        if !is_whole(&fenced, janitor, manifest)? {
+            break;
+        }
+        newest = Some(manifest);
+    }
+    Ok(newest.map(|manifest| Head {
+        writer: head.writer,
+        position: manifest.position(),
+        hash: manifest.hash,
+        gc_epoch_seen: manifest.body.gc_epoch_seen,
+        fenced: true,
+        behind: Vec::new(),
+    }))
+}
+
+fn is_whole(vault: &Vault, janitor: &Janitor, manifest: &SignedManifest) -> Result<bool> {
+    let part = janitor.part(vault.id, &manifest.body)?;
+    let references = part.map(|part| part.references).unwrap_or_default();
+    Ok(!references.iter().any(|pack| vault.marks.is_swept(*pack)))
+}

@@ -1,0 +1,124 @@
+//! The trash: what was forgotten and can be brought back, and what must not wait.
+//!
+//! What always holds: a point comes back only if all its packs are still there when
+//! the tombstone that says so stands; a purge shortens the grace and nothing else:
+//! its packs are condemned, looked for and swept like all others.
+
+use vault_format::PackId;
+use vault_format::tombstone::TombstoneAction;
+
+use crate::catalog::Catalog;
+use crate::error::{OpsError, Result};
+use crate::forget::{self, PointLine};
+use crate::janitor::Janitor;
+use crate::look::{self, Known, Life, Time};
+use crate::marks::{Mark, Marks};
+use crate::points::{PointName, point_text};
+use crate::tombstones::{self, Draft, Written, manifest_ref};
+use crate::vault::Vault;
+
+/// A point in the trash.
+#[derive(Clone, Debug)]
+pub struct TrashLine {
+    /// The point.
+    pub line: PointLine,
+    /// Nothing of it is deleted before this, by the clock of who forgot it; the
+    /// locations' own clocks decide. Milliseconds since 1970.
+    pub expires_ms: i64,
+    /// Its owner said that nothing need be waited for.
+    pub purged: bool,
+    /// Packs of it that are gone: it cannot come back.
+    pub gone: usize,
+}
+
+/// Everything in the trash, oldest point first.
+pub async fn list(vault: &Vault, catalog: &Catalog, janitor: &Janitor) -> Result<Vec<TrashLine>> {
+    let look = look::take(vault, catalog, janitor, &Time::Host).await?;
+    let marks = &look.vault.marks;
+    let lines = forget::lines(&look, catalog, |life| life != Life::Live)?;
+    Ok(lines
+        .into_iter()
+        .filter_map(|line| {
+            let manifest = &line.known().manifest;
+            let mark = marks.manifest(manifest.writer, manifest.position(), manifest.hash)?;
+            let Mark::Trashed { by, purged } = mark else { return None };
+            let until = by.iter().filter_map(|hash| marks.tombstone(*hash)).map(|signed| signed.body.delete_after_ms);
+            let (expires_ms, purged) = (until.max().unwrap_or(0), *purged);
+            let gone = swept(marks, line.known()).len();
+            Some(TrashLine { line, expires_ms, purged, gone })
+        })
+        .collect())
+}
+
+fn swept(marks: &Marks, known: &Known) -> Vec<PackId> {
+    let references = known.part.iter().flat_map(|part| &part.references);
+    references.filter(|pack| marks.is_swept(**pack)).copied().collect()
+}
+
+fn pick(lines: Vec<TrashLine>, name: &PointName) -> Result<TrashLine> {
+    let ids: Vec<_> = lines.iter().map(|trash| trash.line.point).collect();
+    let none = || OpsError::NoPoint {
+        what: "there is no such point in the trash; list it with: holdfast vault trash list".to_owned(),
+    };
+    let at = match name {
+        PointName::Prefix(prefix) if !ids.iter().any(|id| id.to_string().starts_with(prefix)) => return Err(none()),
+        PointName::Prefix(_) => name.pick(&ids)?,
+        PointName::Latest(_) => {
+            return Err(OpsError::Refused {
+                what: "name a point of the trash by the id that `vault trash list` prints".to_owned(),
+            });
+        }
+    };
+    lines.into_iter().nth(at).ok_or_else(none)
+}
+
+/// Brings a point back.
+pub async fn restore(vault: &Vault, catalog: &Catalog, janitor: &Janitor, name: &PointName) -> Result<TrashLine> {
+    let vault = janitor.enrol(vault).await?;
+    let trash = pick(list(&vault, catalog, janitor).await?, name)?;
+    let vault = vault.reread().await;
+    let known = trash.line.known();
+    let gone = |count: usize| OpsError::Lost {
+        what: format!(
+            "{} cannot come back: {count} of its packs were swept. List what can: holdfast vault trash list",
+            point_text(trash.line.point)
+        ),
+    };
+    let before = swept(&vault.marks, known);
+    if !before.is_empty() {
+        return Err(gone(before.len()));
+    }
+    let references = known.part.iter().flat_map(|part| &part.references);
+    let draft = Draft {
+        action: TombstoneAction::Restore,
+        manifests: vec![manifest_ref(&known.manifest)],
+        packs: references.filter(|pack| vault.marks.is_condemned(**pack)).copied().collect(),
+        grace_ms: 0,
+        reason: "brought back by its owner".to_owned(),
+    };
+    tombstones::write(&vault, janitor, draft).await?;
+    // A sweep that began before this tombstone stood has said so by now: each of the
+    // two writes first and reads then, so at least one sees the other and gives way.
+    let after = swept(&vault.reread().await.marks, known);
+    if after.is_empty() { Ok(trash) } else { Err(gone(after.len())) }
+}
+
+/// Lets a point expire now.
+pub async fn purge(
+    vault: &Vault,
+    catalog: &Catalog,
+    janitor: &Janitor,
+    name: &PointName,
+) -> Result<(TrashLine, Written)> {
+    let vault = janitor.enrol(vault).await?;
+    let trash = pick(list(&vault, catalog, janitor).await?, name)?;
+    let draft = Draft {
+        action: TombstoneAction::Purge,
+        manifests: vec![manifest_ref(&trash.line.known().manifest)],
+        packs: Vec::new(),
+        grace_ms: 0,
+        reason: "purged by its owner".to_owned(),
+    };
+    let written = tombstones::write(&vault.reread().await, janitor, draft).await?;
+    Ok((trash, written))
+}
