@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::drill::SimArguments;
 use crate::kernel::KernelCommand;
+use crate::vault_gc::{ForgetArguments, GcArguments, TrashCommand};
 use crate::vault_location::LocationCommand;
 
 /// Backups that prove they can be restored.
@@ -131,6 +132,15 @@ pub(crate) enum VaultCommand {
         #[command(subcommand)]
         command: LockCommand,
     },
+    /// Put points into the trash, by name or by the rules of what to keep.
+    Forget(ForgetArguments),
+    /// What was forgotten and can be brought back.
+    Trash {
+        #[command(subcommand)]
+        command: TrashCommand,
+    },
+    /// Free the space of what left the trash.
+    Gc(GcArguments),
     /// Rebuild missing and wrong shards from the others. Needs no key.
     Repair {
         /// Only say what would be done (the default).

@@ -33,6 +33,7 @@ pub(crate) fn init(session: &Session, keys_dir: Option<PathBuf>) -> Outcome {
     session.output.say("  master.seed   opens and signs everything: deal it onto cards, then remove it");
     session.output.say("  read.key      restores: keep it off the hosts that are backed up");
     session.output.say("  operator.key  admits writers and locations");
+    session.output.say("  janitor.key   forgets and frees space; it reads no backup: keep it where the janitor runs");
     session.output.say("  writer.key    what the agent needs; it cannot read what it wrote");
     session.output.say("  vault.pub     public: what audits and repairs need");
     session
@@ -245,6 +246,7 @@ pub(crate) fn status(session: &Session, keys_dir: Option<PathBuf>) -> Outcome {
     let read =
         line("read.key", folder.read_key(), "a thief of this host can read all backups", "good: this host cannot read");
     line("operator.key", folder.operator_key(), "this host can admit writers", "");
+    line("janitor.key", folder.janitor_key(), "this host can forget and free space", "");
     line("writer.key", folder.writer_key(), "this host can back up", "this host cannot back up");
     line("vault.pub", folder.public(), "this host can audit and repair", "this host cannot audit");
     let exit = if seed || read { exit::WARNINGS } else { exit::OK };

@@ -18,6 +18,7 @@ mod session;
 mod vault_adopt;
 mod vault_audit;
 mod vault_deliver;
+mod vault_gc;
 mod vault_import;
 mod vault_init;
 mod vault_location;
@@ -161,6 +162,9 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         }
         VaultCommand::Location { command } => vault_location::run(session, command).await,
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
+        VaultCommand::Forget(arguments) => vault_gc::forget(session, &arguments).await,
+        VaultCommand::Trash { command } => vault_gc::trash(session, &command).await,
+        VaultCommand::Gc(arguments) => vault_gc::gc(session, &arguments).await,
         VaultCommand::ImportOrphans { from, apply, key, reach, .. } => {
             vault_import::run(session, &from, &reach, apply, &key).await
         }
