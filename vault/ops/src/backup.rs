@@ -188,12 +188,12 @@ impl<'a> Run<'a> {
         };
         let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
         let (place, too_few) = next_place(vault, &keys, catalog, &chain).await?;
+        let may_open = too_few.is_none() && spool::last_waiting(vault, &keys).await?.is_none();
+        let (watch, place) = condemned::begin(vault, &keys, catalog, &chain, place, (barred, may_open)).await?;
         let chains = BTreeMap::from([(keys.writer, chain)]);
         let odd = watch::look(vault, catalog, &chains, Close::Listings).await?;
         notes.extend(odd.into_iter().map(|finding| finding.what));
         vault.world.reached(Step::BackupChainFollowed);
-        let may_open = too_few.is_none() && spool::last_waiting(vault, &keys).await?.is_none();
-        let (watch, place) = condemned::begin(vault, &keys, catalog, &chain, place, (barred, may_open)).await?;
         let mut holdings = list_shards(vault, &scope_writers(vault, &keys)).await;
         let away = rebuild::remember_shown(vault, catalog, &holdings)?;
         holdings.discount(&catalog.failures()?);
