@@ -55,7 +55,7 @@ pub(super) struct Keys {
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let mut rng = ChaCha20Rng::seed_from_u64(0x51a1);
-    let FirstKeys { master, read, operator, writer, public } =
+    let FirstKeys { master, read, operator, writer, public, .. } =
         FirstKeys::draw(&mut rng, SOURCE, super::timeline::START_MS);
     Keys { writer: Arc::new(writer), read: Arc::new(read), public, master, operator }
 });
