@@ -239,7 +239,7 @@ impl State {
     }
 
     /// Whether a manifest counts: no fence in force stands before it.
-    fn counts(&self, setup: &Setup, manifest: &Manifest) -> bool {
+    fn counts(&self, manifest: &Manifest) -> bool {
         let fences =
             self.fences.iter().filter(|fence| (fence.writer, fence.epoch) == (manifest.writer, manifest.epoch));
         let last = fences.filter(|fence| Setup::stands(fence.on)).map(|fence| fence.sequence).max();
@@ -247,7 +247,7 @@ impl State {
     }
 
     fn seen_manifests<'a>(&'a self, setup: &'a Setup, reading: On) -> impl Iterator<Item = &'a Manifest> {
-        self.manifests.iter().filter(move |manifest| setup.shows(manifest.on, reading) && self.counts(setup, manifest))
+        self.manifests.iter().filter(move |manifest| setup.shows(manifest.on, reading) && self.counts(manifest))
     }
 
     fn head<'a>(&'a self, setup: &'a Setup, writer: u8, reading: On) -> Option<&'a Manifest> {
@@ -268,7 +268,7 @@ impl State {
         // Between a fence and the look behind it a reported point may not count for a
         // while; nobody may sweep meanwhile.
         let sweeping = self.janitors.iter().any(|janitor| matches!(janitor, JanitorAt::Sweeping { .. }));
-        let hidden = self.manifests.iter().any(|manifest| manifest.reported && !self.counts(setup, manifest));
+        let hidden = self.manifests.iter().any(|manifest| manifest.reported && !self.counts(manifest));
         if sweeping && hidden {
             return Some("a janitor sweeps while a reported point does not count");
         }
