@@ -72,16 +72,18 @@ pub async fn run(
     mut source: Box<dyn Source>,
     options: &BackupOptions,
 ) -> (Result<BackupReport>, Box<dyn Source>) {
-    let mut barred = BTreeSet::new();
+    let (mut barred, mut vault) = (BTreeSet::new(), vault.clone());
     let mut report = Err(condemned::given_up());
     for _ in 0..condemned::ATTEMPTS_MAX {
         let halt;
-        (halt, source) = attempt(vault, Arc::clone(&keys), catalog, source, options, &barred).await;
+        (halt, source) = attempt(&vault, Arc::clone(&keys), catalog, source, options, &barred).await;
         match halt {
             Ok(done) => report = Ok(done),
             Err(Halt::Error(error)) => report = Err(error),
             Err(Halt::Hit(hit)) => {
                 barred.extend(hit.packs());
+                // What closed its epoch must be known before it follows its chain again.
+                vault = vault.reread().await;
                 continue;
             }
         }
@@ -186,10 +188,11 @@ impl<'a> Run<'a> {
                 0
             }
         };
-        let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
-        let (place, too_few) = next_place(vault, &keys, catalog, &chain).await?;
+        let own = vault.reread().await.heeding();
+        let chain = heads::chain(&own, keys.writer, Depth::Head).await?;
+        let (place, too_few) = next_place(&own, &keys, catalog, &chain).await?;
         let may_open = too_few.is_none() && spool::last_waiting(vault, &keys).await?.is_none();
-        let (watch, place) = condemned::begin(vault, &keys, catalog, &chain, place, (barred, may_open)).await?;
+        let (watch, place) = condemned::begin(&own, &keys, catalog, &chain, place, (barred, may_open)).await?;
         let chains = BTreeMap::from([(keys.writer, chain)]);
         let odd = watch::look(vault, catalog, &chains, Close::Listings).await?;
         notes.extend(odd.into_iter().map(|finding| finding.what));

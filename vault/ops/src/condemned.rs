@@ -4,24 +4,24 @@
 //! What always holds: a run reads the marks once before it begins and again before
 //! its manifest; no pack of the manifest is marked in either; the epoch it says it
 //! has seen is that of the first reading, so that whatever stood by then was heeded
-//! by the second; a run whose epoch was closed meanwhile reports nothing; a new
-//! epoch opens with a heartbeat that stands before anything of it is read. See
-//! docs/decisions/0014, where each of these closes a hole.
+//! by the second; a run whose epoch was closed meanwhile, or one of whose packs was
+//! swept before its manifest stood, reports nothing; what follows a closed epoch
+//! opens with a heartbeat that stands before anything is read, and builds on what
+//! counts. See docs/decisions/0014, where each of these closes a hole.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keys::files::WriterKey;
-use vault_format::envelope::RecordKind;
+use vault_format::PackId;
 use vault_format::manifest::{Manifest, ManifestKind};
-use vault_format::{PackId, names};
 
 use crate::catalog::{Catalog, PackState};
 use crate::commit;
 use crate::error::{OpsError, Result};
-use crate::heads::{Chain, SignedManifest};
+use crate::heads::{self, Chain, Depth, SignedManifest};
 use crate::marks::Marks;
-use crate::rebuild::{Next, remember_head};
+use crate::rebuild::{self, Next, remember_head};
 use crate::vault::Vault;
 
 /// Times a run is repeated from the source before it gives up.
@@ -71,7 +71,7 @@ impl Hit {
 
 /// Begins a run: reads the marks, forgets what was swept, follows fences into a new
 /// epoch if the locations can take its first manifest. Returns where the manifest
-/// goes.
+/// goes. `vault` is the one the chain was followed in: it heeds fences.
 pub(crate) async fn begin(
     vault: &Vault,
     keys: &WriterKey,
@@ -91,28 +91,85 @@ fn head_seen(chain: &Chain) -> u64 {
     chain.head().map_or(0, |head| head.body.gc_epoch_seen)
 }
 
-/// Where a writer goes on whose epoch was closed: in a new one, which it opens.
-pub(crate) async fn follow_fences(
+/// A writer's place, and what it was found by.
+pub(crate) struct Placed {
+    /// What tombstones said just before.
+    pub(crate) marks: Arc<Marks>,
+    /// Its chain as far as it counts.
+    pub(crate) chain: Chain,
+    /// Where its next manifest goes.
+    pub(crate) next: Next,
+}
+
+impl Placed {
+    /// The newest epoch a manifest that leans on nothing may say was seen: never less
+    /// than the one before it said.
+    pub(crate) fn seen_epoch(&self) -> u64 {
+        head_seen(&self.chain).max(self.marks.seen_epoch())
+    }
+}
+
+/// Finds where a writer's next manifest goes. Fences are read first and heeded by
+/// all that follows: it builds on the newest manifest that counts.
+pub(crate) async fn next_place(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) -> Result<Placed> {
+    let own = vault.reread().await.heeding();
+    let chain = heads::chain(&own, keys.writer, Depth::Head).await?;
+    let next = rebuild::follow_head(&own, keys, catalog, &chain).await?;
+    let next = follow_fences(&own, keys, catalog, &chain, next).await?;
+    Ok(Placed { marks: own.marks, chain, next })
+}
+
+/// Where a writer goes on whose epoch was closed: in a new one, which it opens. It
+/// does not matter for what other reason the place may be in a new epoch already:
+/// while nobody waits for the old one, a janitor must see the new one first.
+async fn follow_fences(
     vault: &Vault,
     keys: &WriterKey,
     catalog: &Catalog,
     chain: &Chain,
     mut next: Next,
 ) -> Result<Next> {
-    let marks = vault.reread().await.marks;
-    if !marks.fences.warn(keys.writer, next.position()) {
+    let fences = &vault.marks.fences;
+    let left = chain.head().map_or(next.epoch, |head| head.body.epoch);
+    if !fences.names(keys.writer, left) && !fences.warn(keys.writer, next.position()) {
         return Ok(next);
     }
-    let closed = marks.fences.newest_closed(keys.writer).unwrap_or(next.epoch);
-    (next.epoch, next.sequence) = (next.epoch.max(closed) + 1, 1);
-    open_epoch(vault, keys, catalog, &next, head_seen(chain).max(marks.seen_epoch())).await
+    let closed = fences.newest_closed(keys.writer).unwrap_or_default();
+    if next.epoch <= closed {
+        (next.epoch, next.sequence) = (closed + 1, 1);
+    }
+    open_epoch(vault, keys, catalog, &next, head_seen(chain).max(vault.marks.seen_epoch())).await
 }
 
-/// Reads the fences once a manifest stands: if its epoch was closed before it, it
-/// counts for nobody.
-pub(crate) async fn check_fences(vault: &Vault, manifest: &SignedManifest) -> std::result::Result<(), Hit> {
-    let fences = &vault.reread().await.marks.fences;
-    if fences.warn(manifest.writer, manifest.position()) { Err(Hit::Fenced) } else { Ok(()) }
+/// Reads fences and tombstones once a manifest stands. Behind a fence it counts for
+/// nobody. A sweep writes its tombstone first and looks at manifests then, a writer
+/// the other way round: one of the two sees the other. A reading that could miss
+/// what stands on a quorum is no answer.
+pub(crate) async fn check_standing(
+    vault: &Vault,
+    manifest: &SignedManifest,
+    needed: &[PackId],
+) -> std::result::Result<(), Halt> {
+    let marks = vault.reread().await.marks;
+    if !marks.covered {
+        let silent: Vec<&str> = marks.silent.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(Halt::Error(OpsError::Unreachable {
+            what: format!(
+                "the point's manifest stands, and too few domains answer to know whether garbage collection closed \
+                 this host's chain before it; it is not reported. Bring back {} and run the same command again",
+                silent.join(", ")
+            ),
+        }));
+    }
+    if marks.fences.warn(manifest.writer, manifest.position()) {
+        return Err(Halt::Hit(Hit::Fenced));
+    }
+    // Its owner may have let it go since: then nothing of it is missed.
+    if marks.manifest(manifest.writer, manifest.position(), manifest.hash).is_some() {
+        return Ok(());
+    }
+    let swept: BTreeSet<PackId> = needed.iter().filter(|pack| marks.is_swept(**pack)).copied().collect();
+    if swept.is_empty() { Ok(()) } else { Err(Halt::Hit(Hit::Packs(swept))) }
 }
 
 /// The first manifest of a new epoch is a heartbeat: a janitor that sees it waits
@@ -138,11 +195,10 @@ async fn open_epoch(vault: &Vault, keys: &WriterKey, catalog: &Catalog, next: &N
         pending,
         journal: Vec::new(),
     };
-    let bytes = keys::record::sign(RecordKind::Manifest, vault.id, &vault_format::encode(&body), &keys.signing);
-    commit::publish(vault, &names::manifest(keys.writer, next.epoch, next.sequence), &bytes, None).await?;
-    let hash = keys::record::hash(&bytes);
-    remember_head(catalog, next.position(), hash)?;
-    Ok(Next::after(next.position(), hash))
+    let signed = commit::sign(vault, keys, &body)?;
+    commit::publish_manifest(vault, catalog, &signed).await?;
+    remember_head(catalog, signed.position(), signed.hash)?;
+    Ok(Next::after(signed.position(), signed.hash))
 }
 
 /// Packs and points that are gone lead nowhere any more.

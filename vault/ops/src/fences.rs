@@ -43,6 +43,11 @@ impl Fences {
         Self { all, closed }
     }
 
+    /// The same fences, each in force as soon as it is seen anywhere: a writer heeds any.
+    pub(crate) fn heeded(&self) -> Self {
+        Self::new(self.all.clone(), 1)
+    }
+
     /// All that verified, in force or not.
     pub fn all(&self) -> &[SignedFence] {
         &self.all
@@ -62,6 +67,11 @@ impl Fences {
     pub fn warn(&self, writer: WriterId, (epoch, sequence): Position) -> bool {
         let named = self.all.iter().filter(|fence| (fence.body.writer, fence.body.epoch) == (writer, epoch));
         named.map(|fence| fence.body.sequence).max().is_some_and(|last| sequence > last)
+    }
+
+    /// Whether any fence seen, in force or not, names this epoch of a writer.
+    pub fn names(&self, writer: WriterId, epoch: u64) -> bool {
+        self.all.iter().any(|fence| (fence.body.writer, fence.body.epoch) == (writer, epoch))
     }
 
     /// The highest epoch of a writer that any fence seen closes.

@@ -14,8 +14,9 @@ use vault_format::manifest::{Manifest, ManifestKind};
 use crate::backup::{check_domains, check_keys};
 use crate::catalog::{Catalog, PackState};
 use crate::commit;
+use crate::condemned;
 use crate::error::Result;
-use crate::heads::{self, Depth, Position};
+use crate::heads::Position;
 use crate::rebuild;
 use crate::spool;
 use crate::vault::Vault;
@@ -57,8 +58,8 @@ pub async fn beat(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, idle: 
     if spool::last_waiting(vault, keys).await?.is_some() {
         return Ok(Beat::Waits);
     }
-    let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
-    let next = rebuild::follow_head(vault, keys, catalog, &chain).await?;
+    let placed = condemned::next_place(vault, keys, catalog).await?;
+    let next = placed.next;
     let body = Manifest {
         epoch: next.epoch,
         sequence: next.sequence,
@@ -72,7 +73,7 @@ pub async fn beat(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, idle: 
         janitor: None,
         reader: None,
         own: None,
-        gc_epoch_seen: vault.marks.seen_epoch(),
+        gc_epoch_seen: placed.seen_epoch(),
         pending: pending(catalog)?,
         journal: Vec::new(),
     };

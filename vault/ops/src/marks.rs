@@ -80,6 +80,9 @@ pub struct Marks {
     pub fences: Fences,
     /// Whether enough domains answered in full.
     pub confirmed: bool,
+    /// Whether so many domains answered in full that one of them shows whatever stands
+    /// on a write quorum, if none lies: a point is reported by no less.
+    pub covered: bool,
     /// Locations that did not answer in full, and why.
     pub silent: Vec<(String, String)>,
     /// Why the tombstones cannot all be known: stops garbage collection.
@@ -124,7 +127,9 @@ pub async fn read(vault: &Vault) -> Marks {
             marks.silent.push((location.name.clone(), why));
         }
     }
-    marks.confirmed = answering_in_full(vault, &marks.silent).len() >= read_quorum(vault.domains().len());
+    let (answering, domains) = (answering_in_full(vault, &marks.silent).len(), vault.domains().len());
+    marks.confirmed = answering >= read_quorum(domains);
+    marks.covered = answering + write_quorum(domains) > domains;
     marks.gather(vault);
     marks
 }
@@ -411,6 +416,11 @@ impl Marks {
     pub(crate) fn knows(&self, bytes: &[u8]) -> bool {
         let hash = keys::record::hash(bytes);
         self.tombstone(hash).is_some() || self.fences.all().iter().any(|fence| fence.hash == hash)
+    }
+
+    /// The same marks with every fence in force that anybody shows.
+    pub(crate) fn heeding(&self) -> Self {
+        Self { fences: self.fences.heeded(), ..self.clone() }
     }
 
     /// The same marks with no fence in force: a janitor looks behind its fences.

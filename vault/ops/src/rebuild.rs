@@ -59,9 +59,12 @@ impl Next {
 /// Compares the vault's head with the remembered one and brings the catalog up
 /// to date. A head that this host did not sign, or does not remember, was written
 /// by another image of it: what follows goes into a new epoch, so that the two never
-/// mean two things by one place. See docs/decisions/0016-heads-and-epochs.md.
+/// mean two things by one place. See docs/decisions/0016-heads-and-epochs.md. What
+/// is remembered and stands behind a fence of these marks was not rolled back: the
+/// chain goes on behind what counts, and `condemned::follow_fences` opens the epoch.
 pub(crate) async fn follow_head(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, head: &Chain) -> Result<Next> {
     let remembered = remembered_head(catalog)?;
+    let is_fenced = |position: Position| !vault.marks.fences.permit(keys.writer, position);
     let reported = |manifest: &SignedManifest| remembered == Some((manifest.position(), manifest.hash));
     let newest = match (head.rivals.iter().find(|rival| reported(rival)).or(head.head()), remembered) {
         (Some(newest), _) => newest,
@@ -71,7 +74,9 @@ pub(crate) async fn follow_head(vault: &Vault, keys: &WriterKey, catalog: &mut C
     };
     match remembered {
         Some(_) if reported(newest) => {}
-        Some((position, _)) if newest.position() <= position => return Err(rolled_back(position, head)),
+        Some((position, _)) if newest.position() <= position && !is_fenced(position) => {
+            return Err(rolled_back(position, head));
+        }
         None if !head.confirmed => return Err(unsure(head)),
         Some(_) | None => {
             catch_up(vault, keys, catalog).await?;
@@ -89,18 +94,7 @@ pub(crate) async fn follow_head(vault: &Vault, keys: &WriterKey, catalog: &mut C
         Err(_) if !head.rivals.is_empty() && !reported(newest) => Ok(Next::new_epoch((epoch, sequence), newest.hash)),
         Err(error) => Err(error),
     }?;
-    Ok(heed_fences(vault, keys, next))
-}
-
-/// A fenced epoch is closed for its writer too: it goes on behind it.
-fn heed_fences(vault: &Vault, keys: &WriterKey, next: Next) -> Next {
-    let fences = &vault.marks.fences;
-    match fences.newest_closed(keys.writer) {
-        Some(closed) if fences.warn(keys.writer, next.position()) => {
-            Next { epoch: closed.max(next.epoch) + 1, sequence: 1, ..next }
-        }
-        Some(_) | None => next,
-    }
+    Ok(next)
 }
 
 /// Without a memory of its own the writer must be sure of its newest manifest, or

@@ -6,7 +6,6 @@
 //! are away goes in a later run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use vault_format::certificate::Fence;
 use vault_format::envelope::RecordKind;
@@ -190,7 +189,7 @@ async fn fence(vault: &Vault, janitor: &Janitor, head: &Head) -> Result<()> {
 async fn behind(vault: &Vault, janitor: &Janitor, head: &Head) -> Result<Option<Head>> {
     let fenced = vault.reread().await;
     let epoch = head.position.0;
-    let open = Vault { marks: Arc::new(fenced.marks.without_fences()), ..fenced.clone() };
+    let open = fenced.unfenced();
     let chain = chain(&open, head.writer, Depth::Whole).await?;
     let mut newest = None;
     for manifest in chain.manifests.values().filter(|manifest| manifest.body.epoch == epoch) {

@@ -8,7 +8,7 @@ use vault_format::PackId;
 use super::{Run, Spooled};
 use crate::catalog::PointRow;
 use crate::commit;
-use crate::condemned::{Halt, check_fences};
+use crate::condemned::{Halt, check_standing};
 use crate::error::Result;
 use crate::heads::SignedManifest;
 use crate::place::Debt;
@@ -40,7 +40,7 @@ impl Run<'_> {
             self.waiting.manifests.is_empty() && self.why_spooled().is_none() && !row.part.references.iter().any(waits);
         let Some(spool) = &self.vault.spool else {
             let owed = commit::publish_manifest(self.vault, self.catalog, manifest).await?;
-            check_fences(self.vault, manifest).await.map_err(Halt::Hit)?;
+            check_standing(self.vault, manifest, &row.part.references).await?;
             self.committed(row, manifest)?;
             return Ok(End { owed, ..End::default() });
         };
@@ -52,13 +52,19 @@ impl Run<'_> {
             (Ok(()), _) => {}
         }
         if straight && let Ok(owed) = commit::publish_manifest(self.vault, self.catalog, manifest).await {
-            if let Err(hit) = check_fences(self.vault, manifest).await {
-                spool.remove(&[manifest.name()]).await?;
-                return Err(Halt::Hit(hit));
+            match check_standing(self.vault, manifest, &row.part.references).await {
+                Ok(()) => {
+                    self.committed(row, manifest)?;
+                    spool.remove(&[manifest.name()]).await?;
+                    return Ok(End { owed, ..End::default() });
+                }
+                Err(Halt::Hit(hit)) => {
+                    spool.remove(&[manifest.name()]).await?;
+                    return Err(Halt::Hit(hit));
+                }
+                // It waits in the spool until that is known.
+                Err(Halt::Error(error)) => self.notes.push(error.to_string()),
             }
-            self.committed(row, manifest)?;
-            spool.remove(&[manifest.name()]).await?;
-            return Ok(End { owed, ..End::default() });
         }
         let delivery = spool::deliver(self.vault, &self.sealing.keys, self.catalog).await?;
         let stuck = delivery.stuck.iter().find(|stuck| stuck.point == row.part.point).map(|stuck| stuck.why.clone());

@@ -19,10 +19,10 @@ use super::{Contents, Spool, note_waiting};
 use crate::backup::check_domains;
 use crate::catalog::{Catalog, PackState, PointRow};
 use crate::commit;
-use crate::condemned;
+use crate::condemned::{self, Halt, Hit};
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
-use crate::heads::{self, Depth, SignedManifest};
+use crate::heads::{self, SignedManifest};
 use crate::heal;
 use crate::packing::not_durable;
 use crate::place::{Debt, place};
@@ -124,7 +124,9 @@ async fn read(
     let name = names::manifest(keys.writer, epoch, sequence);
     let at = || format!("{name} in the spool");
     let bytes = spool.read(&name).await?.ok_or_else(|| OpsError::corrupt(at(), "it vanished"))?;
-    heads::verify(vault, keys.writer, (epoch, sequence), bytes.to_vec()).map_err(|why| OpsError::corrupt(at(), why))
+    // Its place may stand behind a fence by now: it is signed again for another.
+    heads::verify(&vault.unfenced(), keys.writer, (epoch, sequence), bytes.to_vec())
+        .map_err(|why| OpsError::corrupt(at(), why))
 }
 
 /// Points in the order they were made.
@@ -139,6 +141,16 @@ async fn queue(vault: &Vault, keys: &WriterKey, spool: &Spool, contents: &Conten
         }
     }
     Ok(queue)
+}
+
+fn condemned_meanwhile(pack: PackId) -> OpsError {
+    OpsError::Lost {
+        what: format!(
+            "pack {}, which this point needs, was condemned by garbage collection while the point waited. Back up the \
+             source again; this point stays in the spool and is not counted",
+            pack.short()
+        ),
+    }
 }
 
 struct Run<'a> {
@@ -186,9 +198,7 @@ impl Run<'_> {
     }
 
     async fn next_place(&mut self) -> Result<Next> {
-        let chain = heads::chain(self.vault, self.keys.writer, Depth::Head).await?;
-        let next = rebuild::follow_head(self.vault, self.keys, self.catalog, &chain).await?;
-        condemned::follow_fences(self.vault, self.keys, self.catalog, &chain, next).await
+        Ok(condemned::next_place(self.vault, self.keys, self.catalog).await?.next)
     }
 
     /// Delivers one point.
@@ -200,18 +210,10 @@ impl Run<'_> {
                     self.make_durable(pack, shown).await?;
                 }
                 self.refuse_condemned(&waiting.part.references).await?;
-                let shown = self.publish(next, &mut waiting).await?;
-                if condemned::check_fences(self.vault, &shown.0).await.is_err() {
-                    return Err(OpsError::Unreachable {
-                        what:
-                            "this host was taken for dead while it delivered; the point waits for the next delivery, \
-                               under a new epoch"
-                                .to_owned(),
-                    });
-                }
-                shown
+                self.publish(next, &mut waiting).await?
             }
         };
+        self.check_standing(&standing, &waiting).await?;
         let (epoch, sequence) = standing.position();
         let row = PointRow {
             writer: self.keys.writer,
@@ -238,12 +240,22 @@ impl Run<'_> {
         let marks = self.vault.reread().await.marks;
         match packs.iter().find(|&&pack| marks.is_condemned(pack)) {
             None => Ok(()),
-            Some(pack) => Err(OpsError::Lost {
-                what: format!(
-                    "pack {}, which this point needs, was condemned by garbage collection while the point waited. Back \
-                     up the source again; this point stays in the spool and is not counted",
-                    pack.short()
-                ),
+            Some(pack) => Err(condemned_meanwhile(*pack)),
+        }
+    }
+
+    /// Reads fences and tombstones once more, now that the manifest stands.
+    async fn check_standing(&self, standing: &SignedManifest, waiting: &Waiting) -> Result<()> {
+        match condemned::check_standing(self.vault, standing, &waiting.part.references).await {
+            Ok(()) => Ok(()),
+            Err(Halt::Error(error)) => Err(error),
+            Err(Halt::Hit(Hit::Packs(packs))) => {
+                Err(condemned_meanwhile(packs.first().copied().unwrap_or_default()))
+            }
+            Err(Halt::Hit(Hit::Fenced)) => Err(OpsError::Unreachable {
+                what: "this host was taken for dead while it delivered; the point waits for the next delivery, under \
+                       a new epoch"
+                    .to_owned(),
             }),
         }
     }
@@ -255,7 +267,10 @@ impl Run<'_> {
         waiting: &Waiting,
         next: &Next,
     ) -> Result<Option<(SignedManifest, Vec<(String, String)>)>> {
-        for signed in waiting.signed.iter().filter(|signed| signed.position() < next.position()) {
+        let fences = &self.vault.reread().await.marks.fences;
+        let before = waiting.signed.iter().filter(|signed| signed.position() < next.position());
+        // What stands behind a fence counts for nobody.
+        for signed in before.filter(|signed| !fences.warn(signed.writer, signed.position())) {
             let name = signed.name();
             let reads = futures::future::join_all(self.vault.locations.iter().map(|at| at.read(&name))).await;
             let shown =
