@@ -2,8 +2,8 @@
 //!
 //! What always holds: a time is compared only with another time of the same
 //! location; of the domains the median counts, the smaller of two, so that one
-//! clock that jumps or lies shortens nothing; what no location can date has not
-//! waited at all.
+//! clock that jumps or lies shortens nothing; what a majority of the domains cannot
+//! date has not waited at all.
 
 use std::collections::BTreeMap;
 
@@ -54,16 +54,21 @@ pub async fn tidy(vault: &Vault) {
 }
 
 impl Clocks {
-    /// How long ago an object was written, by the median of the domains that show
-    /// it; zero if none can say.
+    /// How long ago an object was written, by the median of the domains that show it;
+    /// zero unless a majority can say: a location that takes no writes, as on a full
+    /// disk, gives no time, and one clock alone decides nothing.
     pub async fn age_ms(&self, vault: &Vault, name: &str) -> i64 {
         let mut by_domain: BTreeMap<u16, i64> = BTreeMap::new();
-        for location in &vault.locations {
+        let domains = vault.domains();
+        for location in vault.locations.iter().filter(|location| domains.contains(&location.domain)) {
             let Some(now) = self.now_ms.get(&location.id) else { continue };
             let Ok(Some(written)) = location.modified_ms(name).await else { continue };
             let age = now.saturating_sub(written).max(0);
             let held = by_domain.entry(location.domain).or_insert(age);
             *held = (*held).min(age);
+        }
+        if by_domain.len() <= domains.len() / 2 {
+            return 0;
         }
         median(by_domain.into_values().collect())
     }
