@@ -81,7 +81,7 @@ pub struct GcPlan {
     pub manifests: Vec<ManifestRef>,
     /// Silent writers something waits for.
     pub fence: Vec<Head>,
-    /// Fenced writers with manifests behind their fence.
+    /// Whole manifests behind fences, to which the fences move first.
     pub unsettled: Vec<Head>,
     /// Why nothing is deleted now.
     pub stops: Vec<String>,
@@ -91,7 +91,10 @@ impl GcPlan {
     /// Nothing to do, now or later.
     pub fn is_empty(&self) -> bool {
         let packs = [&self.condemn, &self.revive, &self.sweep, &self.again, &self.leftovers];
-        packs.iter().all(|packs| packs.is_empty()) && self.manifests.is_empty() && self.waiting.is_empty()
+        packs.iter().all(|packs| packs.is_empty())
+            && self.manifests.is_empty()
+            && self.waiting.is_empty()
+            && self.unsettled.is_empty()
     }
 }
 
@@ -128,16 +131,18 @@ pub async fn plan(vault: &Vault, catalog: &Catalog, janitor: &Janitor, options: 
 pub async fn apply(vault: &Vault, catalog: &Catalog, janitor: &Janitor, options: &GcOptions) -> Result<GcReport> {
     let vault = &janitor.enrol(vault).await?.reread().await;
     tombstones::check(&vault.marks)?;
-    finish_what_was_begun(vault).await?;
+    let mut report = GcReport::default();
+    finish_what_was_begun(vault, &mut report).await?;
     clocks::tidy(vault).await;
     let time = Time::Locations(clocks::ask(vault).await);
-    let mut report = GcReport::default();
-    let mut look = look::take(vault, catalog, janitor, &time).await?;
+    let sweeping = sweep::Sweeping { vault, catalog, janitor, time: &time };
+    // Fences are settled before stops are judged: what counts again may fill a gap.
+    let mut look = sweep::settled_look(&sweeping, &mut report).await?;
     let mut plan = decide(&look, catalog, options, &time).await?;
     refuse_stops(&plan)?;
-    if !plan.unsettled.is_empty() || !plan.fence.is_empty() {
-        report.fenced = sweep::settle_fences(&look, janitor, &plan).await?;
-        look = look::take(vault, catalog, janitor, &time).await?;
+    if !plan.fence.is_empty() {
+        report.fenced += sweep::fence_at(&look.vault, janitor, &plan.fence).await?;
+        look = sweep::settled_look(&sweeping, &mut report).await?;
         plan = decide(&look, catalog, options, &time).await?;
         refuse_stops(&plan)?;
     }
@@ -176,7 +181,6 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, janitor: &Janitor, options:
         tombstones::write(&vault, janitor, draft).await?;
         remember_sound(catalog, &vault.reread().await)?;
     }
-    let sweeping = sweep::Sweeping { vault, catalog, janitor, time: &time };
     sweeping.sweep(&plan.sweep, &mut report).await?;
     sweeping.delete_packs(&plan.leftovers, &mut report).await?;
     sweeping.sweep_manifests(plan.manifests, &mut report).await?;
@@ -186,16 +190,23 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, janitor: &Janitor, options:
 
 /// Tombstones and fences that a run that died left short of some domain. Of two
 /// tombstones for one place the one on more domains keeps it; the other says what it
-/// says from where it stands.
-async fn finish_what_was_begun(vault: &Vault) -> Result<()> {
+/// says from where it stands. Where neither reaches its quorum any more that is told;
+/// nothing is deleted by either.
+async fn finish_what_was_begun(vault: &Vault, report: &mut GcReport) -> Result<()> {
     let everywhere = vault.domains().len();
     let records = vault.marks.records();
     let tombstones = vault.marks.tombstones.iter().map(|signed| (signed.name(), &signed.bytes, signed.domains.len()));
     let fences = vault.marks.fences.all().iter();
     let fences = fences.map(|fence| (names::revocation(fence.hash), &fence.bytes, fence.domains.len()));
     for (name, bytes, domains) in tombstones.chain(fences) {
-        if domains < everywhere && records.get(&name) == Some(bytes) {
-            commit::publish(vault, &name, bytes, None).await?;
+        if domains >= everywhere || records.get(&name) != Some(bytes) {
+            continue;
+        }
+        if let Err(error) = commit::publish(vault, &name, bytes, None).await {
+            if !vault.marks.tombstones.iter().any(|one| one.name() == name && vault.marks.has_rivals(one)) {
+                return Err(error);
+            }
+            report.failed.push(error.to_string());
         }
     }
     Ok(())
@@ -258,14 +269,17 @@ fn is_sound(catalog: &Catalog, marks: &Marks, signed: &SignedTombstone) -> Resul
 async fn decide(look: &Look, catalog: &Catalog, options: &GcOptions, time: &Time) -> Result<GcPlan> {
     let marks = &look.vault.marks;
     let mut plan = GcPlan { stops: look.stops.clone(), ..GcPlan::default() };
-    plan.unsettled = look.heads.iter().filter(|head| head.fenced && !head.behind.is_empty()).cloned().collect();
+    plan.unsettled.clone_from(&look.unsettled);
+    let (swept, _) = marks.swept_on_quorum();
     for (pack, mark) in marks.packs() {
         if look.referenced.contains(&pack) {
             plan.revive.insert(pack);
             continue;
         }
         match mark {
-            Mark::Swept => drop(plan.leftovers.insert(pack)),
+            Mark::Swept if swept.contains(&pack) => drop(plan.leftovers.insert(pack)),
+            // Who said so found it due; the word must stand on a quorum before the deed.
+            Mark::Swept => drop(plan.sweep.insert(pack)),
             Mark::Trashed { by, .. } => decide_condemned(look, catalog, time, (pack, by), &mut plan).await?,
         }
     }

@@ -62,6 +62,11 @@ pub struct Chain {
     pub offline: BTreeSet<Position>,
     /// Positions behind a fence: they do not count.
     pub fenced: Vec<Position>,
+    /// The manifests that stand there; read of a whole chain only.
+    pub behind: Vec<SignedManifest>,
+    /// Well signed, by a certificate that was revoked before their places: they do not
+    /// count, and are unreadable for whoever asks for what counts.
+    pub revoked: Vec<SignedManifest>,
     /// Positions whose predecessor is missing or has another hash, and no tombstone
     /// names what is missing.
     pub gaps: Vec<Position>,
@@ -90,6 +95,41 @@ impl Chain {
         let mut all: Vec<_> = self.rivals.iter().chain(self.manifests.values()).collect();
         all.sort_by_key(|manifest| manifest.position());
         all
+    }
+}
+
+impl Chain {
+    /// Reads what stands at a place behind a fence. What nobody ever signed is nothing.
+    async fn look_behind(&mut self, vault: &Vault, writer: WriterId, position: Position, holders: &[usize]) {
+        match read_place(&vault.unfenced(), writer, position, holders, None).await {
+            Ok((manifest, rivals)) => self.behind.extend([manifest].into_iter().chain(rivals)),
+            Err(unread) => {
+                if unread.offline {
+                    self.offline.insert(position);
+                }
+                self.revoked.extend(unread.revoked);
+            }
+        }
+    }
+
+    /// The first of an epoch names the last one before that its writer knew, which may
+    /// be any earlier one, or none, or one that does not count or is gone; every other
+    /// names the one before it.
+    fn find_gaps(&self, marks: &Marks, writer: WriterId) -> Vec<Position> {
+        let (mut before, mut previous) = (None, Hash::default());
+        let uncounted = self.behind.iter().chain(&self.revoked).map(|manifest| manifest.hash);
+        let mut earlier: BTreeSet<Hash> = uncounted.chain([previous]).collect();
+        let mut gaps = Vec::new();
+        for (&position, manifest) in &self.manifests {
+            let named = manifest.body.previous;
+            let opens_an_epoch = position.1 == 1 && (earlier.contains(&named) || marks.is_hash_swept(writer, named));
+            if named != previous && !opens_an_epoch && !marks.is_legal_gap(writer, before, position, named) {
+                gaps.push(position);
+            }
+            (before, previous) = (Some(position), manifest.hash);
+            earlier.insert(previous);
+        }
+        gaps
     }
 }
 
@@ -138,6 +178,9 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
     for (&position, at) in holders.iter().rev() {
         if !vault.marks.fences.permit(writer, position) {
             chain.fenced.push(position);
+            if depth == Depth::Whole {
+                chain.look_behind(vault, writer, position, at).await;
+            }
             continue;
         }
         let named = chain.manifests.first_key_value().map(|(_, next)| next.body.previous);
@@ -159,6 +202,7 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
                 if unread.offline {
                     chain.offline.insert(position);
                 }
+                chain.revoked.extend(unread.revoked);
                 chain.unreadable.push((position, unread.why));
             }
         }
@@ -166,7 +210,7 @@ pub async fn chain(vault: &Vault, writer: WriterId, depth: Depth) -> Result<Chai
     // What was read of a place is told; what nobody could read is unreadable.
     chain.hidden.retain(|(position, _)| chain.manifests.contains_key(position));
     if depth == Depth::Whole {
-        chain.gaps = gaps(&vault.marks, writer, &chain.manifests);
+        chain.gaps = chain.find_gaps(&vault.marks, writer);
     }
     Ok(chain)
 }
@@ -176,6 +220,8 @@ struct Unread {
     why: String,
     /// Somebody who lists it did not answer.
     offline: bool,
+    /// What would count if its certificate did.
+    revoked: Vec<SignedManifest>,
 }
 
 /// The manifest that holds a place, and its rivals. `named` is what the next one
@@ -211,15 +257,19 @@ async fn read_place(
             }
         }
     }
-    let mut good = Vec::new();
+    let (mut good, mut revoked) = (Vec::new(), Vec::new());
     for (bytes, domains) in copies {
-        match verify(vault, writer, position, bytes) {
-            Ok(manifest) => good.push((manifest, domains.len())),
-            Err(reason) => why.push(reason),
+        match judge(vault, writer, position, bytes) {
+            Judged::Counts(manifest) => good.push((manifest, domains.len())),
+            Judged::Revoked(manifest) => {
+                why.push(REVOKED.to_owned());
+                revoked.push(manifest);
+            }
+            Judged::Bad(reason) => why.push(reason),
         }
     }
     good.sort_by_key(|(manifest, domains)| (Some(manifest.hash) == named, *domains, manifest.hash));
-    let (manifest, _) = good.pop().ok_or_else(|| Unread { why: why.join("; "), offline })?;
+    let (manifest, _) = good.pop().ok_or_else(|| Unread { why: why.join("; "), offline, revoked })?;
     Ok((manifest, good.into_iter().map(|(rival, _)| rival).collect()))
 }
 
@@ -230,14 +280,18 @@ async fn read_manifest(
     holders: &[usize],
 ) -> std::result::Result<SignedManifest, Unread> {
     let name = names::manifest(writer, epoch, sequence);
-    let (mut why, mut offline) = (Vec::new(), false);
+    let (mut why, mut offline, mut revoked) = (Vec::new(), false, Vec::new());
     for &at in holders {
         let location = &vault.locations[at];
         let right = |bytes: &bytes::Bytes| verify(vault, writer, (epoch, sequence), bytes.to_vec()).is_ok();
         match location.read_right(&name, right).await {
-            Ok(Some(bytes)) => match verify(vault, writer, (epoch, sequence), bytes.to_vec()) {
-                Ok(manifest) => return Ok(manifest),
-                Err(reason) => why.push(format!("{}: {reason}", location.name)),
+            Ok(Some(bytes)) => match judge(vault, writer, (epoch, sequence), bytes.to_vec()) {
+                Judged::Counts(manifest) => return Ok(manifest),
+                Judged::Revoked(manifest) => {
+                    why.push(format!("{}: {REVOKED}", location.name));
+                    revoked.push(manifest);
+                }
+                Judged::Bad(reason) => why.push(format!("{}: {reason}", location.name)),
             },
             Ok(None) => why.push(format!("{}: listed but not there", location.name)),
             Err(error) => {
@@ -246,8 +300,18 @@ async fn read_manifest(
             }
         }
     }
-    Err(Unread { why: why.join("; "), offline })
+    Err(Unread { why: why.join("; "), offline, revoked })
 }
+
+/// What a manifest's bytes are worth.
+enum Judged {
+    Counts(SignedManifest),
+    /// Signed by its writer, with a certificate that was revoked before this place.
+    Revoked(SignedManifest),
+    Bad(String),
+}
+
+const REVOKED: &str = "its certificate was revoked before this place in the chain";
 
 /// Verifies a manifest's signatures, kind, place and certificate.
 pub fn verify(
@@ -256,6 +320,14 @@ pub fn verify(
     position: Position,
     bytes: Vec<u8>,
 ) -> std::result::Result<SignedManifest, String> {
+    match judge(vault, writer, position, bytes) {
+        Judged::Counts(manifest) => Ok(manifest),
+        Judged::Revoked(_) => Err(REVOKED.to_owned()),
+        Judged::Bad(why) => Err(why),
+    }
+}
+
+fn judge(vault: &Vault, writer: WriterId, position: Position, bytes: Vec<u8>) -> Judged {
     let mut why = "no certificate of this writer is known".to_owned();
     for key in vault.writers.values().filter(|key| key.subject() == writer) {
         let verified = match key.verify(&bytes, RecordKind::Manifest) {
@@ -265,36 +337,20 @@ pub fn verify(
                 continue;
             }
         };
-        let body: Manifest = verified.decode("manifest").map_err(|error| error.to_string())?;
+        let body: Manifest = match verified.decode("manifest") {
+            Ok(body) => body,
+            Err(error) => return Judged::Bad(error.to_string()),
+        };
         if (body.epoch, body.sequence) != position {
-            return Err("it was signed for another place in the chain".to_owned());
+            return Judged::Bad("it was signed for another place in the chain".to_owned());
         }
         if !vault.marks.fences.permit(writer, position) {
-            return Err("it stands behind a fence of its writer's epoch".to_owned());
+            return Judged::Bad("it stands behind a fence of its writer's epoch".to_owned());
         }
         let at = keys::revocation::Position { epoch: body.epoch, sequence: body.sequence };
-        if !vault.revocations.permits(&key.certificate_hash(), at) {
-            return Err("its certificate was revoked before this place in the chain".to_owned());
-        }
-        return Ok(SignedManifest { writer, hash: verified.hash(), bytes, body });
+        let permitted = vault.revocations.permits(&key.certificate_hash(), at);
+        let manifest = SignedManifest { writer, hash: verified.hash(), bytes, body };
+        return if permitted { Judged::Counts(manifest) } else { Judged::Revoked(manifest) };
     }
-    Err(why)
-}
-
-/// The first of an epoch names the last one before that its writer knew, which may be
-/// any earlier one, or none; every other names the one before it.
-fn gaps(marks: &Marks, writer: WriterId, manifests: &BTreeMap<Position, SignedManifest>) -> Vec<Position> {
-    let (mut before, mut previous) = (None, Hash::default());
-    let mut earlier = BTreeSet::from([previous]);
-    let mut gaps = Vec::new();
-    for (&position, manifest) in manifests {
-        let named = manifest.body.previous;
-        let opens_an_epoch = position.1 == 1 && earlier.contains(&named);
-        if named != previous && !opens_an_epoch && !marks.is_legal_gap(writer, before, position, named) {
-            gaps.push(position);
-        }
-        (before, previous) = (Some(position), manifest.hash);
-        earlier.insert(previous);
-    }
-    gaps
+    Judged::Bad(why)
 }

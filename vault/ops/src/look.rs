@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use vault_format::manifest::{JanitorPart, ManifestKind, PackRef};
 use vault_format::{Hash, PackId, WriterId, names};
 
-use crate::catalog::{Catalog, PackState};
+use crate::catalog::Catalog;
 use crate::clocks::Clocks;
 use crate::error::Result;
-use crate::heads::{Depth, Position, SignedManifest, chain};
+use crate::heads::{Chain, Depth, Position, SignedManifest, chain};
 use crate::janitor::Janitor;
 use crate::marks::{Mark, SignedTombstone, answering_in_full};
-use crate::placement::read_quorum;
+use crate::placement::{read_quorum, write_quorum};
 use crate::tombstones;
 use crate::vault::Vault;
 
@@ -97,8 +97,6 @@ pub struct Head {
     pub gc_epoch_seen: u64,
     /// Its epoch is closed: nobody waits for it.
     pub fenced: bool,
-    /// Places behind its fence at which manifests stand.
-    pub behind: Vec<Position>,
 }
 
 /// One look.
@@ -109,6 +107,11 @@ pub struct Look {
     pub known: Vec<Known>,
     /// Each writer that has manifests.
     pub heads: Vec<Head>,
+    /// Manifests behind a fence that lost nothing, the newest of each epoch: their
+    /// writers may have reported them before the fence stood. Each is a stop too.
+    pub unsettled: Vec<Head>,
+    /// Whether enough domains answered to know all tombstones, fences and manifests.
+    pub confirmed: bool,
     /// Packs that must stay.
     pub referenced: BTreeSet<PackId>,
     /// Packs any manifest first committed.
@@ -123,12 +126,15 @@ pub async fn take(vault: &Vault, catalog: &Catalog, janitor: &Janitor, time: &Ti
     let mut look = Look {
         known: Vec::new(),
         heads: Vec::new(),
+        unsettled: Vec::new(),
+        confirmed: true,
         referenced: BTreeSet::new(),
         committed: BTreeMap::new(),
         stops: Vec::new(),
         vault,
     };
     if let Err(error) = tombstones::check(&look.vault.marks) {
+        look.confirmed = false;
         look.stops.push(error.to_string());
     }
     look.find_strangers().await;
@@ -136,11 +142,7 @@ pub async fn take(vault: &Vault, catalog: &Catalog, janitor: &Janitor, time: &Ti
         look.add_writer(janitor, time, writer).await?;
     }
     for point in catalog.points()?.into_iter().filter(|point| !point.verified) {
-        for pack in point.part.references {
-            if catalog.pack(pack)?.is_some_and(|row| row.state == PackState::Imported) {
-                look.referenced.insert(pack);
-            }
-        }
+        look.referenced.extend(point.part.references);
     }
     Ok(look)
 }
@@ -151,12 +153,21 @@ impl Look {
     async fn find_strangers(&mut self) {
         let mut strangers: BTreeSet<WriterId> = self.vault.unknown_writers().into_iter().map(|(id, _)| id).collect();
         let known = self.vault.writer_ids();
+        let mut shown: BTreeMap<WriterId, BTreeSet<u16>> = BTreeMap::new();
+        let mut silent = Vec::new();
         for location in &self.vault.locations {
-            // One that does not answer is counted with its writers' chains.
-            let listed = location.list(names::MANIFESTS).await.unwrap_or_default();
-            let writers = listed.iter().filter_map(|object| names::parse_manifest(&object.name));
-            strangers.extend(writers.map(|(writer, ..)| writer).filter(|writer| !known.contains(writer)));
+            match location.list(names::MANIFESTS).await {
+                Ok(listed) => {
+                    let writers = listed.iter().filter_map(|object| names::parse_manifest(&object.name));
+                    for (writer, ..) in writers.filter(|(writer, ..)| !known.contains(writer)) {
+                        shown.entry(writer).or_default().insert(location.domain);
+                    }
+                }
+                Err(error) => silent.push((location.name.clone(), error.to_string())),
+            }
         }
+        let could_stand = shown.into_iter().filter(|(_, domains)| self.could_stand(domains, &silent));
+        strangers.extend(could_stand.map(|(writer, _)| writer));
         self.stops.extend(strangers.into_iter().map(|writer| {
             format!(
                 "writer {} has manifests and no location that answers shows its certificate: what it needs is not \
@@ -166,14 +177,38 @@ impl Look {
         }));
     }
 
+    /// Whether what these domains show under a name may be what is left of a manifest
+    /// that stood on a quorum. On fewer it was never reported, or it is junk.
+    fn could_stand(&self, shown: &BTreeSet<u16>, silent: &[(String, String)]) -> bool {
+        let answering = answering_in_full(&self.vault, silent);
+        let domains = self.vault.domains();
+        domains.iter().filter(|domain| shown.contains(domain) || !answering.contains(domain)).count()
+            >= write_quorum(domains.len())
+    }
+
     async fn add_writer(&mut self, janitor: &Janitor, time: &Time, writer: WriterId) -> Result<()> {
         let chain = chain(&self.vault, writer, Depth::Whole).await?;
         let domains = self.vault.domains().len();
         if answering_in_full(&self.vault, &chain.silent).len() < read_quorum(domains) {
             let silent: Vec<&str> = chain.silent.iter().map(|(name, _)| name.as_str()).collect();
+            self.confirmed = false;
             self.stops.push(format!("too few domains answer to know all manifests ({} silent)", silent.join(", ")));
         }
-        for ((epoch, sequence), why) in &chain.unreadable {
+        // What a revoked certificate signed counts for nobody and holds nothing up. Still
+        // its packs stay: revocation says who is not believed, not what may be deleted.
+        for manifest in &chain.revoked {
+            self.referenced.extend(&manifest.body.pending);
+            let part = janitor.part(self.vault.id, &manifest.body).ok().flatten();
+            self.referenced.extend(part.into_iter().flat_map(|part| part.references));
+        }
+        let revoked: BTreeSet<Position> = chain.revoked.iter().map(SignedManifest::position).collect();
+        let nobody = BTreeSet::new();
+        for (position @ (epoch, sequence), why) in &chain.unreadable {
+            let shown = chain.seen.get(position).unwrap_or(&nobody);
+            let is_junk = !chain.offline.contains(position) && !self.could_stand(shown, &chain.silent);
+            if is_junk || revoked.contains(position) {
+                continue;
+            }
             let writer = writer.short();
             self.stops.push(format!("manifest {epoch}.{sequence} of writer {writer} is unreadable: {why}"));
         }
@@ -189,15 +224,64 @@ impl Look {
                 hash: head.hash,
                 gc_epoch_seen: head.body.gc_epoch_seen,
                 fenced: self.vault.marks.fences.closes(writer, head.body.epoch),
-                behind: chain.fenced.clone(),
             });
         } else if !chain.fenced.is_empty() {
             self.stops.push(format!("writer {}: all its manifests stand behind a fence", writer.short()));
         }
+        self.look_behind(janitor, writer, &chain);
         for manifest in chain.all() {
             self.add_manifest(janitor, time, manifest.clone()).await;
         }
         Ok(())
+    }
+
+    /// What stands behind fences and lost nothing must count again before anything is
+    /// deleted. What did lose something was not reported: its writer reads the fences
+    /// once its manifest stands.
+    fn look_behind(&mut self, janitor: &Janitor, writer: WriterId, chain: &Chain) {
+        for (epoch, sequence) in chain.fenced.iter().filter(|position| chain.offline.contains(position)) {
+            let writer = writer.short();
+            self.stops.push(format!(
+                "manifest {epoch}.{sequence} of writer {writer} stands behind its fence and cannot be read now"
+            ));
+        }
+        let mut places: BTreeMap<Position, Vec<&SignedManifest>> = BTreeMap::new();
+        for manifest in &chain.behind {
+            places.entry(manifest.position()).or_default().push(manifest);
+        }
+        let (mut newest, mut broken) = (BTreeMap::new(), BTreeSet::new());
+        for (position, manifests) in places {
+            let whole = manifests.into_iter().find(|manifest| self.is_whole(janitor, manifest));
+            match whole.filter(|_| !broken.contains(&position.0)) {
+                Some(manifest) => drop(newest.insert(position.0, manifest)),
+                None => drop(broken.insert(position.0)),
+            }
+        }
+        for manifest in newest.into_values() {
+            let position = manifest.position();
+            self.stops.push(format!(
+                "manifest {}.{} of writer {} stands behind its fence and nothing it needs is gone: it may have been \
+                 reported, and must count again first",
+                position.0,
+                position.1,
+                writer.short()
+            ));
+            let gc_epoch_seen = manifest.body.gc_epoch_seen;
+            self.unsettled.push(Head { writer, position, hash: manifest.hash, gc_epoch_seen, fenced: true });
+        }
+    }
+
+    fn is_whole(&mut self, janitor: &Janitor, manifest: &SignedManifest) -> bool {
+        match janitor.part(self.vault.id, &manifest.body) {
+            Ok(part) => {
+                let references = part.map(|part| part.references).unwrap_or_default();
+                !references.iter().any(|pack| self.vault.marks.is_swept(*pack))
+            }
+            Err(error) => {
+                self.stops.push(error.to_string());
+                false
+            }
+        }
     }
 
     async fn add_manifest(&mut self, janitor: &Janitor, time: &Time, manifest: SignedManifest) {

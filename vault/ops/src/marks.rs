@@ -362,6 +362,30 @@ impl Marks {
         self.swept.contains_key(&(writer, position))
     }
 
+    /// Whether a manifest of this writer with this hash is gone, or going.
+    pub fn is_hash_swept(&self, writer: WriterId, hash: Hash) -> bool {
+        let all = self.swept.range((writer, (0, 0))..=(writer, (u64::MAX, u64::MAX)));
+        all.into_iter().any(|(_, hashes)| hashes.contains(&hash))
+    }
+
+    /// What tombstones that stand on a quorum swept: only this may be deleted. A sweep
+    /// that reached fewer domains is heeded by whoever sees it, and not acted on.
+    pub(crate) fn swept_on_quorum(&self) -> (BTreeSet<PackId>, BTreeSet<ManifestKey>) {
+        let sweeps = self.tombstones.iter().filter(|signed| signed.body.action == TombstoneAction::Sweep);
+        let (mut packs, mut manifests) = (BTreeSet::new(), BTreeSet::new());
+        for signed in sweeps.filter(|signed| self.stands(signed)) {
+            packs.extend(signed.body.packs.iter().copied());
+            manifests.extend(signed.body.manifests.iter().map(manifest_key));
+        }
+        (packs, manifests)
+    }
+
+    /// Other tombstones for the same place of a janitor's chain: two that ran at once
+    /// with one key wrote both.
+    pub(crate) fn has_rivals(&self, signed: &SignedTombstone) -> bool {
+        self.tombstones.iter().any(|other| other.name() == signed.name() && other.hash != signed.hash)
+    }
+
     /// Whether the gap before a manifest is legal: tombstones name every manifest
     /// between the one before it that is there and it, and one of them is what it
     /// builds on.

@@ -16,8 +16,7 @@ use crate::catalog::Catalog;
 use crate::commit;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Holding, list_shards};
-use crate::gc::{GcPlan, GcReport};
-use crate::heads::{Depth, SignedManifest, chain};
+use crate::gc::GcReport;
 use crate::janitor::Janitor;
 use crate::look::{self, Head, Look, Time};
 use crate::tombstones::{self, Draft};
@@ -110,6 +109,7 @@ impl Sweeping<'_> {
             self.write(TombstoneAction::Sweep, manifests, &BTreeSet::new(), "its point is gone").await?;
         }
         let vault = self.vault.reread().await;
+        let (_, gone) = vault.marks.swept_on_quorum();
         for location in &vault.locations {
             let listed = match location.list(names::MANIFESTS).await {
                 Ok(listed) => listed,
@@ -125,7 +125,7 @@ impl Sweeping<'_> {
                 }
                 // A rival of the same place is not the one that was named.
                 let Ok(Some(bytes)) = location.read(&object.name).await else { continue };
-                if !vault.marks.is_manifest_swept(writer, (epoch, sequence), keys::record::hash(&bytes)) {
+                if !gone.contains(&(writer, (epoch, sequence), keys::record::hash(&bytes))) {
                     continue;
                 }
                 match location.delete(&object.name).await {
@@ -153,22 +153,31 @@ async fn delete(held: impl Iterator<Item = &Holding>, report: &mut GcReport) {
     }
 }
 
-/// Fences silent writers, and moves fences behind which a manifest stands that lost
-/// nothing: its writer may have reported it before the fence stood.
-pub(crate) async fn settle_fences(look: &Look, janitor: &Janitor, plan: &GcPlan) -> Result<usize> {
-    let mut fenced = 0;
-    for head in &plan.fence {
-        fence(&look.vault, janitor, head).await?;
-        fenced += 1;
-    }
-    for head in plan.fence.iter().chain(&plan.unsettled) {
-        // Each turn lets at least one manifest more through.
-        while let Some(newer) = behind(&look.vault, janitor, head).await? {
-            fence(&look.vault, janitor, &newer).await?;
-            fenced += 1;
+/// Turns of looking behind fences. Each lets through all that stands there; more than
+/// one is needed only for what appears meanwhile.
+const TURNS_MAX: usize = 4;
+
+/// Looks, and moves fences behind which a manifest stands that lost nothing: its
+/// writer may have reported it before the fence stood. What is still unsettled in the
+/// look that is returned stops whoever goes by it.
+pub(crate) async fn settled_look(sweeping: &Sweeping<'_>, report: &mut GcReport) -> Result<Look> {
+    for _ in 0..TURNS_MAX {
+        let look = sweeping.look().await?;
+        if look.unsettled.is_empty() || !look.confirmed {
+            return Ok(look);
         }
+        report.fenced += fence_at(&look.vault, sweeping.janitor, &look.unsettled).await?;
     }
-    Ok(fenced)
+    sweeping.look().await
+}
+
+/// Closes the epochs of writers behind these manifests. Whoever relies on it looks
+/// behind first.
+pub(crate) async fn fence_at(vault: &Vault, janitor: &Janitor, heads: &[Head]) -> Result<usize> {
+    for head in heads {
+        fence(vault, janitor, head).await?;
+    }
+    Ok(heads.len())
 }
 
 async fn fence(vault: &Vault, janitor: &Janitor, head: &Head) -> Result<()> {
@@ -182,37 +191,4 @@ async fn fence(vault: &Vault, janitor: &Janitor, head: &Head) -> Result<()> {
     };
     let bytes = keys::record::sign(RecordKind::Fence, vault.id, &vault_format::encode(&body), janitor.signing());
     commit::publish(vault, &names::revocation(keys::record::hash(&bytes)), &bytes, None).await.map(drop)
-}
-
-/// The newest manifest behind a writer's fence in whose epoch nothing up to it needs
-/// what is gone.
-async fn behind(vault: &Vault, janitor: &Janitor, head: &Head) -> Result<Option<Head>> {
-    let fenced = vault.reread().await;
-    let epoch = head.position.0;
-    let open = fenced.unfenced();
-    let chain = chain(&open, head.writer, Depth::Whole).await?;
-    let mut newest = None;
-    for manifest in chain.manifests.values().filter(|manifest| manifest.body.epoch == epoch) {
-        if fenced.marks.fences.permit(head.writer, manifest.position()) {
-            continue;
-        }
-        if !is_whole(&fenced, janitor, manifest)? {
-            break;
-        }
-        newest = Some(manifest);
-    }
-    Ok(newest.map(|manifest| Head {
-        writer: head.writer,
-        position: manifest.position(),
-        hash: manifest.hash,
-        gc_epoch_seen: manifest.body.gc_epoch_seen,
-        fenced: true,
-        behind: Vec::new(),
-    }))
-}
-
-fn is_whole(vault: &Vault, janitor: &Janitor, manifest: &SignedManifest) -> Result<bool> {
-    let part = janitor.part(vault.id, &manifest.body)?;
-    let references = part.map(|part| part.references).unwrap_or_default();
-    Ok(!references.iter().any(|pack| vault.marks.is_swept(*pack)))
 }
