@@ -17,9 +17,11 @@ use vault_format::manifest::{ManifestKind, PackRef};
 use crate::backup::{check_domains, check_keys};
 use crate::catalog::{Catalog, PointRow};
 use crate::commit::{self, Commit};
-use crate::error::Result;
+use crate::condemned::{self, Halt};
+use crate::error::{OpsError, Result};
 use crate::heads::{self, Depth, Position, SignedManifest};
 use crate::import::{ImportPlan, OrphanPoint, point_row};
+use crate::points::point_text;
 use crate::rebuild::{self, Next};
 use crate::vault::Vault;
 
@@ -41,14 +43,30 @@ pub async fn run(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, plan: &
     }
     check_keys(vault, keys)?;
     check_domains(vault)?;
-    let chain = heads::chain(vault, keys.writer, Depth::Head).await?;
-    let next = rebuild::follow_head(vault, keys, catalog, &chain).await?;
+    let next = condemned::next_place(vault, keys, catalog).await?.next;
     let seen = plan.seen.get(&keys.writer).copied().unwrap_or_default();
     let mut place = behind(seen, next);
     let mut committed = committed(vault).await?;
+    let mut refused = Vec::new();
     for point in plan.unvouched() {
         let (row, manifest) = vouch(vault, keys, point, place, &committed)?;
+        // What is condemned may go at any moment, and of what is swept a part may be gone
+        // already: nothing new may lean on it.
+        let marks = vault.reread().await.marks;
+        if row.part.references.iter().any(|pack| marks.is_condemned(*pack)) {
+            refused.push(point_text(row.part.point));
+            continue;
+        }
         done.owed.extend(commit::publish_manifest(vault, catalog, &manifest).await?);
+        match condemned::check_standing(vault, &manifest, &row.part.references).await {
+            Ok(()) => {}
+            Err(Halt::Error(error)) => return Err(error),
+            Err(Halt::Hit(_)) => {
+                refused.push(point_text(row.part.point));
+                place = behind(seen, condemned::next_place(vault, keys, catalog).await?.next);
+                continue;
+            }
+        }
         rebuild::remember_head(catalog, manifest.position(), manifest.hash)?;
         committed.extend(row.part.references.iter().copied());
         done.points.push(row);
@@ -60,7 +78,18 @@ pub async fn run(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, plan: &
         let packs = row.part.references.clone();
         catalog.commit_point(row, &packs)?;
     }
-    Ok(done)
+    if refused.is_empty() { Ok(done) } else { Err(given_up(&refused)) }
+}
+
+fn given_up(points: &[String]) -> OpsError {
+    OpsError::Refused {
+        what: format!(
+            "packs of {} are marked by garbage collection, or this host's chain was closed by it: no manifest vouches \
+             for them; all others were vouched for. They stay in this host's catalog and their packs count as needed \
+             there. Bring back what is still there with this catalog: holdfast vault gc --apply, then import again",
+            points.join(", ")
+        ),
+    }
 }
 
 /// The next place, unless something was signed there or behind it already.
