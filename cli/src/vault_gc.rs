@@ -190,7 +190,7 @@ async fn plan_forget(
         return Ok(forget::plan_named(vault, catalog, janitor, &names).await?);
     }
     let rules = match given {
-        Some(keep) => vec![Rule { source: None, keep }],
+        Some(keep) => vec![Rule { source: None, writer: None, keep }],
         None => policy_rules(config, name, arguments.policy.as_deref())?,
     };
     Ok(forget::plan(vault, catalog, janitor, &rules, NEWEST_DEFAULT).await?)
@@ -241,7 +241,7 @@ fn policy_rules(config: &Config, vault: &str, wanted: Option<&str>) -> Result<Ve
                 yearly: count(keep.yearly),
                 ..Keep::default()
             };
-            Some(Rule { source: Some(policy.source.as_str().to_owned()), keep })
+            Some(Rule { source: Some(policy.source.as_str().to_owned()), writer: None, keep })
         })
         .collect();
     if rules.is_empty() {

@@ -8,15 +8,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vault_format::tombstone::TombstoneAction;
+use vault_format::tombstone::{ManifestRef, TombstoneAction};
 use vault_format::{PointId, WriterId};
 
 use crate::catalog::Catalog;
 use crate::error::{OpsError, Result};
+use crate::heads::Position;
 use crate::janitor::Janitor;
 use crate::look::{self, Known, Life, Look, Time};
 use crate::points::PointName;
-use crate::retention::{Claimed, Dated, Keep, honest_times, kept};
+use crate::retention::{Claimed, Dated, Keep, agreeing, honest_times, kept};
 use crate::tombstones::{self, Draft, Written, manifest_ref};
 use crate::vault::Vault;
 
@@ -30,13 +31,21 @@ pub const NEWEST_DEFAULT: usize = 3;
 /// Rules for one source, or for all that no other rule names.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// The source; all when `None`.
+    /// The source; all that no other rule names when `None`.
     pub source: Option<String>,
+    /// Whose source; any writer's when `None`.
+    pub writer: Option<WriterId>,
     /// What is kept.
     pub keep: Keep,
 }
 
-/// A point as a plan shows it.
+impl Rule {
+    fn names(&self, writer: WriterId, source: &str) -> bool {
+        self.source.as_deref() == Some(source) && self.writer.is_none_or(|own| own == writer)
+    }
+}
+
+/// A point as a plan shows it, whoever vouches for it.
 #[derive(Clone, Debug)]
 pub struct PointLine {
     /// The point.
@@ -49,7 +58,10 @@ pub struct PointLine {
     pub time_ms: i64,
     /// Its tags.
     pub tags: Vec<String>,
-    known: Known,
+    /// Its writer's own time, if it agrees with those of most others.
+    agreed_ms: Option<i64>,
+    /// Its manifests: more than one where a run was repeated, or an import vouched for it.
+    known: Vec<Known>,
 }
 
 /// What would be forgotten.
@@ -79,25 +91,42 @@ pub(crate) fn lines(look: &Look, catalog: &Catalog, life: impl Fn(Life) -> bool)
             let claimed_ms = known.part.as_ref().map_or(0, |part| part.finished_ms);
             claims.push(Claimed { claimed_ms, first_seen_ms: catalog.first_sight(known.manifest.hash, now_ms)? });
         }
-        for (known, time_ms) in chain.into_iter().zip(honest_times(&claims)) {
+        let agree = agreeing(&claims);
+        for ((at, known), time_ms) in chain.into_iter().enumerate().zip(honest_times(&claims)) {
             let Some(part) = known.part.as_ref().filter(|_| life(known.life)) else { continue };
             lines.push(PointLine {
+                agreed_ms: agree[at].then_some(claims[at].claimed_ms),
                 point: part.point,
                 writer,
                 source: part.source.clone(),
                 time_ms,
                 tags: part.tags.clone(),
-                known: known.clone(),
+                known: vec![known.clone()],
             });
         }
     }
+    let mut lines = by_point(lines);
     // Of points at one time the later in its chain is the newer.
-    lines.sort_by_key(|line| (line.time_ms, line.known.manifest.position()));
+    lines.sort_by_key(|line| (line.time_ms, line.newest()));
     Ok(lines)
 }
 
-/// Plans by rules: each source by its own, else by the rule for all; a source no
-/// rule names is left alone.
+/// One line for each point: what is done to a point is done to all its manifests. The
+/// earliest says when it was made, and by whom.
+fn by_point(mut lines: Vec<PointLine>) -> Vec<PointLine> {
+    lines.sort_by_key(|line| (line.point, line.time_ms, line.newest()));
+    let mut points: Vec<PointLine> = Vec::new();
+    for line in lines {
+        match points.last_mut().filter(|last| last.point == line.point) {
+            Some(last) => last.known.extend(line.known),
+            None => points.push(line),
+        }
+    }
+    points
+}
+
+/// Plans by rules: of each source what any rule that names it keeps, else what a rule
+/// for all keeps; a source no rule names is left alone.
 pub async fn plan(
     vault: &Vault,
     catalog: &Catalog,
@@ -118,13 +147,18 @@ pub async fn plan(
     for line in lines(&look, catalog, |life| life == Life::Live)? {
         sources.entry((line.writer, line.source.clone())).or_default().push(line);
     }
-    for ((_, source), lines) in sources {
-        let own = rules.iter().find(|rule| rule.source.as_ref() == Some(&source));
-        let Some(rule) = own.or_else(|| rules.iter().find(|rule| rule.source.is_none())) else {
+    for ((writer, source), lines) in sources {
+        let mut own: Vec<&Keep> =
+            rules.iter().filter(|rule| rule.names(writer, &source)).map(|rule| &rule.keep).collect();
+        if own.is_empty() {
+            let for_all = |rule: &&Rule| rule.source.is_none() && rule.writer.is_none_or(|own| own == writer);
+            own.extend(rules.iter().filter(for_all).map(|rule| &rule.keep));
+        }
+        if own.is_empty() {
             plan.keep.extend(lines);
             continue;
-        };
-        let (stay, protected) = stays(&lines, &rule.keep, newest);
+        }
+        let (stay, protected) = stays(&lines, &own, newest);
         plan.protected += protected;
         for (at, line) in lines.into_iter().enumerate() {
             if stay.contains(&at) { &mut plan.keep } else { &mut plan.forget }.push(line);
@@ -135,21 +169,26 @@ pub async fn plan(
     Ok(plan)
 }
 
-/// What the rules keep of one source's points; the newest of its chain are added,
-/// whatever times they claim. At least one always stays.
-fn stays(lines: &[PointLine], keep: &Keep, newest: usize) -> (BTreeSet<usize>, usize) {
-    let dated: Vec<Dated> = lines
-        .iter()
-        .map(|line| Dated {
-            time_ms: line.time_ms,
-            tags: line.tags.clone(),
-            pinned: line.known.part.as_ref().is_some_and(|part| part.pinned),
-        })
-        .collect();
-    let mut stay = kept(&dated, keep);
+/// What the rules keep of one source's points, each rule by itself: by the times that
+/// are believed, and of those whose own times agree by these. The newest of its chain
+/// are added, whatever times they claim. At least one always stays.
+fn stays(lines: &[PointLine], rules: &[&Keep], newest: usize) -> (BTreeSet<usize>, usize) {
+    let dated = |line: &PointLine, time_ms| Dated {
+        time_ms,
+        tags: line.tags.clone(),
+        pinned: line.known.iter().filter_map(|known| known.part.as_ref()).any(|part| part.pinned),
+    };
+    let believed: Vec<Dated> = lines.iter().map(|line| dated(line, line.time_ms)).collect();
+    let agree = lines.iter().enumerate().filter_map(|(at, line)| Some((at, dated(line, line.agreed_ms?))));
+    let (places, agreed): (Vec<usize>, Vec<Dated>) = agree.unzip();
+    let mut stay = BTreeSet::new();
+    for keep in rules {
+        stay.extend(kept(&believed, keep));
+        stay.extend(kept(&agreed, keep).into_iter().map(|at| places[at]));
+    }
     let by_rules = stay.len();
     let mut order: Vec<usize> = (0..lines.len()).collect();
-    order.sort_by_key(|&at| std::cmp::Reverse(lines[at].known.manifest.position()));
+    order.sort_by_key(|&at| std::cmp::Reverse(lines[at].newest()));
     stay.extend(order.into_iter().take(newest.max(1)));
     let protected = stay.len() - by_rules;
     (stay, protected)
@@ -198,7 +237,7 @@ pub async fn apply(
     let vault = janitor.enrol(vault).await?.reread().await;
     let draft = Draft {
         action: TombstoneAction::Trash,
-        manifests: plan.forget.iter().map(|line| manifest_ref(&line.known.manifest)).collect(),
+        manifests: plan.forget.iter().flat_map(PointLine::manifests).collect(),
         packs: Vec::new(),
         grace_ms: grace_ms.max(GRACE_MS_MIN),
         reason: "forgotten".to_owned(),
@@ -207,8 +246,18 @@ pub async fn apply(
 }
 
 impl PointLine {
-    /// Its manifest and what the janitor reads of it.
-    pub(crate) fn known(&self) -> &Known {
+    /// Its manifests and what the janitor reads of them.
+    pub(crate) fn known(&self) -> &[Known] {
         &self.known
+    }
+
+    /// All its manifests, as a tombstone names them.
+    pub(crate) fn manifests(&self) -> Vec<ManifestRef> {
+        self.known.iter().map(|known| manifest_ref(&known.manifest)).collect()
+    }
+
+    /// The place of its newest manifest.
+    fn newest(&self) -> Option<Position> {
+        self.known.iter().map(|known| known.manifest.position()).max()
     }
 }

@@ -258,6 +258,34 @@ pub fn honest_times(chain: &[Claimed]) -> Vec<i64> {
     times
 }
 
+/// Which points of a chain tell times that agree: a longest run that never goes back,
+/// of those not ahead of their first sight. A janitor that comes late cannot tell the
+/// near future from the truth, and one point that claims it makes all after it look as
+/// if they went back: here it stands alone against them. What the rules keep of these
+/// by their own times is kept too, so that it costs none of them.
+pub fn agreeing(chain: &[Claimed]) -> Vec<bool> {
+    // The last point of the best run of each length, and what each point follows.
+    let (mut ends, mut follows): (Vec<usize>, Vec<Option<usize>>) = (Vec::new(), vec![None; chain.len()]);
+    for (at, point) in chain.iter().enumerate() {
+        if point.claimed_ms > point.first_seen_ms.saturating_add(DAY_MS) {
+            continue;
+        }
+        let length = ends.partition_point(|&end| chain[end].claimed_ms <= point.claimed_ms);
+        follows[at] = length.checked_sub(1).map(|before| ends[before]);
+        match ends.get_mut(length) {
+            Some(end) => *end = at,
+            None => ends.push(at),
+        }
+    }
+    let mut agree = vec![false; chain.len()];
+    let mut at = ends.last().copied();
+    while let Some(here) = at {
+        agree[here] = true;
+        at = follows[here];
+    }
+    agree
+}
+
 /// Year, month and day of a day counted from 1970-01-01 (proleptic Gregorian).
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;

@@ -4,6 +4,8 @@
 //! the tombstone that says so stands; a purge shortens the grace and nothing else:
 //! its packs are condemned, looked for and swept like all others.
 
+use std::collections::BTreeSet;
+
 use vault_format::PackId;
 use vault_format::tombstone::TombstoneAction;
 
@@ -11,10 +13,10 @@ use crate::catalog::Catalog;
 use crate::error::{OpsError, Result};
 use crate::forget::{self, PointLine};
 use crate::janitor::Janitor;
-use crate::look::{self, Known, Life, Time};
+use crate::look::{self, Life, Time};
 use crate::marks::{Mark, Marks};
 use crate::points::{PointName, point_text};
-use crate::tombstones::{self, Draft, Written, manifest_ref};
+use crate::tombstones::{self, Draft, Written};
 use crate::vault::Vault;
 
 /// A point in the trash.
@@ -39,20 +41,34 @@ pub async fn list(vault: &Vault, catalog: &Catalog, janitor: &Janitor) -> Result
     Ok(lines
         .into_iter()
         .filter_map(|line| {
-            let manifest = &line.known().manifest;
-            let mark = marks.manifest(manifest.writer, manifest.position(), manifest.hash)?;
-            let Mark::Trashed { by, purged } = mark else { return None };
-            let until = by.iter().filter_map(|hash| marks.tombstone(*hash)).map(|signed| signed.body.delete_after_ms);
-            let (expires_ms, purged) = (until.max().unwrap_or(0), *purged);
-            let gone = swept(marks, line.known()).len();
+            let trashed: Vec<_> = line
+                .known()
+                .iter()
+                .filter_map(|known| {
+                    let manifest = &known.manifest;
+                    match marks.manifest(manifest.writer, manifest.position(), manifest.hash)? {
+                        Mark::Trashed { by, purged } => Some((by, *purged)),
+                        Mark::Swept => None,
+                    }
+                })
+                .collect();
+            let by = trashed.iter().flat_map(|(by, _)| by.iter());
+            let until = by.filter_map(|hash| marks.tombstone(*hash)).map(|signed| signed.body.delete_after_ms);
+            // None is left if all its manifests are swept.
+            let expires_ms = until.max()?;
+            let purged = trashed.iter().all(|(_, purged)| *purged);
+            let gone = swept(marks, &line).len();
             Some(TrashLine { line, expires_ms, purged, gone })
         })
         .collect())
 }
 
-fn swept(marks: &Marks, known: &Known) -> Vec<PackId> {
-    let references = known.part.iter().flat_map(|part| &part.references);
-    references.filter(|pack| marks.is_swept(**pack)).copied().collect()
+fn references(line: &PointLine) -> BTreeSet<PackId> {
+    line.known().iter().filter_map(|known| known.part.as_ref()).flat_map(|part| part.references.clone()).collect()
+}
+
+fn swept(marks: &Marks, line: &PointLine) -> Vec<PackId> {
+    references(line).into_iter().filter(|pack| marks.is_swept(*pack)).collect()
 }
 
 fn pick(lines: Vec<TrashLine>, name: &PointName) -> Result<TrashLine> {
@@ -77,30 +93,41 @@ pub async fn restore(vault: &Vault, catalog: &Catalog, janitor: &Janitor, name: 
     let vault = janitor.enrol(vault).await?;
     let trash = pick(list(&vault, catalog, janitor).await?, name)?;
     let vault = vault.reread().await;
-    let known = trash.line.known();
     let gone = |count: usize| OpsError::Lost {
         what: format!(
             "{} cannot come back: {count} of its packs were swept. List what can: holdfast vault trash list",
             point_text(trash.line.point)
         ),
     };
-    let before = swept(&vault.marks, known);
+    let before = swept(&vault.marks, &trash.line);
     if !before.is_empty() {
         return Err(gone(before.len()));
     }
-    let references = known.part.iter().flat_map(|part| &part.references);
     let draft = Draft {
         action: TombstoneAction::Restore,
-        manifests: vec![manifest_ref(&known.manifest)],
-        packs: references.filter(|pack| vault.marks.is_condemned(**pack)).copied().collect(),
+        manifests: trash.line.manifests(),
+        packs: references(&trash.line).into_iter().filter(|pack| vault.marks.is_condemned(*pack)).collect(),
         grace_ms: 0,
         reason: "brought back by its owner".to_owned(),
     };
     tombstones::write(&vault, janitor, draft).await?;
     // A sweep that began before this tombstone stood has said so by now: each of the
     // two writes first and reads then, so at least one sees the other and gives way.
-    let after = swept(&vault.reread().await.marks, known);
-    if after.is_empty() { Ok(trash) } else { Err(gone(after.len())) }
+    let vault = vault.reread().await;
+    let after = swept(&vault.marks, &trash.line);
+    if after.is_empty() {
+        return Ok(trash);
+    }
+    // It lost: what is half gone must not count as a point. Its grace has passed already.
+    let draft = Draft {
+        action: TombstoneAction::Trash,
+        manifests: trash.line.manifests(),
+        packs: Vec::new(),
+        grace_ms: 0,
+        reason: "it could not come back: packs of it were swept meanwhile".to_owned(),
+    };
+    tombstones::write(&vault, janitor, draft).await?;
+    Err(gone(after.len()))
 }
 
 /// Lets a point expire now.
@@ -114,7 +141,7 @@ pub async fn purge(
     let trash = pick(list(&vault, catalog, janitor).await?, name)?;
     let draft = Draft {
         action: TombstoneAction::Purge,
-        manifests: vec![manifest_ref(&trash.line.known().manifest)],
+        manifests: trash.line.manifests(),
         packs: Vec::new(),
         grace_ms: 0,
         reason: "purged by its owner".to_owned(),
