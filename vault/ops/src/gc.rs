@@ -63,9 +63,9 @@ pub struct GcPlan {
     pub condemn: BTreeSet<PackId>,
     /// Of them those whose points were all purged: they need not wait for a grace.
     pub purged: BTreeSet<PackId>,
-    /// Bytes of their shards as listed.
+    /// Bytes of the shards of all that is condemned, anew or again, as listed.
     pub condemn_bytes: u64,
-    /// Bytes of all shards of committed packs as listed.
+    /// Bytes of all shards of committed packs that nobody condemned before, as listed.
     pub total_bytes: u64,
     /// Condemned or swept packs that are referenced again.
     pub revive: BTreeSet<PackId>,
@@ -371,8 +371,11 @@ async fn add_listed(look: &Look, catalog: &Catalog, options: &GcOptions, time: &
         let held = holdings.packs.get(pack);
         held.map_or(0, |held| held.iter().map(|holding| holding.bytes).sum())
     };
-    plan.condemn_bytes = plan.condemn.iter().map(bytes).sum();
-    plan.total_bytes = look.committed.keys().filter(|pack| !look.vault.marks.is_swept(**pack)).map(bytes).sum();
+    // Measured by what nobody condemned yet: many small steps are one large one.
+    let fresh: BTreeSet<PackId> = plan.condemn.union(&plan.again).copied().collect();
+    let unmarked = look.committed.keys().filter(|pack| look.vault.marks.pack(**pack).is_none()).copied();
+    plan.condemn_bytes = fresh.iter().map(bytes).sum();
+    plan.total_bytes = unmarked.collect::<BTreeSet<_>>().union(&fresh).map(bytes).sum();
     Ok(())
 }
 
