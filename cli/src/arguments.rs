@@ -98,7 +98,14 @@ pub(crate) enum VaultCommand {
         tag: Vec<String>,
     },
     /// Bring the points that wait in this host's spool to the locations.
-    Deliver,
+    Deliver {
+        /// Say which points cannot be delivered, and what would be moved out of the way.
+        #[arg(long)]
+        set_aside: bool,
+        /// Move it: to a folder beside the spool's own, nothing is deleted.
+        #[arg(long, requires = "set_aside")]
+        apply: bool,
+    },
     /// Say what can be lost, what is missing, and what to do.
     Status,
     /// List the points.

@@ -149,7 +149,7 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
             vault_init::run(session, local).await
         }
         VaultCommand::Run { what, tag } => vault_run::run(session, what, tag).await,
-        VaultCommand::Deliver => vault_deliver::run(session).await,
+        VaultCommand::Deliver { set_aside, apply } => vault_deliver::run(session, set_aside, apply).await,
         VaultCommand::Status => vault_look::status(session).await,
         VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,

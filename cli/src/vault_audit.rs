@@ -7,6 +7,7 @@ use agent_daemon::upkeep::audit_budget;
 use config::AuditBudget;
 use serde_json::{Value, json};
 use vault_format::LocationId;
+use vault_ops::attendance;
 use vault_ops::audit::{self, AuditOptions, AuditReport, Budget, LocationAudit, Outcome as Found, SAMPLES_DEFAULT};
 use vault_ops::vault::Vault;
 
@@ -40,6 +41,9 @@ pub(crate) async fn run(session: &Session, wanted: Wanted) -> Outcome {
         (None, Budget::Bytes(_) | Budget::Time(_)) => usize::MAX,
     };
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    if wanted.location.is_none() {
+        attendance::require_any(&opened.vault).await?;
+    }
     let options = AuditOptions { samples, location: wanted.location, full: wanted.full };
     let report = audit::run_within(&opened.vault, &opened.catalog, &options, budget).await?;
     Ok(tell(session, &opened.vault, &report))

@@ -4,7 +4,7 @@
 use agent_daemon::assembly;
 use serde_json::json;
 use vault_ops::points::{self, point_text};
-use vault_ops::status;
+use vault_ops::{attendance, status};
 
 use crate::arguments::ReadKeyFrom;
 use crate::exit::{self, Outcome};
@@ -37,15 +37,7 @@ pub(crate) async fn status(session: &Session) -> Outcome {
     look.risks.extend(blank.map(|location| {
         format!("{} is empty: mount its disk, or refill a new one with: holdfast vault repair --apply", location.name)
     }));
-    look.risks.extend(look.spool.as_ref().map(|line| {
-        let since = line.since_ms.map_or(String::new(), |since| format!(" since {}", time_text(since)));
-        format!(
-            "{} points ({}) wait in the spool of this host{since}: they are not durable and die with it. Bring back the \
-             locations; they are delivered by themselves, or with: holdfast vault deliver",
-            line.points,
-            bytes_text(line.bytes)
-        )
-    }));
+    look.risks.extend(look.spool.iter().flat_map(spool_risks));
     let (verdict, exit) = match (look.lost.is_empty(), look.risks.is_empty()) {
         (false, _) => ("DATA LOST", exit::LOST),
         (true, true) => ("SAFE", exit::OK),
@@ -95,7 +87,7 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         output.event(
             "location",
             json!({ "name": line.name, "domain": domain, "shards": line.shards, "shown": line.shown,
-                    "bad": line.bad, "absent": line.absent, "records_bad": line.records_bad,
+                    "bad": line.bad, "owed": line.owed, "absent": line.absent, "records_bad": line.records_bad,
                     "corrections": line.corrections.0, "corrections_of_wrong_bytes": line.corrections.1,
                     "leaves": line.leaves, "leaves_read": line.covered, "oldest_unread_ms": line.oldest_unread_ms }),
         );
@@ -131,11 +123,36 @@ pub(crate) async fn status(session: &Session) -> Outcome {
                 "declared": look.declared, "packs": look.packs, "risks": look.risks, "lost": look.lost.len(),
                 "hostile": { "locations": look.hostile.locations, "locked": look.hostile.locked,
                              "versioned": look.hostile.versioned, "enough": look.hostile.enough },
+                "debts": look.locations.iter().map(|line| line.owed).sum::<usize>(),
+                "packs_by_state": { "committed": look.known.committed, "stored": look.known.stored,
+                                    "spooled": look.known.spooled },
                 "spool": look.spool.as_ref().map(|line| json!({
                     "points": line.points, "bytes": line.bytes, "since_ms": line.since_ms,
+                    "oldest_age_seconds": line.since_ms.map(|since| (now - since).max(0) / 1000),
+                    "stuck": line.stuck.iter().map(|stuck| json!({ "name": stuck.name(), "why": stuck.why }))
+                        .collect::<Vec<_>>(),
                 })) }),
     );
     Ok(exit)
+}
+
+/// What waits on this host, and what of it waits in vain.
+fn spool_risks(line: &status::SpoolLine) -> Vec<String> {
+    let since = line.since_ms.map_or(String::new(), |since| format!(" since {}", time_text(since)));
+    let mut risks = vec![format!(
+        "{} points ({}) wait in the spool of this host{since}: they are not durable and die with it. Bring back the \
+         locations; they are delivered by themselves, or with: holdfast vault deliver",
+        line.points,
+        bytes_text(line.bytes)
+    )];
+    risks.extend(line.stuck.iter().map(|stuck| {
+        format!(
+            "{} in the spool cannot be delivered: {}. Move it out of the way with: holdfast vault deliver --set-aside",
+            stuck.name(),
+            stuck.why
+        )
+    }));
+    risks
 }
 
 /// Sources without a point, or whose newest is older than two intervals.
@@ -187,6 +204,7 @@ fn agent_risks(config: &config::Config, vault: &str, now_ms: i64) -> Vec<String>
 pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome {
     let (config, name) = session.vault_name()?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    attendance::require_any(&opened.vault).await?;
     let output = session.output;
     output.say(format!("{:<10} {:<22} {:<20} {:>8} {:>10}  hash", "point", "time", "source", "items", "sequence"));
     let line = |id, ms, source: &str, items, position, hash: vault_format::Hash, remark: &str| {

@@ -2,7 +2,7 @@
 
 use agent_daemon::assembly;
 use serde_json::json;
-use vault_ops::repair;
+use vault_ops::{attendance, repair};
 
 use crate::exit::{self, Outcome};
 use crate::session::{Session, lease};
@@ -12,6 +12,7 @@ pub(crate) async fn repair(session: &Session, apply: bool) -> Outcome {
     let _lease = if apply { Some(lease(&assembly::state_paths(&config, &name), "vault repair")?) } else { None };
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let vault = &opened.vault;
+    attendance::require_any(vault).await?;
     let output = session.output;
     let plan = repair::plan(vault, &opened.catalog).await?;
     for task in &plan.shards {

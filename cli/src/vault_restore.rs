@@ -42,16 +42,18 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
         record.host,
         time_text(record.finished_ms)
     ));
-    let bytes = match record.root.clone() {
-        PointRoot::Tree(root) => tree(session, &point, &root, &arguments.to).await?,
-        PointRoot::Kernel(root) => kernel(session, &point, &root, &arguments.to).await?,
-        PointRoot::Postgres(_) | PointRoot::Stream(_) => {
-            return Err(Failure::new(
-                exit::USAGE,
-                "this point is of a kind that only a newer holdfast restores; nothing was written",
-            ));
+    let written = match record.root.clone() {
+        PointRoot::Tree(root) => tree(session, &point, &root, &arguments.to).await,
+        PointRoot::Kernel(root) => {
+            let restored = kernel(session, &point, &root, &arguments.to).await;
+            restored.map_err(|failure| say_what_is_left(failure, &beside(&arguments.to)))
         }
+        PointRoot::Postgres(_) | PointRoot::Stream(_) => Err(Failure::new(
+            exit::USAGE,
+            "this point is of a kind that only a newer holdfast restores; nothing was written",
+        )),
     };
+    let bytes = written.map_err(|failure| say_what_is_left(failure, &arguments.to))?;
     let bad = point.bad_shards();
     for shard in &bad {
         session.output.warn(format!(
@@ -82,15 +84,40 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
 }
 
 fn refuse_occupied(to: &Path) -> Result<(), Failure> {
-    match std::fs::read_dir(to).map(|mut entries| entries.next().is_some()) {
+    match is_occupied(to) {
         Ok(true) => Err(Failure::new(
             exit::USAGE,
-            format!("{} is not empty; nothing was written. Restore into a new or empty folder", to.display()),
+            format!(
+                "{0} is not empty; nothing was written. Restore into a new or empty folder. If it is what an interrupted \
+                 restore left, remove it (rm -r {0}) and run the same command again",
+                to.display()
+            ),
         )),
         Ok(false) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::new(exit::USAGE, format!("{}: {error}", to.display()))),
     }
+}
+
+fn is_occupied(folder: &Path) -> std::io::Result<bool> {
+    match std::fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        found => found,
+    }
+}
+
+/// The same command refuses a folder that is not empty: whoever is told to run it
+/// again must be told of that.
+fn say_what_is_left(failure: Failure, to: &Path) -> Failure {
+    if !is_occupied(to).unwrap_or(false) {
+        return failure;
+    }
+    let text = format!(
+        "{1}. {0} holds what was restored until then, and is not complete: remove it (rm -r {0}) before you run the same \
+         command again, or name another folder",
+        to.display(),
+        failure.text
+    );
+    Failure { text, ..failure }
 }
 
 /// A point found, and whether the chains of manifests vouch for what was listed.

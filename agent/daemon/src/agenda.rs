@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::schedule::{History, Jitter, due_ms};
-use crate::status::{ChoreStatus, DaemonState, LastPoint, PolicyState, PolicyStatus, Status, VaultGauges};
+use crate::status::{ChoreStatus, DaemonState, LastPoint, PolicyState, PolicyStatus, SpoolGauges, Status, VaultGauges};
 
 /// Longest sleep. Timers stand still while a machine sleeps and do not follow a
 /// clock that is set, so the time is looked at again this often.
@@ -96,6 +96,8 @@ pub struct Tended {
     pub again: bool,
     /// How the vault stands, if it was looked at.
     pub gauges: Option<VaultGauges>,
+    /// What waits in the spool, if that was looked at.
+    pub spool: Option<SpoolGauges>,
 }
 
 /// What a job did.
@@ -279,6 +281,7 @@ impl Agenda {
                 job.succeeded(began_ms);
                 job.soon_ms = tended.again.then(|| now_ms.saturating_add(SOON_MS));
                 self.remember(tended.gauges);
+                self.remember_spool(&vault, tended.spool);
                 (if tended.line.is_empty() { String::new() } else { format!("{what}: {}", tended.line) }, tended.mend)
             }
             Err(why) if stopping => (format!("{what}: ended unfinished, as asked: {why}"), false),
@@ -313,6 +316,15 @@ impl Agenda {
         self.vaults.retain(|known| known.vault != gauges.vault);
         self.vaults.push(gauges);
         self.vaults.sort_by(|a, b| a.vault.cmp(&b.vault));
+    }
+
+    /// What waits is looked at every minute, all the rest of a vault more rarely.
+    fn remember_spool(&mut self, vault: &str, spool: Option<SpoolGauges>) {
+        let Some(spool) = spool else { return };
+        match self.vaults.iter_mut().find(|known| known.vault == vault) {
+            Some(known) => known.spool = spool,
+            None => self.remember(Some(VaultGauges { vault: vault.to_owned(), spool, ..VaultGauges::default() })),
+        }
     }
 
     /// The status file's content.
@@ -418,6 +430,22 @@ mod tests {
 
     fn tended(mend: bool, again: bool) -> Done {
         Done::Tended(Box::new(Tended { mend, again, ..Tended::default() }))
+    }
+
+    #[test]
+    fn what_waits_is_told_beside_an_older_look_at_the_vault() {
+        let mut agenda = Agenda::new(vec![chore(Work::Deliver, "home"), chore(Work::Repair, "home")], None);
+        agenda.apply(Event::Woke, NOW);
+        let spool = Some(SpoolGauges { at_ms: 5, points: 2, ..SpoolGauges::default() });
+        let end = |tended| Ok(Done::Tended(Box::new(tended)));
+        let waits = |points| Some(SpoolGauges { at_ms: 5, points, ..SpoolGauges::default() });
+        agenda.apply(Event::Ended { policy: 0, result: end(Tended { spool, ..Tended::default() }) }, NOW + 1);
+        assert_eq!(agenda.status(NOW + 1, false).vaults[0].spool.points, 2);
+        let vault = VaultGauges { vault: "home".into(), packs: 7, at_ms: 4, ..VaultGauges::default() };
+        agenda.apply(Event::Ended { policy: 1, result: end(Tended { gauges: Some(vault), ..Tended::default() }) }, NOW);
+        agenda.apply(Event::Ended { policy: 0, result: end(Tended { spool: waits(1), ..Tended::default() }) }, NOW);
+        let vaults = agenda.status(NOW + 1, false).vaults;
+        assert_eq!((vaults.len(), vaults[0].packs, vaults[0].spool.points), (1, 7, 1));
     }
 
     fn started(actions: &[Action]) -> Vec<usize> {

@@ -202,8 +202,11 @@ pub async fn open_vault(config: &Config, name: &str, world: World) -> Result<Ass
     Ok(Assembled { name: name.to_owned(), vault, catalog, state, keys })
 }
 
+/// No write into the spool takes so long: what is older was left by a writer that died.
+const LEFTOVER_AGE: Duration = Duration::from_hours(1);
+
 /// Opens a vault's spool, making its folder: a local folder, so that what it
-/// acknowledged is on the disk.
+/// acknowledged is on the disk. What killed writers left half written goes.
 pub async fn open_spool(config: &Config, name: &str) -> Result<Spool> {
     let path = state_paths(config, name).spool();
     let what = || format!("the spool {}", path.display());
@@ -211,7 +214,12 @@ pub async fn open_spool(config: &Config, name: &str) -> Result<Spool> {
         .map_err(|()| OpsError::Refused { what: format!("{}: the state folder must be an absolute path", what()) })?;
     let mut spec = LocationSpec::new(url.as_str().trim_end_matches('/'));
     spec.create = true;
-    let store = Arc::clone(backends::open(spec).await?.store());
+    let folder = backends::open(spec).await?;
+    if let Some(before) = SystemTime::now().checked_sub(LEFTOVER_AGE) {
+        // A user who only looks may not: the next writer does it.
+        let _ = folder.sweep_leftovers(before).await;
+    }
+    let store = Arc::clone(folder.store());
     let bytes_max = config.vaults.get(name).map_or(Limits::default().bytes_max, |vault| vault.spool_max);
     let free = move || rustix::fs::statvfs(&path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     Ok(Spool::new(store, Limits { bytes_max, ..Limits::default() }, Arc::new(free)))

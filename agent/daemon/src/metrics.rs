@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::status::{LocationGauges, Status, StatusError, VaultGauges, replace_file};
+use crate::status::{LocationGauges, SpoolGauges, Status, StatusError, VaultGauges, replace_file};
 
 /// A gauge with its lines.
 struct Gauge {
@@ -22,6 +22,7 @@ pub fn render(status: &Status) -> String {
     let mut gauges = policies(status);
     gauges.extend(chores(status));
     gauges.extend(vaults(&status.vaults));
+    gauges.extend(spools(status));
     gauges.extend(locations(&status.vaults));
     for Gauge { name, help, lines } in gauges.into_iter().filter(|gauge| !gauge.lines.is_empty()) {
         let _ = writeln!(text, "# HELP holdfast_{name} {help}\n# TYPE holdfast_{name} gauge");
@@ -119,7 +120,9 @@ fn chores(status: &Status) -> Vec<Gauge> {
 
 fn vaults(vaults: &[VaultGauges]) -> Vec<Gauge> {
     let lines = |value: fn(&VaultGauges) -> f64| -> Vec<(String, f64)> {
-        vaults.iter().map(|vault| (label("vault", &vault.vault), value(vault))).collect()
+        // Of one of which only the spool is known nothing is said here.
+        let looked = vaults.iter().filter(|vault| vault.at_ms > 0);
+        looked.map(|vault| (label("vault", &vault.vault), value(vault))).collect()
     };
     vec![
         Gauge {
@@ -149,15 +152,40 @@ fn vaults(vaults: &[VaultGauges]) -> Vec<Gauge> {
             lines: lines(|vault| vault.retries as f64),
         },
         Gauge {
-            name: "vault_spool_points",
-            help: "Points that are not durable and wait on this host.",
-            lines: lines(|vault| vault.spool_points as f64),
+            name: "vault_debts",
+            help: "Shards that are not where they belong, as far as is known.",
+            lines: lines(|vault| vault.debts as f64),
         },
         Gauge {
-            name: "vault_spool_bytes",
-            help: "Bytes of the spool.",
-            lines: lines(|vault| vault.spool_bytes as f64),
+            name: "vault_packs_by_state",
+            help: "Packs this host knows: named by a manifest, at the locations without one, in the spool.",
+            lines: packs_by_state(vaults),
         },
+    ]
+}
+
+fn packs_by_state(vaults: &[VaultGauges]) -> Vec<(String, f64)> {
+    let of_vault = |vault: &VaultGauges| {
+        let name = label("vault", &vault.vault);
+        let line = |(state, packs)| ([name.clone(), label("state", state)].join(","), packs as f64);
+        ["committed", "stored", "spooled"].into_iter().zip(vault.packs_by_state).map(line).collect::<Vec<_>>()
+    };
+    vaults.iter().filter(|vault| vault.at_ms > 0).flat_map(of_vault).collect()
+}
+
+/// These are newer than the rest of the vault's: they are taken every minute.
+fn spools(status: &Status) -> Vec<Gauge> {
+    let lines = |value: &dyn Fn(&SpoolGauges) -> Option<f64>| -> Vec<(String, f64)> {
+        let of_vault = |vault: &VaultGauges| Some((label("vault", &vault.vault), value(&vault.spool)?));
+        status.vaults.iter().filter(|vault| vault.spool.at_ms > 0).filter_map(of_vault).collect()
+    };
+    let gauge = |name, help, value: &dyn Fn(&SpoolGauges) -> Option<f64>| Gauge { name, help, lines: lines(value) };
+    let age = |spool: &SpoolGauges| Some(seconds(status.written_ms.saturating_sub(spool.since_ms?).max(0)));
+    vec![
+        gauge("vault_spool_points", "Points that are not durable and wait on this host.", &|at| Some(at.points as f64)),
+        gauge("vault_spool_stuck_points", "Of them those that cannot be delivered.", &|at| Some(at.stuck as f64)),
+        gauge("vault_spool_bytes", "Bytes of the spool.", &|at| Some(at.bytes as f64)),
+        gauge("vault_spool_oldest_age_seconds", "How long the oldest has waited, if one does.", &age),
     ]
 }
 
@@ -212,6 +240,9 @@ mod tests {
             vault: "home".into(),
             at_ms: 1_500,
             packs: 3,
+            debts: 4,
+            packs_by_state: [3, 2, 1],
+            spool: SpoolGauges { at_ms: 1, points: 2, stuck: 1, bytes: 70, since_ms: Some(-4_995) },
             locations: vec![location],
             ..VaultGauges::default()
         };
@@ -224,6 +255,12 @@ mod tests {
             "holdfast_location_up{vault=\"home\",location=\"a \\\"b\\\"\\\\\"} 1",
             "holdfast_location_coverage_ratio{vault=\"home\",location=\"a \\\"b\\\"\\\\\"} 0.25",
             "holdfast_location_corrections{vault=\"home\",location=\"a \\\"b\\\"\\\\\"} 7",
+            "holdfast_vault_debts{vault=\"home\"} 4",
+            "holdfast_vault_packs_by_state{vault=\"home\",state=\"spooled\"} 1",
+            "holdfast_vault_spool_points{vault=\"home\"} 2",
+            "holdfast_vault_spool_stuck_points{vault=\"home\"} 1",
+            "holdfast_vault_spool_bytes{vault=\"home\"} 70",
+            "holdfast_vault_spool_oldest_age_seconds{vault=\"home\"} 5",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} is missing in:\n{text}");
         }

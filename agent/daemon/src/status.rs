@@ -136,14 +136,32 @@ pub struct VaultGauges {
     pub lost: u64,
     /// Repairs that failed and wait to be tried again.
     pub retries: u64,
-    /// Points that are not durable and wait on this host.
+    /// Shards that are not where they belong.
     #[serde(default)]
-    pub spool_points: u64,
-    /// Bytes of the spool.
+    pub debts: u64,
+    /// Packs this host's catalog knows: committed, stored, spooled.
     #[serde(default)]
-    pub spool_bytes: u64,
+    pub packs_by_state: [u64; 3],
+    /// What waits on this host.
+    #[serde(default)]
+    pub spool: SpoolGauges,
     /// Its locations.
     pub locations: Vec<LocationGauges>,
+}
+
+/// What waits in the spool of this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolGauges {
+    /// When it was looked at.
+    pub at_ms: i64,
+    /// Points that are not durable.
+    pub points: u64,
+    /// Of them those that cannot be delivered.
+    pub stuck: u64,
+    /// Bytes, also of points that are being made.
+    pub bytes: u64,
+    /// Since when the oldest waits, if one does and that is known.
+    pub since_ms: Option<i64>,
 }
 
 /// How a location stood.

@@ -20,7 +20,7 @@ use vault_ops::world::World;
 
 use crate::assembly::{self, Assembled};
 use crate::schedule::Jitter;
-use crate::status::{LocationGauges, VaultGauges};
+use crate::status::{LocationGauges, SpoolGauges, VaultGauges};
 use crate::{PolicyPlan, Tended, Work, delivery};
 
 /// A round of the scrub is cut into so many slices,
@@ -123,7 +123,7 @@ pub(crate) async fn scrub(config: &Config, name: &str, world: &World) -> Result<
     let again = slice.locations.iter().any(|line| line.more);
     let wrong = slice.findings.iter().filter(|finding| finding.outcome >= Outcome::Contained).count();
     let line = found_line(slice.worst(), wrong, slice.short.len());
-    Ok(Tended { mend: slice.worst() >= Outcome::Contained, line, again, gauges: None })
+    Ok(Tended { mend: slice.worst() >= Outcome::Contained, line, again, ..Tended::default() })
 }
 
 /// Extends the retention locks that end soonest, in slices.
@@ -149,7 +149,7 @@ pub(crate) async fn audit(config: &Config, name: &str, world: &World) -> Result<
     let wrong = report.findings.iter().filter(|finding| bad(finding.outcome)).count()
         + report.records.iter().filter(|finding| bad(finding.outcome)).count();
     let line = found_line(report.worst(), wrong, report.short.len());
-    Ok(Tended { mend: bad(report.worst()), line, again: false, gauges: None })
+    Ok(Tended { mend: bad(report.worst()), line, ..Tended::default() })
 }
 
 fn found_line(worst: Outcome, wrong: usize, short: usize) -> String {
@@ -160,6 +160,18 @@ fn found_line(worst: Outcome, wrong: usize, short: usize) -> String {
             "DATA LOST: {wrong} objects wrong or missing, {short} packs have too few shards left. Look: holdfast vault audit"
         ),
     }
+}
+
+/// What waits, as the metrics say it.
+pub(crate) fn spool_gauges(line: Option<&status::SpoolLine>, at_ms: i64) -> SpoolGauges {
+    let empty = SpoolGauges { at_ms, ..SpoolGauges::default() };
+    line.map_or(empty, |line| SpoolGauges {
+        points: line.points as u64,
+        stuck: line.stuck.len() as u64,
+        bytes: line.bytes,
+        since_ms: line.since_ms,
+        ..empty
+    })
 }
 
 /// How the vault stands.
@@ -187,8 +199,9 @@ async fn gauges(name: &str, vault: &Vault, catalog: &Catalog) -> Result<VaultGau
         packs: look.packs as u64,
         lost: look.lost.len() as u64,
         retries: catalog.retries()?.len() as u64,
-        spool_points: look.spool.as_ref().map_or(0, |spool| spool.points as u64),
-        spool_bytes: look.spool.as_ref().map_or(0, |spool| spool.bytes),
+        debts: look.locations.iter().map(|line| line.owed as u64).sum(),
+        packs_by_state: [look.known.committed, look.known.stored, look.known.spooled].map(|packs| packs as u64),
+        spool: spool_gauges(look.spool.as_ref(), vault.world.now_ms()),
         locations: locations.collect(),
     })
 }

@@ -25,7 +25,9 @@ pub(crate) fn open_target(to: &Path) -> Result<OwnedFd> {
     if !names.is_empty() {
         return Err(OpsError::Refused {
             what: format!(
-                "{} is not empty, and a restore never touches what is there. Nothing was written. Give a new directory",
+                "{0} is not empty, and a restore never touches what is there. Nothing was written. Give a new directory; \
+                 if an earlier restore was interrupted there, remove what it left (rm -r {0}) and run the same command \
+                 again",
                 to.display()
             ),
         });

@@ -84,7 +84,8 @@ pub struct Inexact {
 /// Writes the tree at `root` below the directory `to`, which is created if it
 /// does not exist and must be empty if it does.
 ///
-/// A failure leaves what was written so far: it may be all that somebody needs.
+/// A failure leaves the files that were whole by then, which may be all that somebody
+/// needs, and not the one that was being written.
 pub async fn restore_tree(
     point: &dyn PointReader,
     root: &TreeRoot,
@@ -235,13 +236,11 @@ impl Writer<'_> {
             self.descent.here().and_then(|here| open_beneath(here, &entry.name.0, flags, Mode::RUSR | Mode::WUSR));
         let file = opened.map_err(|error| self.failed("creating", error))?;
         let mut writer = FileWriter::new(file, entry);
-        if let Err(error) = self.point.read(content, &mut writer).await {
-            return Err(match writer.failed() {
-                Some(own) => self.failed("writing", own),
-                None => error,
-            });
-        }
-        let file: File = writer.finish().map_err(|error| self.failed("writing", error))?;
+        let written = match self.point.read(content, &mut writer).await {
+            Ok(()) => writer.finish().map_err(|error| self.failed("writing", error)),
+            Err(error) => Err(writer.failed().map_or(error, |own| self.failed("writing", own))),
+        };
+        let file: File = written.inspect_err(|_| self.take_back(entry))?;
         let failed = set_on(file.as_fd(), entry, self.options.as_root);
         self.inexact_all(&failed);
         if entry.flags & ENTRY_CHANGED_DURING_READ != 0 {
@@ -250,6 +249,16 @@ impl Writer<'_> {
         self.report.files += 1;
         self.report.bytes += stored_bytes(entry);
         Ok(())
+    }
+
+    /// Half a file under its whole name would be taken for the file.
+    fn take_back(&self, entry: &Entry) {
+        let removed = self.descent.here().and_then(|here| {
+            rustix::fs::unlinkat(here, &entry.name.0[..], AtFlags::empty())?;
+            Ok(())
+        });
+        // The restore failed and says so; that this fails too changes nothing of it.
+        drop(removed);
     }
 
     fn create_symlink(&mut self, entry: &Entry) -> Result<()> {

@@ -10,7 +10,7 @@ use vault_format::LocationId;
 use vault_format::layout::Attachment;
 
 use crate::catalog::Catalog;
-use crate::error::Result;
+use crate::error::{OpsError, Result};
 use crate::vault::Vault;
 
 /// How long one may stay away if nobody says otherwise: 30 days.
@@ -45,6 +45,33 @@ pub fn resting(vault: &Vault, catalog: &Catalog) -> Result<BTreeMap<LocationId, 
         }
     }
     Ok(resting)
+}
+
+/// An error if no location answers at all: what stands there cannot be told then, and
+/// nothing must look as if nothing stood there.
+pub async fn require_any(vault: &Vault) -> Result<()> {
+    if !vault.locations.is_empty() {
+        return Ok(());
+    }
+    let reasons: Vec<String> = vault.absent.iter().map(|gone| format!("{}: {}", gone.name, gone.why)).collect();
+    let waits = match &vault.spool {
+        Some(spool) => spool.contents().await?.manifests.len(),
+        None => 0,
+    };
+    let waits = match waits {
+        0 => String::new(),
+        points => format!(
+            " {points} points wait in the spool of this host, not durable; they are delivered by themselves, or with: \
+             holdfast vault deliver"
+        ),
+    };
+    Err(OpsError::Unreachable {
+        what: format!(
+            "no location answers ({}), so what stands there cannot be told. Nothing is known to be lost: bring back a \
+             location and run the same command again.{waits}",
+            reasons.join("; ")
+        ),
+    })
 }
 
 /// Remembers who answers.

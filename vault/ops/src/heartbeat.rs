@@ -3,7 +3,8 @@
 //!
 //! What always holds: a heartbeat holds the next place in the chain like any
 //! manifest; none is signed while a point waits in the spool, so that a writer never
-//! has two manifests that are not committed.
+//! has two manifests that are not committed. A point that cannot be delivered waits for
+//! a person, not for this: it is signed again if it ever goes.
 
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub async fn beat(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, idle: 
     }
     check_keys(vault, keys)?;
     check_domains(vault)?;
-    if spool::last_waiting(vault, keys).await?.is_some() {
+    if spool::is_awaited(vault, keys, catalog).await? {
         return Ok(Beat::Waits);
     }
     let placed = condemned::next_place(vault, keys, catalog).await?;

@@ -10,6 +10,7 @@ use vault_format::manifest::{ManifestKind, ReaderPart};
 use vault_format::sealed::SealedField;
 use vault_format::{Hash, PackId, PointId, WriterId};
 
+use crate::attendance;
 use crate::error::{OpsError, Result};
 use crate::heads::{Chain, Depth, chain};
 use crate::vault::Vault;
@@ -44,6 +45,7 @@ pub struct PointList {
 
 /// Lists all points of all writers with the read key.
 pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
+    attendance::require_any(vault).await?;
     let vault = &vault.reread().await;
     let mut list = PointList { remarks: unknown_writers(vault), ..PointList::default() };
     let mut timed: Vec<(i64, PointSummary)> = Vec::new();

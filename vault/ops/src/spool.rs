@@ -34,10 +34,13 @@ use crate::location::{Created, Location};
 use crate::records;
 use crate::vault::Vault;
 
+mod aside;
 mod deliver;
 
-pub(crate) use deliver::last_waiting;
-pub use deliver::{Delivery, Stuck, deliver};
+pub(crate) use aside::is_awaited;
+pub use aside::{ASIDE, AsidePlan, Stuck, plan_aside, set_aside, stuck};
+pub use deliver::{Delivery, deliver};
+pub(crate) use deliver::{clear_of_waiting, last_waiting};
 
 /// Says how many bytes the spool's disk has left; `None` if it does not say.
 pub type FreeSpace = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
@@ -113,6 +116,11 @@ impl Contents {
     /// Nothing to deliver.
     pub fn is_empty(&self) -> bool {
         self.manifests.is_empty() && self.holdings.packs.is_empty()
+    }
+
+    /// Manifests, as they are called.
+    pub fn manifest_names(&self) -> impl Iterator<Item = String> {
+        self.manifests.iter().map(|(writer, (epoch, sequence))| names::manifest(*writer, *epoch, *sequence))
     }
 
     /// Whether enough of a pack is here to rebuild all of it.

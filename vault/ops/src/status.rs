@@ -5,14 +5,14 @@
 //! "audited" and "restored" are never mixed; what could not be looked at is a
 //! reason, not an omission.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vault_format::layout::LocationState;
 use vault_format::{LocationId, PackId};
 
 use crate::attendance::{self, Resting};
 use crate::audit::COVERAGE_DEFAULT;
-use crate::catalog::{Catalog, ReadRow};
+use crate::catalog::{Catalog, PackState, ReadRow};
 use crate::census::{self, Census};
 use crate::error::Result;
 use crate::fetch;
@@ -21,6 +21,7 @@ use crate::location::Location;
 use crate::placement::{Tolerance, tolerance};
 use crate::points::{remarks, unknown_writers};
 use crate::records;
+use crate::spool::{Spool, Stuck};
 use crate::vault::Vault;
 use crate::watch::{self, Close, HeadFinding};
 
@@ -39,6 +40,9 @@ pub struct LocationLine {
     pub shards: usize,
     /// Of them shown in the right size.
     pub shown: usize,
+    /// Of those it should hold the ones that are not there: not shown, or while it is
+    /// away not shown when it was last listed.
+    pub owed: usize,
     /// Known to be wrong.
     pub bad: usize,
     /// Copies of signed records that are missing, or known to be wrong.
@@ -81,6 +85,19 @@ pub struct SpoolLine {
     pub bytes: u64,
     /// Since when the oldest waits, if that is known.
     pub since_ms: Option<i64>,
+    /// Of them those that could not be delivered when it was last tried.
+    pub stuck: Vec<Stuck>,
+}
+
+/// Packs this host's catalog knows, by how far they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownPacks {
+    /// A manifest names them.
+    pub committed: usize,
+    /// They stand at the locations, and no manifest names them yet.
+    pub stored: usize,
+    /// They are in the spool.
+    pub spooled: usize,
 }
 
 /// A look at the whole vault.
@@ -94,6 +111,8 @@ pub struct Status {
     pub packs: usize,
     /// Each location.
     pub locations: Vec<LocationLine>,
+    /// Packs this host's catalog knows.
+    pub known: KnownPacks,
     /// Each source known to the catalog.
     pub sources: Vec<SourceLine>,
     /// Points that are not durable and wait on this host.
@@ -120,10 +139,12 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     let mut locations: Vec<LocationLine> = Vec::new();
     for location in &vault.locations {
         let expected = census.expected_at(vault, location.id);
+        let shown = expected.iter().filter(|(pack, index)| census.shows(location.id, *pack, *index)).count();
         let line = LocationLine {
             domain: location.domain,
-            shown: expected.iter().filter(|(pack, index)| census.shows(location.id, *pack, *index)).count(),
+            shown,
             shards: expected.len(),
+            owed: expected.len() - shown,
             bad: failures.iter().filter(|failure| failure.location == location.id).count(),
             records_bad: missing_records(vault, location, &wanted).await
                 + record_failures.iter().filter(|failure| failure.location == location.id).count(),
@@ -134,9 +155,11 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     }
     for gone in &vault.absent {
         let id = gone.spot.map(|spot| spot.location).unwrap_or_default();
+        let expected = gone.spot.map_or_else(Vec::new, |spot| census.expected_at(vault, spot.location));
         locations.push(LocationLine {
             domain: gone.spot.map_or(u16::MAX, |spot| spot.domain),
-            shards: gone.spot.map_or(0, |spot| census.expected_at(vault, spot.location).len()),
+            shards: expected.len(),
+            owed: owed_while_away(catalog, id, &expected)?,
             absent: Some(gone.why.clone()),
             ..remembered(vault, catalog, id, &gone.name)?
         });
@@ -183,14 +206,28 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
         declared: vault.survive(),
         packs: census.packs.len(),
         locations,
+        known: known_packs(catalog)?,
         sources: sources(catalog)?,
-        spool: spool_line(vault, catalog).await?,
+        spool: match &vault.spool {
+            Some(spool) => spool_line(spool, catalog).await?,
+            None => None,
+        },
         heads,
         resting,
         risks,
         hostile: hostile(vault),
         lost,
     })
+}
+
+/// What a location that is away is known not to have; one that was never listed from
+/// here is believed to have all.
+fn owed_while_away(catalog: &Catalog, id: LocationId, expected: &[(PackId, u8)]) -> Result<usize> {
+    if !catalog.was_listed(id)? {
+        return Ok(0);
+    }
+    let shown: BTreeSet<(PackId, u8)> = catalog.shown(id)?.into_iter().collect();
+    Ok(expected.iter().filter(|copy| !shown.contains(copy)).count())
 }
 
 /// A retired location is owed nothing.
@@ -229,6 +266,7 @@ fn remembered(vault: &Vault, catalog: &Catalog, id: LocationId, name: &str) -> R
         domain: 0,
         shards: 0,
         shown: 0,
+        owed: 0,
         bad: 0,
         records_bad: 0,
         audited_ms: catalog.last_audit(id)?,
@@ -322,14 +360,26 @@ fn risks(
     risks
 }
 
-async fn spool_line(vault: &Vault, catalog: &Catalog) -> Result<Option<SpoolLine>> {
-    let Some(spool) = &vault.spool else { return Ok(None) };
+/// What waits in a spool; none if nothing does. Needs no location.
+pub async fn spool_line(spool: &Spool, catalog: &Catalog) -> Result<Option<SpoolLine>> {
     let contents = spool.contents().await?;
     if contents.manifests.is_empty() {
         return Ok(None);
     }
     let since_ms = crate::spool::waiting_since(catalog)?;
-    Ok(Some(SpoolLine { points: contents.manifests.len(), bytes: contents.bytes, since_ms }))
+    let there: BTreeSet<String> = contents.manifest_names().collect();
+    let mut stuck = crate::spool::stuck(catalog)?;
+    stuck.retain(|one| one.manifests.iter().any(|name| there.contains(name)));
+    Ok(Some(SpoolLine { points: contents.manifests.len(), bytes: contents.bytes, since_ms, stuck }))
+}
+
+fn known_packs(catalog: &Catalog) -> Result<KnownPacks> {
+    let count = |state| -> Result<usize> { Ok(catalog.packs(state)?.len()) };
+    Ok(KnownPacks {
+        committed: count(PackState::Committed)?,
+        stored: count(PackState::Stored)?,
+        spooled: count(PackState::Spooled)?,
+    })
 }
 
 fn sources(catalog: &Catalog) -> Result<Vec<SourceLine>> {

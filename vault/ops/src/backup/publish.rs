@@ -67,7 +67,8 @@ impl Run<'_> {
             }
         }
         let delivery = spool::deliver(self.vault, &self.sealing.keys, self.catalog).await?;
-        let stuck = delivery.stuck.iter().find(|stuck| stuck.point == row.part.point).map(|stuck| stuck.why.clone());
+        let stuck =
+            delivery.stuck.iter().find(|stuck| stuck.point == Some(row.part.point)).map(|stuck| stuck.why.clone());
         let delivered = delivery.delivered.contains(&row.part.point);
         self.delivered.extend(delivery.delivered.into_iter().filter(|point| *point != row.part.point));
         let why =

@@ -36,7 +36,12 @@ pub(super) async fn next_place(
         Err(error) => return Err(error),
     };
     let waiting = spool::last_waiting(vault, keys).await?;
-    Ok((waiting.map_or(place, |last| Next::after(last.position(), last.hash)), too_few))
+    let place = waiting.map_or(place, |last| Next::after(last.position(), last.hash));
+    let place = match &vault.spool {
+        Some(spool) => spool::clear_of_waiting(spool, keys.writer, place).await?,
+        None => place,
+    };
+    Ok((place, too_few))
 }
 
 /// The writer's key must be of this vault and certified in it, and must seal to

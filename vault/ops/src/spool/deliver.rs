@@ -13,8 +13,9 @@ use std::time::Duration;
 use keys::files::WriterKey;
 use rand_core::Rng;
 use vault_format::manifest::{Manifest, WriterPart};
-use vault_format::{Hash, PackId, PointId, names};
+use vault_format::{Hash, PackId, PointId, WriterId, names};
 
+use super::aside::{self, Stuck};
 use super::{Contents, Spool, note_waiting};
 use crate::backup::check_domains;
 use crate::catalog::{Catalog, PackState, PointRow};
@@ -33,15 +34,6 @@ use crate::vault::Vault;
 /// Places tried for one manifest in one delivery, when another image of this host
 /// writes at the same time.
 const PLACES_MAX: usize = 6;
-
-/// A point that cannot be delivered as things stand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stuck {
-    /// The point.
-    pub point: PointId,
-    /// Why, and what to do.
-    pub why: String,
-}
 
 /// What a delivery did.
 #[derive(Clone, Debug, Default)]
@@ -69,13 +61,16 @@ pub async fn deliver(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) -> 
     let mut delivery = Delivery::default();
     if contents.is_empty() {
         note_waiting(catalog, false, 0)?;
+        aside::note(catalog, &[], true, &contents)?;
         return Ok(delivery);
     }
-    let queue = queue(vault, keys, spool, &contents).await?;
+    let (queue, unread) = queue(vault, keys, spool, &contents).await?;
+    let keeps_loose = !unread.is_empty();
+    delivery.stuck = unread;
     let packs = queue.iter().flat_map(|waiting| &waiting.manifest().body.packs);
     let headers = packs.map(|pack| (pack.pack, pack.header)).collect();
     let placed = BTreeMap::new();
-    let mut run = Run { vault, keys, catalog, spool, contents, delivery: &mut delivery, headers, placed };
+    let mut run = Run { vault, keys, catalog, spool, contents, delivery: &mut delivery, headers, placed, keeps_loose };
     match run.all(queue).await {
         Ok(()) => {}
         Err(error @ (OpsError::Unreachable { .. } | OpsError::Backend(_) | OpsError::Full { .. })) => {
@@ -86,14 +81,15 @@ pub async fn deliver(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) -> 
     let left = spool.contents().await?;
     (delivery.left, delivery.left_bytes) = (left.manifests.len(), left.bytes);
     note_waiting(catalog, delivery.left > 0, vault.world.now_ms())?;
+    aside::note(catalog, &delivery.stuck, delivery.why.is_none(), &left)?;
     let owed = delivery.manifest_owed.iter().filter_map(|(name, _)| vault.location_named(name));
     heal::owe(catalog, delivery.debts.iter().map(|debt| debt.location).chain(owed))?;
     Ok(delivery)
 }
 
 /// A point that waits, with every manifest that was signed for it.
-struct Waiting {
-    part: WriterPart,
+pub(super) struct Waiting {
+    pub(super) part: WriterPart,
     /// By place; the last is the one to be shown next.
     signed: Vec<SignedManifest>,
 }
@@ -104,15 +100,30 @@ impl Waiting {
     }
 }
 
-/// The newest manifest that waits in the spool, if one does.
+/// The newest manifest that waits in the spool, if one does. One that cannot be read or
+/// believed waits for a person.
 pub(crate) async fn last_waiting(vault: &Vault, keys: &WriterKey) -> Result<Option<SignedManifest>> {
     let Some(spool) = &vault.spool else { return Ok(None) };
     let contents = spool.contents().await?;
-    let own = contents.manifests.iter().rfind(|(writer, _)| *writer == keys.writer);
-    match own {
-        Some((_, position)) => Ok(Some(read(vault, keys, spool, *position).await?)),
-        None => Ok(None),
+    for (_, position) in contents.manifests.iter().rev().filter(|(writer, _)| *writer == keys.writer) {
+        match read(vault, keys, spool, *position).await {
+            Ok(manifest) => return Ok(Some(manifest)),
+            Err(OpsError::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(None)
+}
+
+/// The place itself, or where its name in the spool is taken the first one of a new
+/// epoch: no waiting point's name is ever written over.
+pub(crate) async fn clear_of_waiting(spool: &Spool, writer: WriterId, mut next: Next) -> Result<Next> {
+    let waiting = spool.contents().await?.manifests;
+    if waiting.contains(&(writer, next.position())) {
+        let newest = waiting.into_iter().filter(|(of, _)| *of == writer).map(|(_, (epoch, _))| epoch).max();
+        (next.epoch, next.sequence) = (newest.unwrap_or_default().max(next.epoch) + 1, 1);
+    }
+    Ok(next)
 }
 
 async fn read(
@@ -129,18 +140,39 @@ async fn read(
         .map_err(|why| OpsError::corrupt(at(), why))
 }
 
-/// Points in the order they were made.
-async fn queue(vault: &Vault, keys: &WriterKey, spool: &Spool, contents: &Contents) -> Result<Vec<Waiting>> {
-    let mut queue: Vec<Waiting> = Vec::new();
-    for (_, position) in contents.manifests.iter().filter(|(writer, _)| *writer == keys.writer) {
-        let signed = read(vault, keys, spool, *position).await?;
-        let record = signed.body.point_record;
-        match queue.iter_mut().find(|waiting| waiting.manifest().body.point_record == record) {
+/// Points in the order they were made; and manifests that cannot be read or believed.
+pub(super) async fn queue(
+    vault: &Vault,
+    keys: &WriterKey,
+    spool: &Spool,
+    contents: &Contents,
+) -> Result<(Vec<Waiting>, Vec<Stuck>)> {
+    let (mut queue, mut unread): (Vec<Waiting>, Vec<Stuck>) = (Vec::new(), Vec::new());
+    for &(writer, position) in &contents.manifests {
+        let name = names::manifest(writer, position.0, position.1);
+        let mut put_off = |why: String| unread.push(Stuck { point: None, manifests: vec![name.clone()], why });
+        if writer != keys.writer {
+            put_off(format!("it is of writer {}, whose key is not the one of this host", writer.short()));
+            continue;
+        }
+        let opened = match read(vault, keys, spool, position).await {
+            Ok(signed) => rebuild::own_part(vault, keys, &signed).map(|part| (part, signed)),
+            Err(error) => Err(error),
+        };
+        let (part, signed) = match opened {
+            Ok(opened) => opened,
+            Err(OpsError::Corrupt { why, .. }) => {
+                put_off(format!("its manifest cannot be believed: {why}. Back up the source again"));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match queue.iter_mut().find(|waiting| waiting.manifest().body.point_record == signed.body.point_record) {
             Some(waiting) => waiting.signed.push(signed),
-            None => queue.push(Waiting { part: rebuild::own_part(vault, keys, &signed)?, signed: vec![signed] }),
+            None => queue.push(Waiting { part, signed: vec![signed] }),
         }
     }
-    Ok(queue)
+    Ok((queue, unread))
 }
 
 fn condemned_meanwhile(pack: PackId) -> OpsError {
@@ -164,6 +196,8 @@ struct Run<'a> {
     headers: BTreeMap<PackId, Hash>,
     /// Copies of packs that are durable(d) at the locations.
     placed: BTreeMap<PackId, Vec<Copy>>,
+    /// A manifest lies here that nobody can believe: what it needs is not known.
+    keeps_loose: bool,
 }
 
 /// What the locations show, and what those that are away showed.
@@ -184,13 +218,16 @@ impl Run<'_> {
             queue.iter().map(|waiting| waiting.part.references.iter().copied().collect()).collect();
         for (at, waiting) in queue.into_iter().enumerate() {
             let point = waiting.part.point;
+            let manifests: Vec<String> = waiting.signed.iter().map(SignedManifest::name).collect();
             match self.point(&mut next, waiting, &shown).await {
                 Ok(()) => {
                     self.delivery.delivered.push(point);
                     needed[at].clear();
                     self.clean(&needed).await?;
                 }
-                Err(OpsError::Lost { what }) => self.delivery.stuck.push(Stuck { point, why: what }),
+                Err(OpsError::Lost { what }) => {
+                    self.delivery.stuck.push(Stuck { point: Some(point), manifests, why: what });
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -292,7 +329,7 @@ impl Run<'_> {
         for _ in 0..PLACES_MAX {
             let last = &waiting.manifest().body;
             if ((last.epoch, last.sequence), last.previous) != (next.position(), next.previous) {
-                self.keep_clear(next).await?;
+                *next = clear_of_waiting(self.spool, self.keys.writer, *next).await?;
                 let signed = self.sign_again(waiting.manifest(), next)?;
                 self.spool.add_manifest(&signed.name(), &signed.bytes).await?;
                 waiting.signed.push(signed);
@@ -314,18 +351,6 @@ impl Run<'_> {
                    kept in the spool and delivered by itself; stop the other one, or give it a writer key of its own"
                     .to_owned(),
         })
-    }
-
-    /// Where a manifest that waits holds the next place's name in the spool, the next
-    /// place is the first of a new epoch: no waiting point's name is ever written over.
-    async fn keep_clear(&self, next: &mut Next) -> Result<()> {
-        let own = |(writer, _): &(_, _)| *writer == self.keys.writer;
-        let waiting = self.spool.contents().await?.manifests;
-        if waiting.contains(&(self.keys.writer, next.position())) {
-            let newest = waiting.into_iter().filter(own).map(|(_, (epoch, _))| epoch).max();
-            (next.epoch, next.sequence) = (newest.unwrap_or_default().max(next.epoch) + 1, 1);
-        }
-        Ok(())
     }
 
     fn sign_again(&self, manifest: &SignedManifest, next: &Next) -> Result<SignedManifest> {
@@ -388,11 +413,21 @@ impl Run<'_> {
         })
     }
 
+    /// What is wrong with a pack here concerns the points that need it, and no others.
     async fn place(&mut self, pack: PackId, shown: &Shown) -> Result<()> {
+        let placed = self.place_all_shards(pack, shown).await;
+        if let Err(OpsError::Corrupt { what, why }) = placed {
+            let what = format!("{what} is damaged: {why}. Back up the source again; this point stays in the spool");
+            return Err(OpsError::Lost { what });
+        }
+        placed
+    }
+
+    async fn place_all_shards(&mut self, pack: PackId, shown: &Shown) -> Result<()> {
         let header = match self.headers.get(&pack) {
             Some(header) => *header,
             None => self.catalog.pack(pack)?.map(|row| row.header).ok_or_else(|| {
-                OpsError::corrupt("the local catalog", "it does not know a pack that waits; delete the catalog")
+                OpsError::corrupt(format!("pack {} of the spool", pack.short()), "no manifest that waits signs it")
             })?,
         };
         let held = |holdings: &Holdings| holdings.packs.get(&pack).cloned().unwrap_or_default();
@@ -422,12 +457,19 @@ impl Run<'_> {
     /// Packs of a run that died before its point was made: what the catalog knows is
     /// placed, so that the next run uses it; of the rest nobody knows.
     async fn loose(&mut self, needed: &BTreeSet<PackId>, shown: &Shown) -> Result<()> {
+        if self.keeps_loose {
+            return Ok(());
+        }
         let contents = self.spool.contents().await?;
         let mut gone = BTreeSet::new();
         for &pack in contents.holdings.packs.keys().filter(|pack| !needed.contains(pack)) {
             let known = self.catalog.pack(pack)?.filter(|row| row.state == PackState::Spooled);
             if known.is_some() && contents.has_pack(pack, self.vault.coding) {
-                self.make_durable(pack, shown).await?;
+                match self.make_durable(pack, shown).await {
+                    // No point needs it: the next run reads it from its source again.
+                    Err(OpsError::Lost { .. }) => self.catalog.drop_pack(pack)?,
+                    done => done?,
+                }
             }
             gone.insert(pack);
         }
