@@ -48,6 +48,18 @@ fn come(stage: &Stage, place: &str) {
     fs::rename(stage.path(&format!("{place} is away")), stage.path(place)).unwrap();
 }
 
+fn all_go(stage: &Stage) {
+    for place in PLACES {
+        go(stage, place);
+    }
+}
+
+fn all_come(stage: &Stage) {
+    for place in PLACES {
+        come(stage, place);
+    }
+}
+
 /// Shards and manifests that wait.
 fn waiting(stage: &Stage) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -67,7 +79,7 @@ fn summary(stage: &Stage, command: &[&str]) -> Value {
 fn with_every_place_away_a_point_waits_and_the_agent_or_deliver_bring_it_home() {
     let (stage, mut numbers, mut witness) = scene("");
     for by_agent in [false, true] {
-        PLACES.iter().for_each(|place| go(&stage, place));
+        all_go(&stage);
         fs::write(stage.path("tree/new"), numbers.bytes(300_000)).unwrap();
         let run = stage.holdfast(&["--json", "vault", "run", "tree"]).ends(14);
         let point = &run.events("point")[0];
@@ -99,7 +111,7 @@ fn with_every_place_away_a_point_waits_and_the_agent_or_deliver_bring_it_home() 
         assert!(told["spool"]["oldest_age_seconds"].as_i64().unwrap() >= 0, "{told}");
         assert!(told["packs_by_state"]["spooled"].as_u64().unwrap() > 0, "{told}");
 
-        PLACES.iter().for_each(|place| come(&stage, place));
+        all_come(&stage);
         if by_agent {
             let mut agent = stage.start(&["agent"]);
             agent.wait_for("from the spool");
@@ -126,7 +138,7 @@ fn the_metrics_say_what_waits() {
         "\n[source.docs]\nkind = \"directory\"\npaths = [\"{}\"]\n[policy.docs]\nsource = \"docs\"\nschedule = \"every 1h\"\n",
         stage.text("tree")
     ));
-    PLACES.iter().for_each(|place| go(&stage, place));
+    all_go(&stage);
     let mut agent = stage.start(&["agent"]);
     agent.wait_for("NOT DURABLE");
     let metrics = || fs::read_to_string(stage.path("vault/state/metrics.prom")).unwrap_or_default();
@@ -137,8 +149,8 @@ fn the_metrics_say_what_waits() {
         line.unwrap_or_else(|| panic!("{name} is missing in:\n{said}")).parse().unwrap()
     };
     assert!(value("vault_spool_bytes") > 0.0 && value("vault_spool_oldest_age_seconds") >= 0.0, "{said}");
-    assert_eq!(value("vault_spool_stuck_points"), 0.0, "{said}");
-    PLACES.iter().for_each(|place| come(&stage, place));
+    assert!(said.contains("holdfast_vault_spool_stuck_points{vault=\"home\"} 0\n"), "{said}");
+    all_come(&stage);
     agent.ask_to_stop();
     agent.end().ends(0);
 }
@@ -147,7 +159,7 @@ fn the_metrics_say_what_waits() {
 fn a_spool_that_is_full_takes_nothing_more_and_loses_nothing() {
     let (stage, mut numbers, mut witness) = scene("");
     stage.change_config("[vault.home]\n", "[vault.home]\nspool_max = \"64MiB\"\n");
-    PLACES.iter().for_each(|place| go(&stage, place));
+    all_go(&stage);
     fs::write(stage.path("tree/new"), numbers.bytes(20 << 20)).unwrap();
     stage.holdfast(&["vault", "run", "tree"]).ends(14).says("kept");
     let before = waiting(&stage);
@@ -163,7 +175,7 @@ fn a_spool_that_is_full_takes_nothing_more_and_loses_nothing() {
     }
     assert!(before.iter().map(|file| fs::read(file).unwrap()).eq(kept), "what waited was touched");
     stage.holdfast(&["vault", "status"]).ends(3).says("1 points");
-    PLACES.iter().for_each(|place| come(&stage, place));
+    all_come(&stage);
     stage.holdfast(&["vault", "deliver"]).ends(0).says("delivered p-");
     witness.look(&stage, "tree");
     witness.newest_restores(&stage, "tree", &[0]);
@@ -207,11 +219,11 @@ fn a_disk_in_a_drawer_is_missed_when_it_is_due_and_healed_when_it_comes() {
 #[test]
 fn what_can_never_be_delivered_stops_nobody_and_goes_aside() {
     let (stage, mut numbers, mut witness) = scene("");
-    PLACES.iter().for_each(|place| go(&stage, place));
+    all_go(&stage);
     fs::write(stage.path("tree/new"), numbers.bytes(200_000)).unwrap();
     stage.holdfast(&["vault", "run", "tree"]).ends(14);
     stage::copy_exactly(&stage.path("tree"), &stage.path("then"));
-    PLACES.iter().for_each(|place| come(&stage, place));
+    all_come(&stage);
     let manifest = waiting(&stage).into_iter().find(|file| file.to_str().unwrap().contains("manifests")).unwrap();
     rot(&manifest);
 

@@ -52,15 +52,16 @@ fn after_a_kill_the_same_command_says_what_to_remove() {
 fn a_restore_that_fails_leaves_whole_files_and_says_so() {
     let stage = Stage::with_local_vault();
     // Two points: the newer one's own pack holds the new file and the listings, the
-    // older one's the rest, and of that too little is left.
+    // older one's the rest. Of that too little is left, but its last data shard, where
+    // it says what lies in it.
     write_tree(&stage.path("tree"), 300_000, &mut Numbers(91));
     stage.holdfast(&["vault", "run", "tree"]).ends(0);
-    let old: Vec<Vec<_>> = (1..=9).map(|place| stage.shards_in(&format!("vault/p{place}"))).collect();
+    let old = (1..=9).flat_map(|place| stage.shards_in(&format!("vault/p{place}")));
+    let bad = ["00", "01", "02", "03", "08"];
+    let old: Vec<_> = old.filter(|shard| bad.iter().any(|index| shard.extension().unwrap() == *index)).collect();
     fs::write(stage.path("tree/a first file"), Numbers(92).bytes(3_000)).unwrap();
     stage.holdfast(&["vault", "run", "tree"]).ends(0);
-    for shard in old[..5].iter().flatten() {
-        rot(shard);
-    }
+    old.iter().for_each(|shard| rot(shard));
     let failed = stage.holdfast(&["vault", "restore", "--to", "out"]).ends(5);
     failed.says("is not complete").says("rm -r out").says("before you run the same command again");
     let (mut left, out) = (Vec::new(), stage.path("out/tree"));
@@ -71,9 +72,7 @@ fn a_restore_that_fails_leaves_whole_files_and_says_so() {
         assert!(fs::read(&file).unwrap() == fs::read(original).unwrap(), "{} is not whole", file.display());
     }
     // A point that is whole restores elsewhere; this one does again once its shards are back.
-    for shard in old[..5].iter().flatten() {
-        rot(shard);
-    }
+    old.iter().for_each(|shard| rot(shard));
     stage.holdfast(&["vault", "restore", "--to", "out"]).ends(2);
     fs::remove_dir_all(stage.path("out")).unwrap();
     stage.holdfast(&["vault", "restore", "--to", "out"]).ends(0);

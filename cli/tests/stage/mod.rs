@@ -16,6 +16,7 @@
 mod layout;
 mod numbers;
 mod process;
+pub mod scene;
 mod trees;
 mod witness;
 

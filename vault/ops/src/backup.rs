@@ -32,7 +32,7 @@ use crate::heal;
 use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
 use crate::packing::{Detour, Sealing, Stored, StoredPack, store_pack};
 use crate::place::Debt;
-use crate::placement::{Copy, Tolerance, home, survives, tolerance};
+use crate::placement::{Copy, Patterns, home, survives};
 use crate::rebuild::{self, Next};
 use crate::source::{Reading, Source};
 use crate::spool::{self, Contents};
@@ -532,12 +532,9 @@ impl<'a> Run<'a> {
         end: End,
     ) -> BackupReport {
         let spots = self.vault.spots();
-        let weakest = row
-            .part
-            .references
-            .iter()
-            .map(|&pack| tolerance(&spots, &self.shown(pack), self.vault.coding))
-            .min_by_key(|tolerance| (tolerance.any_domains, tolerance.larger_survived));
+        let mut patterns = Patterns::default();
+        row.part.references.iter().for_each(|&pack| patterns.add(&self.shown(pack)));
+        let tolerance = patterns.tolerance(&spots, self.vault.coding);
         BackupReport {
             point: row.part.point,
             root_hash: row.part.root_hash,
@@ -550,7 +547,7 @@ impl<'a> Run<'a> {
                 * u64::from(self.vault.coding.total_shards())
                 / u64::from(self.vault.coding.data_shards()),
             packs_reused: totals.reused.len(),
-            tolerance: weakest.unwrap_or(Tolerance { any_domains: 0, larger_survived: 0, larger_total: 0 }),
+            tolerance: tolerance.unwrap_or_default(),
             debts: self.debts(totals).into_iter().chain(end.debts).collect(),
             manifest_owed: end.owed,
             head_confirmed: self.head_confirmed,

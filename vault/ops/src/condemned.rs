@@ -22,6 +22,7 @@ use crate::error::{OpsError, Result};
 use crate::heads::{self, Chain, Depth, SignedManifest};
 use crate::marks::Marks;
 use crate::rebuild::{self, Next, remember_head};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// Times a run is repeated from the source before it gives up.
@@ -197,6 +198,7 @@ async fn open_epoch(vault: &Vault, keys: &WriterKey, catalog: &Catalog, next: &N
     };
     let signed = commit::sign(vault, keys, &body)?;
     commit::publish_manifest(vault, catalog, &signed).await?;
+    vault.world.reached(Step::FenceEpochOpened);
     remember_head(catalog, signed.position(), signed.hash)?;
     Ok(Next::after(signed.position(), signed.hash))
 }

@@ -130,7 +130,10 @@ pub(crate) async fn store_pack(vault: &Vault, sealing: Arc<Sealing>, pack: Pack)
     if spooled {
         let error = only.is_none().then(|| not_durable(vault, &placed));
         match (detour, error) {
-            (Some(detour), error) => detour.take(&set, vault.world.now_ms(), error).await?,
+            (Some(detour), error) => {
+                detour.take(&set, vault.world.now_ms(), error).await?;
+                vault.world.reached(Step::SpoolPackKept);
+            }
             (None, Some(error)) => return Err(error),
             (None, None) => {}
         }

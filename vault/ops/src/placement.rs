@@ -141,7 +141,7 @@ fn every_loss(
 
 /// How many domains may be lost at once, and how many larger sets of them: what
 /// `status` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tolerance {
     /// Any so many domains.
     pub any_domains: u8,
@@ -151,26 +151,48 @@ pub struct Tolerance {
     pub larger_total: usize,
 }
 
-/// What a set of copies survives. `spots` are all locations, so that domains
-/// holding nothing count as losses too.
-pub fn tolerance(spots: &[Spot], copies: &[Copy], coding: Coding) -> Tolerance {
-    let domains: BTreeSet<Domain> = spots.iter().map(|spot| spot.domain).collect();
-    let mut any = 0;
-    while usize::from(any) < domains.len() && survives(copies, coding, any + 1) {
-        any += 1;
+/// Where the shards of many packs stand, told apart only by which domain shows which
+/// index: of these there are few.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns(BTreeSet<Vec<(Domain, u8)>>);
+
+impl Patterns {
+    /// One more pack.
+    pub fn add(&mut self, copies: &[Copy]) {
+        let mut pattern: Vec<(Domain, u8)> = copies.iter().map(|copy| (copy.spot.domain, copy.index)).collect();
+        pattern.sort_unstable();
+        pattern.dedup();
+        self.0.insert(pattern);
     }
-    let domains: Vec<Domain> = domains.into_iter().collect();
-    let (mut survived, mut total) = (0, 0);
-    every_loss(&domains, usize::from(any) + 1, &mut Vec::new(), &mut |gone| {
-        if gone.len() == usize::from(any) + 1 {
-            total += 1;
-            let left: BTreeSet<u8> =
-                copies.iter().filter(|copy| !gone.contains(&copy.spot.domain)).map(|copy| copy.index).collect();
-            survived += usize::from(left.len() >= usize::from(coding.data_shards()));
-        }
-        true
-    });
-    Tolerance { any_domains: any, larger_survived: survived, larger_total: total }
+
+    /// What all of them survive together: a set of domains counts as survived only if no
+    /// pack is lost with it. `None` of no pack at all. `spots` are all locations, so that
+    /// domains holding nothing count as losses too.
+    pub fn tolerance(&self, spots: &[Spot], coding: Coding) -> Option<Tolerance> {
+        let domains: BTreeSet<Domain> = spots.iter().map(|spot| spot.domain).collect();
+        let domains: Vec<Domain> = domains.into_iter().collect();
+        let survived = |gone: &[Domain]| self.0.iter().all(|pattern| outlives(pattern, gone, coding));
+        let any_survived =
+            |lost: usize| every_loss(&domains, lost, &mut Vec::new(), &mut |gone| gone.len() < lost || survived(gone));
+        let any = (0..domains.len()).take_while(|any| any_survived(any + 1)).count();
+        let (mut larger, mut total) = (0, 0);
+        every_loss(&domains, any + 1, &mut Vec::new(), &mut |gone| {
+            if gone.len() == any + 1 {
+                total += 1;
+                larger += usize::from(survived(gone));
+            }
+            true
+        });
+        let any_domains = u8::try_from(any).unwrap_or(u8::MAX);
+        (!self.0.is_empty()).then_some(Tolerance { any_domains, larger_survived: larger, larger_total: total })
+    }
+}
+
+/// Whether k distinct indices of a pack stand outside these domains.
+fn outlives(pattern: &[(Domain, u8)], gone: &[Domain], coding: Coding) -> bool {
+    let left: BTreeSet<u8> =
+        pattern.iter().filter(|(domain, _)| !gone.contains(domain)).map(|(_, index)| *index).collect();
+    left.len() >= usize::from(coding.data_shards())
 }
 
 /// Where a shard goes whose home does not answer: the reachable location that
@@ -222,13 +244,32 @@ mod tests {
         Coding::new(5, 9).unwrap()
     }
 
+    fn tolerance(spots: &[Spot], packs: &[&[Copy]]) -> Tolerance {
+        let mut patterns = Patterns::default();
+        packs.iter().for_each(|copies| patterns.add(copies));
+        patterns.tolerance(spots, five_of_nine()).unwrap()
+    }
+
+    #[test]
+    fn a_set_of_domains_is_spared_only_if_no_pack_needs_it() {
+        let spots = spots(&[1; 4]);
+        let packs: Vec<_> = (0..=255_u8).map(|pack| home(&spots, five_of_nine(), 1, PackId([pack; 16]))).collect();
+        let one = tolerance(&spots, &[&packs[0]]);
+        assert_eq!((one.any_domains, one.larger_survived, one.larger_total), (1, 3, 6), "3, 2, 2, 2");
+        // Each pack has its three shards elsewhere: together they spare no pair.
+        let all: Vec<&[Copy]> = packs.iter().map(Vec::as_slice).collect();
+        let all = tolerance(&spots, &all);
+        assert_eq!((all.any_domains, all.larger_survived, all.larger_total), (1, 0, 6));
+        assert!(Patterns::default().tolerance(&spots, five_of_nine()).is_none());
+    }
+
     #[test]
     fn the_layouts_of_the_design_survive_what_it_says() {
         for (domains, any) in [(vec![1; 4], 1), (vec![1; 5], 2), (vec![1; 9], 4), (vec![1; 3], 1), (vec![9], 0)] {
             let spots = spots(&domains);
             let copies = home(&spots, five_of_nine(), 0, PackId([7; 16]));
             assert_eq!(copies.len(), 9);
-            assert_eq!(tolerance(&spots, &copies, five_of_nine()).any_domains, any, "{domains:?}");
+            assert_eq!(tolerance(&spots, &[&copies]).any_domains, any, "{domains:?}");
         }
     }
 

@@ -25,6 +25,7 @@ use crate::fetch::{Fetcher, Trust};
 use crate::location::Store;
 use crate::placement::{Copy, home, survives};
 use crate::repair::{self, RepairPlan, RepairReport};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// A copy that stands where it no longer belongs.
@@ -100,6 +101,7 @@ fn surplus(vault: &Vault, census: &Census) -> Vec<Surplus> {
 pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RebalancePlan, admin: &Admin) -> Result<RebalanceReport> {
     let mut report =
         RebalanceReport { moved: repair::apply(vault, catalog, &plan.moves).await?, ..RebalanceReport::default() };
+    vault.world.reached(Step::RebalanceMoved);
     let mut census = census::take(vault, catalog).await?;
     // What failed a verification keeps nothing.
     census.holdings.discount(&catalog.failures()?);
@@ -172,6 +174,7 @@ impl Trim<'_> {
             match store.delete(&Path::from(surplus.name.as_str())).await {
                 Ok(()) => {
                     report.removed += 1;
+                    vault.world.reached(Step::RebalanceCopyRemoved);
                     self.catalog.clear_failure(location, pack, surplus.copy.index)?;
                 }
                 Err(error) => keep(&surplus, &format!("deleting was refused: {error}")),

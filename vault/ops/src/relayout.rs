@@ -27,6 +27,7 @@ use crate::error::{OpsError, Result};
 use crate::location::{Location, Store};
 use crate::placement::{Spot, can_survive, write_quorum};
 use crate::records;
+use crate::step::Step;
 use crate::vault::{Vault, location_id};
 
 /// A location as the configuration has it.
@@ -266,6 +267,7 @@ pub async fn publish(
     for location in everywhere {
         if write_record(location, &name, bytes).await.is_ok() {
             written.insert(location.id);
+            vault.world.reached(Step::LayoutLocationWritten);
         }
     }
     stands_on(vault, &vault.layout, &written, "the new layout")?;

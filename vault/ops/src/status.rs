@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::fetch;
 use crate::hostile::{Hostile, hostile};
 use crate::location::Location;
-use crate::placement::{Tolerance, tolerance};
+use crate::placement::{Patterns, Tolerance};
 use crate::points::{remarks, unknown_writers};
 use crate::records;
 use crate::spool::{Spool, Stuck};
@@ -103,7 +103,7 @@ pub struct KnownPacks {
 /// A look at the whole vault.
 #[derive(Debug)]
 pub struct Status {
-    /// What the worst-placed pack survives by what is shown and believed.
+    /// What all packs together survive by what is shown and believed.
     pub tolerance: Tolerance,
     /// d, as declared.
     pub declared: u8,
@@ -166,18 +166,18 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     }
     // Shards known to be wrong are shown by their places and keep nothing.
     census.holdings.discount(&failures);
-    let mut worst = vault.promise();
+    let mut patterns = Patterns::default();
     let (away, listed) = fetch::remembered(vault, catalog, &census.holdings)?;
     for &pack in census.packs.keys() {
         let mut copies = census.holdings.copies_believed(vault, pack);
         // A location that is away keeps what it showed, and not what it was never given.
         copies.retain(|copy| census.holdings.copies(pack).contains(copy) || !listed.contains(&copy.spot.location));
         copies.extend(away.get(&pack).into_iter().flatten());
-        let here = tolerance(&spots, &copies, vault.coding);
-        if (here.any_domains, here.larger_survived) < (worst.any_domains, worst.larger_survived) {
-            worst = here;
-        }
+        patterns.add(&copies);
     }
+    let (found, promise) = (patterns.tolerance(&spots, vault.coding), vault.promise());
+    // What stands may be safer than what is stored next: then that is told.
+    let worst = found.filter(|found| found.any_domains <= promise.any_domains).unwrap_or(promise);
     attendance::attend(vault, catalog)?;
     let resting: Vec<Resting> = attendance::resting(vault, catalog)?.into_values().collect();
     let may_be_away = |name: &str| resting.iter().any(|resting| resting.name == name);

@@ -92,6 +92,47 @@ steps! {
     /// A shard stands again and its failure is forgotten.
     RepairShardDone = "repair.shard-done",
 
+    /// A pack that the locations do not take is in the spool; the catalog does not know.
+    SpoolPackKept = "spool.pack-kept",
+    /// A manifest is in the spool; no location saw it.
+    SpoolManifestKept = "spool.manifest-kept",
+    /// A waiting point's pack is durable(d); the catalog does not know.
+    DeliverPackPlaced = "deliver.pack-placed",
+    /// A waiting point has a second manifest in the spool, for another place.
+    DeliverSignedAgain = "deliver.signed-again",
+    /// A waiting point's manifest stands on its quorum, and nobody here knows.
+    DeliverManifestStands = "deliver.manifest-stands",
+    /// The catalog knows a waiting point; it is still in the spool.
+    DeliverPointRemembered = "deliver.point-remembered",
+    /// A delivered point's manifests left the spool; its packs are still there.
+    DeliverPointLeft = "deliver.point-left",
+    /// One more object of a stuck point stands aside, and still where it was.
+    AsideObjectCopied = "aside.object-copied",
+    /// One more object of a stuck point is aside only.
+    AsideObjectMoved = "aside.object-moved",
+
+    /// One more location took a tombstone.
+    TombstoneWritten = "tombstone.location-written",
+    /// A tombstone stands on its quorum; nothing that it names was touched.
+    TombstoneStands = "tombstone.stands",
+    /// One more location took a fence.
+    FenceWritten = "fence.location-written",
+    /// One more location took the heartbeat that opens an epoch behind a fence.
+    FenceEpochOpened = "fence.epoch-opened",
+    /// One more shard of a swept pack is gone.
+    SweepShardDeleted = "sweep.shard-deleted",
+    /// So many shards of the swept packs are gone that each can still be rebuilt.
+    SweepHalfDeleted = "sweep.half-deleted",
+    /// One more copy of a swept manifest is gone.
+    SweepManifestDeleted = "sweep.manifest-deleted",
+
+    /// One more location took a new layout.
+    LayoutLocationWritten = "layout.location-written",
+    /// Every shard that moves is where it belongs, and still where it was.
+    RebalanceMoved = "rebalance.moved",
+    /// One more copy is gone from where it does not belong.
+    RebalanceCopyRemoved = "rebalance.copy-removed",
+
     /// An orphan shard is home.
     ImportShardHome = "import.shard-home",
     /// An orphan record stands at one more location.

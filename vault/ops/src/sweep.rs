@@ -19,6 +19,7 @@ use crate::fetch::{Holding, list_shards};
 use crate::gc::GcReport;
 use crate::janitor::Janitor;
 use crate::look::{self, Head, Look, Time};
+use crate::step::Step;
 use crate::tombstones::{self, Draft};
 use crate::vault::Vault;
 
@@ -60,12 +61,13 @@ impl Sweeping<'_> {
         };
         for held in held.values() {
             let kept = keeps(held);
-            delete(held.iter().filter(|holding| !kept.contains(&holding.index)), report).await;
+            delete(self.vault, held.iter().filter(|holding| !kept.contains(&holding.index)), report).await;
         }
+        self.vault.world.reached(Step::SweepHalfDeleted);
         let packs = self.unwanted(&packs, report).await?;
         for (_, held) in held.iter().filter(|(pack, _)| packs.contains(pack)) {
             let kept = keeps(held);
-            delete(held.iter().filter(|holding| kept.contains(&holding.index)), report).await;
+            delete(self.vault, held.iter().filter(|holding| kept.contains(&holding.index)), report).await;
         }
         Ok(())
     }
@@ -132,6 +134,7 @@ impl Sweeping<'_> {
                     Ok(()) => {
                         report.deleted += 1;
                         report.deleted_bytes += object.bytes;
+                        vault.world.reached(Step::SweepManifestDeleted);
                     }
                     Err(error) => report.failed.push(error.to_string()),
                 }
@@ -141,12 +144,13 @@ impl Sweeping<'_> {
     }
 }
 
-async fn delete(held: impl Iterator<Item = &Holding>, report: &mut GcReport) {
+async fn delete(vault: &Vault, held: impl Iterator<Item = &Holding>, report: &mut GcReport) {
     for holding in held {
         match holding.location.delete(&holding.name).await {
             Ok(()) => {
                 report.deleted += 1;
                 report.deleted_bytes += holding.bytes;
+                vault.world.reached(Step::SweepShardDeleted);
             }
             Err(error) => report.failed.push(error.to_string()),
         }
@@ -190,5 +194,6 @@ async fn fence(vault: &Vault, janitor: &Janitor, head: &Head) -> Result<()> {
         created_ms: vault.world.now_ms(),
     };
     let bytes = keys::record::sign(RecordKind::Fence, vault.id, &vault_format::encode(&body), janitor.signing());
-    commit::publish(vault, &names::revocation(keys::record::hash(&bytes)), &bytes, None).await.map(drop)
+    let name = names::revocation(keys::record::hash(&bytes));
+    commit::publish(vault, &name, &bytes, Some(Step::FenceWritten)).await.map(drop)
 }

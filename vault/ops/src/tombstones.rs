@@ -14,6 +14,7 @@ use crate::error::{OpsError, Result};
 use crate::heads::SignedManifest;
 use crate::janitor::Janitor;
 use crate::marks::Marks;
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// What a tombstone shall say.
@@ -100,6 +101,8 @@ pub async fn write(vault: &Vault, janitor: &Janitor, draft: Draft) -> Result<Wri
         reason: draft.reason,
     };
     let bytes = keys::record::sign(RecordKind::Tombstone, vault.id, &vault_format::encode(&body), janitor.signing());
-    let owed = commit::publish(vault, &names::tombstone(janitor.id(), body.sequence), &bytes, None).await?;
+    let name = names::tombstone(janitor.id(), body.sequence);
+    let owed = commit::publish(vault, &name, &bytes, Some(Step::TombstoneWritten)).await?;
+    vault.world.reached(Step::TombstoneStands);
     Ok(Written { hash: keys::record::hash(&bytes), gc_epoch: body.gc_epoch, owed })
 }

@@ -25,7 +25,7 @@ use crate::error::{OpsError, Result};
 use crate::layouts::{self, Choice, Signed};
 use crate::location::Location;
 use crate::marks::{self, Marks};
-use crate::placement::{Spot, Tolerance, home, tolerance};
+use crate::placement::{Patterns, Spot, Tolerance, home};
 use crate::revoked;
 use crate::spool::Spool;
 use crate::world::World;
@@ -310,8 +310,12 @@ impl Vault {
     /// What the declared layout survives when every shard is at home.
     pub fn promise(&self) -> Tolerance {
         let spots = self.spots();
-        let copies = home(&spots, self.coding, self.survive(), vault_format::PackId::default());
-        tolerance(&spots, &copies, self.coding)
+        let mut patterns = Patterns::default();
+        // Its id turns a pack's shards around: these are all the turns.
+        for turn in 0..=u8::MAX {
+            patterns.add(&home(&spots, self.coding, self.survive(), vault_format::PackId([turn; 16])));
+        }
+        patterns.tolerance(&spots, self.coding).unwrap_or_default()
     }
 
     /// Largest class the packer may use.

@@ -49,7 +49,7 @@ impl Run<'_> {
             (Err(error), false) => return Err(error.into()),
             // A full disk here is no reason to doubt the locations.
             (Err(error), true) => self.notes.push(error.to_string()),
-            (Ok(()), _) => {}
+            (Ok(()), _) => self.vault.world.reached(Step::SpoolManifestKept),
         }
         if straight && let Ok(owed) = commit::publish_manifest(self.vault, self.catalog, manifest).await {
             match check_standing(self.vault, manifest, &row.part.references).await {

@@ -15,6 +15,7 @@ use super::deliver::queue;
 use super::{Contents, Spool, note_waiting};
 use crate::catalog::{Catalog, PackState};
 use crate::error::{OpsError, Result};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// Where it is moved to, in the spool's folder.
@@ -142,14 +143,14 @@ pub async fn set_aside(vault: &Vault, catalog: &mut Catalog, plan: &AsidePlan) -
         }
     }
     for name in &plan.objects {
-        move_aside(spool, name).await?;
+        move_aside(vault, spool, name).await?;
     }
     let left = spool.contents().await?;
     note(catalog, &[], false, &left)?;
     note_waiting(catalog, !left.manifests.is_empty(), vault.world.now_ms())
 }
 
-async fn move_aside(spool: &Spool, name: &str) -> Result<()> {
+async fn move_aside(vault: &Vault, spool: &Spool, name: &str) -> Result<()> {
     let Some(bytes) = spool.read(name).await? else { return Ok(()) };
     let to = format!("{ASIDE}/{name}");
     // An earlier one of the same name is kept: a place in a chain can be signed for twice.
@@ -160,5 +161,8 @@ async fn move_aside(spool: &Spool, name: &str) -> Result<()> {
         return Err(OpsError::corrupt(what, "another object of that name was set aside before; move it away first"));
     }
     spool.store(&to, vec![bytes.clone()], &bytes).await.map_err(Spool::refused)?;
-    spool.remove(&[name.to_owned()]).await
+    vault.world.reached(Step::AsideObjectCopied);
+    spool.remove(&[name.to_owned()]).await?;
+    vault.world.reached(Step::AsideObjectMoved);
+    Ok(())
 }

@@ -29,6 +29,7 @@ use crate::packing::not_durable;
 use crate::place::{Debt, place};
 use crate::placement::{Copy, survives};
 use crate::rebuild::{self, Next};
+use crate::step::Step;
 use crate::vault::Vault;
 
 /// Places tried for one manifest in one delivery, when another image of this host
@@ -250,6 +251,7 @@ impl Run<'_> {
                 self.publish(next, &mut waiting).await?
             }
         };
+        self.vault.world.reached(Step::DeliverManifestStands);
         self.check_standing(&standing, &waiting).await?;
         let (epoch, sequence) = standing.position();
         let row = PointRow {
@@ -266,9 +268,12 @@ impl Run<'_> {
             rebuild::remember_head(self.catalog, (epoch, sequence), standing.hash)?;
             *next = Next::after((epoch, sequence), standing.hash);
         }
+        self.vault.world.reached(Step::DeliverPointRemembered);
         self.delivery.manifest_owed.extend(owed);
         let names: Vec<String> = waiting.signed.iter().map(SignedManifest::name).collect();
-        self.spool.remove(&names).await
+        self.spool.remove(&names).await?;
+        self.vault.world.reached(Step::DeliverPointLeft);
+        Ok(())
     }
 
     /// What garbage collection condemned while a point waited may be deleted at any
@@ -332,6 +337,7 @@ impl Run<'_> {
                 *next = clear_of_waiting(self.spool, self.keys.writer, *next).await?;
                 let signed = self.sign_again(waiting.manifest(), next)?;
                 self.spool.add_manifest(&signed.name(), &signed.bytes).await?;
+                self.vault.world.reached(Step::DeliverSignedAgain);
                 waiting.signed.push(signed);
             }
             let signed = waiting.manifest().clone();
@@ -441,6 +447,7 @@ impl Run<'_> {
         if !survives(&placed.copies, self.vault.coding, self.vault.survive()) {
             return Err(not_durable(self.vault, &placed));
         }
+        self.vault.world.reached(Step::DeliverPackPlaced);
         self.catalog.set_pack_state(pack, PackState::Stored)?;
         self.delivery.debts.extend(placed.debts);
         self.placed.insert(pack, placed.copies);
