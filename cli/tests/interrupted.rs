@@ -9,6 +9,7 @@
 mod stage;
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,29 +53,42 @@ fn after_a_kill_the_same_command_says_what_to_remove() {
 fn a_restore_that_fails_leaves_whole_files_and_says_so() {
     let stage = Stage::with_local_vault();
     // Two points: the newer one's own pack holds the new file and the listings, the
-    // older one's the rest. Of that too little is left, but its last data shard, where
-    // it says what lies in it.
+    // older one's packs the rest.
     write_tree(&stage.path("tree"), 300_000, &mut Numbers(91));
     stage.holdfast(&["vault", "run", "tree"]).ends(0);
-    let old = (1..=9).flat_map(|place| stage.shards_in(&format!("vault/p{place}")));
-    let bad = ["00", "01", "02", "03", "08"];
-    let old: Vec<_> = old.filter(|shard| bad.iter().any(|index| shard.extension().unwrap() == *index)).collect();
+    let old: Vec<PathBuf> = (1..=9).flat_map(|place| stage.shards_in(&format!("vault/p{place}"))).collect();
     fs::write(stage.path("tree/a first file"), Numbers(92).bytes(3_000)).unwrap();
     stage.holdfast(&["vault", "run", "tree"]).ends(0);
-    old.iter().for_each(|shard| rot(shard));
-    let failed = stage.holdfast(&["vault", "restore", "--to", "out"]).ends(5);
-    failed.says("is not complete").says("rm -r out").says("before you run the same command again");
-    let (mut left, out) = (Vec::new(), stage.path("out/tree"));
-    files_below(&out, &mut left);
-    assert!(!left.is_empty(), "the file of the new pack comes first");
-    for file in left {
-        let original = stage.path("tree").join(file.strip_prefix(&out).unwrap());
-        assert!(fs::read(&file).unwrap() == fs::read(original).unwrap(), "{} is not whole", file.display());
+    let mut half = 0;
+    for good in 0..5 {
+        // Four shards of the old packs are left, in turn with each of those that hold the
+        // bytes as they are: one of them has what a pack says of itself.
+        let good = [format!("{good:02x}"), "05".to_owned(), "06".to_owned(), "07".to_owned()];
+        let is_good = |shard: &&PathBuf| good.iter().any(|index| shard.extension().unwrap() == index.as_str());
+        let (_, bad): (Vec<_>, Vec<_>) = old.iter().partition(is_good);
+        for shard in &bad {
+            rot(shard);
+        }
+        let failed = stage.holdfast(&["vault", "restore", "--to", "out"]).ends(5);
+        let (mut left, out) = (Vec::new(), stage.path("out/tree"));
+        files_below(&out, &mut left);
+        for file in &left {
+            let original = stage.path("tree").join(file.strip_prefix(&out).unwrap());
+            assert!(fs::read(file).unwrap() == fs::read(original).unwrap(), "{} is not whole", file.display());
+        }
+        for shard in &bad {
+            rot(shard);
+        }
+        if !left.is_empty() {
+            half += 1;
+            failed.says("is not complete").says("rm -r out").says("before you run the same command again");
+            // Its shards are back, and what it left still is in the way.
+            stage.holdfast(&["vault", "restore", "--to", "out"]).ends(2).says("rm -r out");
+        }
+        let _ = fs::remove_dir_all(stage.path("out"));
     }
-    // A point that is whole restores elsewhere; this one does again once its shards are back.
-    old.iter().for_each(|shard| rot(shard));
-    stage.holdfast(&["vault", "restore", "--to", "out"]).ends(2);
-    fs::remove_dir_all(stage.path("out")).unwrap();
+    println!("{half} of 5 restores had begun to write");
+    assert!(half > 0, "none had begun to write");
     stage.holdfast(&["vault", "restore", "--to", "out"]).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
 }

@@ -70,8 +70,8 @@ impl Ran {
     /// The last line that is no log, which must be a summary, or an error, with the exit code.
     #[track_caller]
     pub fn last(&self) -> Value {
-        let told = self.lines().into_iter().filter(|line| line["level"].is_null());
-        let last = told.last().unwrap_or_else(|| panic!("no line at all: {}", self.shown()));
+        let mut told = self.lines().into_iter().filter(|line| line["level"].is_null());
+        let last = told.next_back().unwrap_or_else(|| panic!("no line at all: {}", self.shown()));
         assert!(last["type"] == "summary" || last["type"] == "exit_error", "the last line is no end: {}", self.shown());
         assert_eq!(last["exit"], self.code, "the last line tells another code: {}", self.shown());
         assert_eq!(last["schema"], 1, "{}", self.shown());

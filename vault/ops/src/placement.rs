@@ -246,7 +246,9 @@ mod tests {
 
     fn tolerance(spots: &[Spot], packs: &[&[Copy]]) -> Tolerance {
         let mut patterns = Patterns::default();
-        packs.iter().for_each(|copies| patterns.add(copies));
+        for copies in packs {
+            patterns.add(copies);
+        }
         patterns.tolerance(spots, five_of_nine()).unwrap()
     }
 

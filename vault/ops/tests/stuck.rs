@@ -8,9 +8,9 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use vault_format::certificate::Revocation;
 use vault_format::envelope::RecordKind;
 use vault_format::tombstone::{Tombstone, TombstoneAction};
