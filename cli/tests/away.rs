@@ -92,7 +92,14 @@ fn with_every_place_away_a_point_waits_and_the_agent_or_deliver_bring_it_home() 
         run.says("not durable").says("holdfast vault deliver");
 
         // Nothing that lists looks as if nothing were there.
-        for command in [&["vault", "snapshots"][..], &["vault", "audit"], &["vault", "repair"]] {
+        for command in [
+            &["vault", "snapshots"][..],
+            &["vault", "audit"],
+            &["vault", "repair"],
+            &["vault", "forget", "--keep-last", "1"],
+            &["vault", "trash", "list"],
+            &["vault", "gc"],
+        ] {
             let ran = stage.holdfast(command).ends(14).says("no location answers");
             ran.says("1 points wait in the spool").says("holdfast vault deliver").says("p3: ");
         }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vault_format::manifest::{JanitorPart, ManifestKind, PackRef};
 use vault_format::{Hash, PackId, WriterId, names};
 
+use crate::attendance;
 use crate::catalog::Catalog;
 use crate::clocks::Clocks;
 use crate::error::Result;
@@ -122,6 +123,7 @@ pub struct Look {
 
 /// Looks.
 pub async fn take(vault: &Vault, catalog: &Catalog, janitor: &Janitor, time: &Time) -> Result<Look> {
+    attendance::require_any(vault).await?;
     let vault = vault.reread().await;
     let mut look = Look {
         known: Vec::new(),

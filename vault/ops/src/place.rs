@@ -62,6 +62,32 @@ pub async fn place(vault: &Vault, set: &ShardSet) -> Placed {
     placed
 }
 
+/// Puts right what stands under the names of a pack's shards and is not them: no audit
+/// finds that before a manifest names the pack, and nobody can write there else. Each
+/// was read twice by then, and failed the signed header both times.
+pub(crate) async fn put_right(vault: &Vault, set: &ShardSet, placed: &mut Placed) {
+    let mut owed = Vec::new();
+    for debt in std::mem::take(&mut placed.debts) {
+        match vault.writable().find(|location| location.id == debt.location) {
+            Some(location) if is_wrong(location, set, debt.index).await => {
+                match write_shard(vault, location, set, debt.index, Overwrite::FailedVerification).await {
+                    Ok(()) => placed.copies.push(Copy { index: debt.index, spot: location.spot() }),
+                    Err(why) => owed.push(Debt { why, ..debt }),
+                }
+            }
+            Some(_) | None => owed.push(debt),
+        }
+    }
+    placed.debts = owed;
+}
+
+/// Whether something stands under a shard's name that is not this shard.
+async fn is_wrong(location: &Location, set: &ShardSet, index: u8) -> bool {
+    let name = names::shard(set.writer(), set.pack(), index);
+    let stored = location.read(&name).await;
+    stored.is_ok_and(|there| there.is_some_and(|there| set.verified_header().check_object(&there).ok() != Some(index)))
+}
+
 async fn hand_over(vault: &Vault, set: &ShardSet, placed: &mut Placed, debt: usize, failed_at: &mut BTreeSet<Spot>) {
     let index = placed.debts[debt].index;
     let enough = survives(&placed.copies, vault.coding, vault.survive());

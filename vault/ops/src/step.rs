@@ -4,7 +4,7 @@
 //! places of one operation; reaching a step changes nothing, unless an observer
 //! that the program's own assembly installed ends the process there. Every step
 //! is reached by a story of `tests/steps.rs`, and the real program is killed at
-//! each of them by `cli/tests/kills.rs`.
+//! each of them by `cli/tests/kills_named.rs` and `kills_keeping.rs`.
 
 use std::fmt;
 
@@ -117,7 +117,7 @@ steps! {
     TombstoneStands = "tombstone.stands",
     /// One more location took a fence.
     FenceWritten = "fence.location-written",
-    /// One more location took the heartbeat that opens an epoch behind a fence.
+    /// The heartbeat that opens an epoch behind a fence stands, and nobody here knows.
     FenceEpochOpened = "fence.epoch-opened",
     /// One more shard of a swept pack is gone.
     SweepShardDeleted = "sweep.shard-deleted",

@@ -282,6 +282,25 @@ async fn what_was_condemned_while_a_point_waited_is_not_leaned_on() {
     assert_eq!(delivery.stuck[0].point, Some(waiting.point));
 }
 
+#[tokio::test]
+async fn wrong_objects_under_the_names_of_what_waits_are_put_right() {
+    let mut lab = lab(9).await;
+    all_down(&mut lab);
+    let bytes = random_bytes(18, 120_000);
+    is_spooled(&lab.backup(&bytes).await.unwrap(), 1);
+    lab.down.clear();
+    // The spool has the first shards of each pack; half of the domains show others there.
+    for name in spooled(&lab).await.into_iter().filter(|name| name.starts_with("shards/")) {
+        let pack = name.rsplit_once('.').unwrap().0;
+        for (at, index) in [0, 1].into_iter().flat_map(|at| (0..5).map(move |index| (at, index))) {
+            lab.put(at, &format!("{pack}.{index:02x}"), vec![7; 1_000]).await;
+        }
+    }
+    let delivery = deliver_in(&mut lab).await;
+    assert_eq!((delivery.delivered.len(), delivery.left), (1, 0), "{delivery:?}");
+    durable(&mut lab, &[&bytes]).await;
+}
+
 /// Where a point waits, and where it is delivered, died or failed at any operation.
 enum Part {
     Spooling,

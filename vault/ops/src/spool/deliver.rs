@@ -26,7 +26,7 @@ use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{self, SignedManifest};
 use crate::heal;
 use crate::packing::not_durable;
-use crate::place::{Debt, place};
+use crate::place::{Debt, place, put_right};
 use crate::placement::{Copy, survives};
 use crate::rebuild::{self, Next};
 use crate::step::Step;
@@ -441,7 +441,8 @@ impl Run<'_> {
         both.packs.insert(pack, [held(&self.contents.holdings), held(&shown.holdings)].concat());
         let fetcher = Fetcher::new(self.vault.world.clone(), both, Trust::Signed(self.vault.writers.clone()));
         let set = fetcher.all_shards(pack, header).await?;
-        let placed = place(self.vault, &set).await;
+        let mut placed = place(self.vault, &set).await;
+        put_right(self.vault, &set, &mut placed).await;
         let copies: Vec<_> = placed.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
         self.catalog.add_shown(pack, &copies)?;
         if !survives(&placed.copies, self.vault.coding, self.vault.survive()) {
