@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::drill::SimArguments;
 use crate::kernel::KernelCommand;
-use crate::vault_gc::{ForgetArguments, GcArguments, TrashCommand};
+use crate::vault_forget::ForgetArguments;
+use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
+use crate::vault_trash::TrashCommand;
 
 /// Backups that prove they can be restored.
 #[derive(Parser, Debug)]
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     },
     /// Run the agent: backups on the schedules of the configuration, until stopped.
     Agent,
+    /// One round of the janitor, for a timer: forget by the policies, then free what is due.
+    Janitor,
     /// Look at this host and its locations: what is wrong, what it means, what to do.
     Doctor {
         /// Probe this location only.

@@ -9,6 +9,7 @@ mod doctor_locations;
 mod drill;
 mod exit;
 mod given;
+mod janitor;
 mod kernel;
 mod kernel_put;
 mod keys_commands;
@@ -18,6 +19,7 @@ mod session;
 mod vault_adopt;
 mod vault_audit;
 mod vault_deliver;
+mod vault_forget;
 mod vault_gc;
 mod vault_import;
 mod vault_init;
@@ -27,6 +29,7 @@ mod vault_look;
 mod vault_mend;
 mod vault_restore;
 mod vault_run;
+mod vault_trash;
 
 use std::process::ExitCode;
 
@@ -120,6 +123,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Vault { command } => vault(&session, command).await,
         Command::Keys { command } => keys_command(&session, command).await,
         Command::Agent => agent::run(&session).await,
+        Command::Janitor => janitor::run(&session).await,
         Command::Doctor { location } => doctor::run(&session, location.as_deref()).await,
         Command::Demo { dir } => demo(&session, dir).await,
         Command::Drill { command: DrillCommand::Sim(arguments) } => {
@@ -162,9 +166,9 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         }
         VaultCommand::Location { command } => vault_location::run(session, command).await,
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
-        VaultCommand::Forget(arguments) => vault_gc::forget(session, &arguments).await,
-        VaultCommand::Trash { command } => vault_gc::trash(session, &command).await,
-        VaultCommand::Gc(arguments) => vault_gc::gc(session, &arguments).await,
+        VaultCommand::Forget(arguments) => vault_forget::run(session, &arguments).await,
+        VaultCommand::Trash { command } => vault_trash::run(session, &command).await,
+        VaultCommand::Gc(arguments) => vault_gc::run(session, &arguments).await,
         VaultCommand::ImportOrphans { from, apply, key, reach, .. } => {
             vault_import::run(session, &from, &reach, apply, &key).await
         }

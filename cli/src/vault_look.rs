@@ -98,6 +98,15 @@ pub(crate) async fn status(session: &Session) -> Outcome {
             json!({ "name": line.source, "last_point_ms": line.last_point_ms, "points": line.points }),
         );
     }
+    if look.trash != vault_ops::gc::Trash::default() {
+        let next = look.trash.next_ms.map_or(String::new(), |next| format!("; the first may go {}", time_text(next)));
+        output.say(format!(
+            "trash: {} points, {} packs to be deleted, {}{next}",
+            look.trash.points,
+            look.trash.packs,
+            bytes_text(look.trash.bytes)
+        ));
+    }
     for resting in &look.resting {
         output.say(format!(
             "{} is away since {}, as it may be until {}",
@@ -121,6 +130,8 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         exit,
         json!({ "vault": name, "verdict": verdict, "any_domains": look.tolerance.any_domains,
                 "declared": look.declared, "packs": look.packs, "risks": look.risks, "lost": look.lost.len(),
+                "trash": { "points": look.trash.points, "packs": look.trash.packs, "bytes": look.trash.bytes,
+                           "next_ms": look.trash.next_ms },
                 "hostile": { "locations": look.hostile.locations, "locked": look.hostile.locked,
                              "versioned": look.hostile.versioned, "enough": look.hostile.enough },
                 "debts": look.locations.iter().map(|line| line.owed).sum::<usize>(),
@@ -246,7 +257,9 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
         Err(_) => {
             let keys = assembly::writer_key(&opened.keys)?;
             vault_ops::rebuild::catch_up(&opened.vault, &keys, &mut opened.catalog).await?;
-            let points = opened.catalog.points()?;
+            let marks = &opened.vault.reread().await.marks;
+            let mut points = opened.catalog.points()?;
+            points.retain(|point| !marks.is_place_marked(point.writer, (point.epoch, point.sequence)));
             for point in &points {
                 let part = &point.part;
                 let remark = if point.verified { "" } else { "  (imported, chain not verified)" };

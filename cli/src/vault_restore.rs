@@ -16,7 +16,7 @@ use vault_format::point::{KernelRoot, PointRoot, TreeRoot};
 use vault_format::{Hash, PackId, PointId, VaultId};
 use vault_ops::backup::point_id;
 use vault_ops::fetch::{Fetcher, Trust, list_shards};
-use vault_ops::points::{self, PointName, point_text};
+use vault_ops::points::{self, PointList, PointName, PointSummary, point_text};
 use vault_ops::restore::{OpenPoint, open_point};
 use vault_ops::scan::{BareVault, Scan, find_points, scan};
 use vault_ops::source::PointReader;
@@ -193,14 +193,38 @@ async fn from_vault(
 ) -> Result<Opened, Failure> {
     let list = points::list(vault, &keys).await?;
     list.remarks.iter().for_each(|remark| output.warn(remark));
-    let points: Vec<_> =
-        list.points.iter().filter(|point| source.is_none_or(|source| source == point.part.source)).collect();
-    let ids: Vec<PointId> = points.iter().map(|point| point.part.point).collect();
-    let chosen = points[name.pick(&ids)?];
+    let chosen = choose(output, &list, name, source)?;
     let holdings = list_shards(vault, &vault.writer_ids()).await;
     let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
     let point = open_point(fetcher, keys, vault.world.compute, chosen.pack, Some(chosen.record)).await?;
     Ok(Opened { point, newest_known: list.remarks.is_empty(), home: None })
+}
+
+/// The live point of that name; by its id also one in the trash, as long as it is there.
+fn choose<'a>(
+    output: &crate::output::Output,
+    list: &'a PointList,
+    name: &PointName,
+    source: Option<&str>,
+) -> Result<&'a PointSummary, Failure> {
+    let of_source = |points: &'a [PointSummary]| -> Vec<&'a PointSummary> {
+        points.iter().filter(|point| source.is_none_or(|source| source == point.part.source)).collect()
+    };
+    let ids = |points: &[&PointSummary]| points.iter().map(|point| point.part.point).collect::<Vec<PointId>>();
+    let live = of_source(&list.points);
+    let found = name.pick(&ids(&live));
+    if let (Err(OpsError::NoPoint { .. }), PointName::Prefix(_)) = (&found, name) {
+        let trash = of_source(&list.trash);
+        if let Ok(at) = name.pick(&ids(&trash)) {
+            output.warn(format!(
+                "{} is in the trash: it is restored, and goes on expiring. Bring it back with: holdfast vault trash \
+                 restore {0}",
+                point_text(trash[at].part.point)
+            ));
+            return Ok(trash[at]);
+        }
+    }
+    Ok(live[found?])
 }
 
 /// No manifest, no index, no names: only shards.

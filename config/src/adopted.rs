@@ -119,20 +119,23 @@ fn write_location(text: &mut String, name: &Name, location: &Location) -> Result
     if location.allow_http {
         text.push_str("allow_http = true\n");
     }
-    match &location.credentials {
-        None => {}
-        Some(SecretFrom::File(path)) => {
-            let _ = writeln!(text, "credentials = {{ file = {} }}", quoted(path)?);
-        }
-        Some(SecretFrom::Credential(name)) => {
-            let _ = writeln!(text, "credentials = {{ credential = {} }}", toml::Value::String(name.clone()));
-        }
-        Some(SecretFrom::Command(argv)) => {
-            let words = argv.iter().map(|word| toml::Value::String(word.clone())).collect();
-            let _ = writeln!(text, "credentials = {{ command = {} }}", toml::Value::Array(words));
+    for (key, from) in [("credentials", &location.credentials), ("admin_credentials", &location.admin_credentials)] {
+        if let Some(from) = from {
+            let _ = writeln!(text, "{key} = {}", secret_from(from)?);
         }
     }
     Ok(())
+}
+
+fn secret_from(from: &SecretFrom) -> Result<String, ConfigError> {
+    Ok(match from {
+        SecretFrom::File(path) => format!("{{ file = {} }}", quoted(path)?),
+        SecretFrom::Credential(name) => format!("{{ credential = {} }}", toml::Value::String(name.clone())),
+        SecretFrom::Command(argv) => {
+            let words = argv.iter().map(|word| toml::Value::String(word.clone())).collect();
+            format!("{{ command = {} }}", toml::Value::Array(words))
+        }
+    })
 }
 
 #[cfg(test)]
@@ -156,6 +159,7 @@ credentials = { file = "/etc/hold fast/b2" }
 url = "s3://other"
 domain = "own"
 credentials = { command = ["pass", "show", "b 2"] }
+admin_credentials = { credential = "b2-admin" }
 [location.unit]
 url = "s3://third"
 domain = "unit"

@@ -28,6 +28,9 @@ pub struct Location {
     pub domain: String,
     /// Where its credentials are.
     pub credentials: Option<SecretFrom>,
+    /// Where credentials are that may delete: for the commands that remove what is
+    /// surplus or swept, never for the agent.
+    pub admin_credentials: Option<SecretFrom>,
     /// Whether it is expected to be there.
     pub attached: Attached,
     /// How long one that is there sometimes may stay away before that is a fault.
@@ -80,8 +83,11 @@ impl Location {
         };
         let (url, scheme) = check_url(text, &key("url"), word)?;
         let domain = check_domain(text, name, raw.domain.as_ref())?;
-        let credentials = raw.credentials.as_ref();
-        let credentials = credentials.map(|value| SecretFrom::check(text, &key("credentials"), value)).transpose()?;
+        let secret = |field: &str, value: Option<&Spanned<toml::Value>>| {
+            value.map(|value| SecretFrom::check(text, &key(field), value)).transpose()
+        };
+        let credentials = secret("credentials", raw.credentials.as_ref())?;
+        let admin_credentials = secret("admin_credentials", raw.admin_credentials.as_ref())?;
         let endpoint = raw.endpoint.as_ref();
         let endpoint = endpoint.map(|word| check_endpoint(text, &key("endpoint"), word, raw.allow_http)).transpose()?;
         let attached = match raw.attached.as_ref().map(|word| (word, word.get_ref().as_str())) {
@@ -111,6 +117,7 @@ impl Location {
             region: raw.region.as_ref().map(|word| word.get_ref().clone()),
             domain,
             credentials,
+            admin_credentials,
             attached,
             due,
             allow_http: raw.allow_http,
@@ -136,7 +143,9 @@ impl Location {
         let extra = [("endpoint", &raw.endpoint), ("region", &raw.region)]
             .into_iter()
             .find_map(|(field, word)| Some((field, word.as_ref()?.span())));
-        let credentials = raw.credentials.as_ref().map(|value| ("credentials", value.span()));
+        let credentials = [("credentials", &raw.credentials), ("admin_credentials", &raw.admin_credentials)]
+            .into_iter()
+            .find_map(|(field, value)| Some((field, value.as_ref()?.span())));
         match extra.or(credentials) {
             Some((field, span)) => text.bad(&span, key(field), "a local folder has none; remove it"),
             None => Ok(()),

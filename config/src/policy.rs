@@ -4,7 +4,7 @@ use toml::Spanned;
 
 use crate::error::{Result, Text};
 use crate::raw::Word;
-use crate::{Name, Schedule, raw};
+use crate::{Name, Schedule, Span, raw};
 
 /// Source x vault x schedule x retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +19,10 @@ pub struct Policy {
     pub keep: Option<Keep>,
 }
 
-/// How many points are kept of each kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each is the number of points of that spacing")]
+/// Which points are kept: so many of each spacing, all or one of each spacing so far
+/// back from the newest, and all with certain tags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the number, or the span, of points of that spacing")]
 pub struct Keep {
     pub last: u32,
     pub hourly: u32,
@@ -29,6 +30,14 @@ pub struct Keep {
     pub weekly: u32,
     pub monthly: u32,
     pub yearly: u32,
+    pub within: Option<Span>,
+    pub within_hourly: Option<Span>,
+    pub within_daily: Option<Span>,
+    pub within_weekly: Option<Span>,
+    pub within_monthly: Option<Span>,
+    pub within_yearly: Option<Span>,
+    /// Points that have all tags of any of these sets.
+    pub tags: Vec<Vec<String>>,
 }
 
 /// A rehearsal.
@@ -102,14 +111,48 @@ impl Policy {
 
 impl Keep {
     fn check(text: Text<'_>, key: &str, raw: &Spanned<raw::Keep>) -> Result<Self> {
-        let raw::Keep { last, hourly, daily, weekly, monthly, yearly } = *raw.get_ref();
-        let keep = Self { last, hourly, daily, weekly, monthly, yearly };
+        let (span, raw) = (raw.span(), raw.get_ref());
+        let within =
+            |field: &str, word: &Option<Word>| match word.as_ref().map(|word| (word, Span::parse(word.get_ref()))) {
+                None => Ok(None),
+                Some((_, Ok(span))) => Ok(Some(span)),
+                Some((word, Err(what))) => text.bad(&word.span(), format!("{key}.{field}"), what),
+            };
+        let tags = raw.tags.iter().map(|word| match tag_set(word.get_ref()) {
+            Ok(set) => Ok(set),
+            Err(what) => text.bad(&word.span(), format!("{key}.tags"), what),
+        });
+        let keep = Self {
+            last: raw.last,
+            hourly: raw.hourly,
+            daily: raw.daily,
+            weekly: raw.weekly,
+            monthly: raw.monthly,
+            yearly: raw.yearly,
+            within: within("within", &raw.within)?,
+            within_hourly: within("within_hourly", &raw.within_hourly)?,
+            within_daily: within("within_daily", &raw.within_daily)?,
+            within_weekly: within("within_weekly", &raw.within_weekly)?,
+            within_monthly: within("within_monthly", &raw.within_monthly)?,
+            within_yearly: within("within_yearly", &raw.within_yearly)?,
+            tags: tags.collect::<Result<_>>()?,
+        };
         if keep == Self::default() {
             let what = "it would keep nothing; as in { daily = 14, weekly = 8 }, or remove it to keep everything";
-            return text.bad(&raw.span(), key, what);
+            return text.bad(&span, key, what);
         }
         Ok(keep)
     }
+}
+
+/// Reads `release` or `release,signed`: tags a point must have all of. An empty one
+/// would be every point, or none: it is refused.
+pub fn tag_set(text: &str) -> std::result::Result<Vec<String>, String> {
+    let set: Vec<String> = text.split(',').map(|tag| tag.trim().to_owned()).collect();
+    if set.iter().any(String::is_empty) {
+        return Err(format!("{text:?} has an empty tag; as in \"release\" or \"release,signed\""));
+    }
+    Ok(set)
 }
 
 impl Drill {

@@ -64,6 +64,7 @@ pub(crate) struct Location {
     pub(crate) domain: Option<Word>,
     /// Any value, because the one that is not a table may be a secret and is not quoted.
     pub(crate) credentials: Option<Spanned<toml::Value>>,
+    pub(crate) admin_credentials: Option<Spanned<toml::Value>>,
     pub(crate) attached: Option<Word>,
     pub(crate) due: Option<Word>,
     pub(crate) lock: Option<Word>,
@@ -96,7 +97,7 @@ pub(crate) struct Policy {
     pub(crate) keep: Option<Spanned<Keep>>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Keep {
     #[serde(default)]
@@ -111,6 +112,14 @@ pub(crate) struct Keep {
     pub(crate) monthly: u32,
     #[serde(default)]
     pub(crate) yearly: u32,
+    pub(crate) within: Option<Word>,
+    pub(crate) within_hourly: Option<Word>,
+    pub(crate) within_daily: Option<Word>,
+    pub(crate) within_weekly: Option<Word>,
+    pub(crate) within_monthly: Option<Word>,
+    pub(crate) within_yearly: Option<Word>,
+    #[serde(default)]
+    pub(crate) tags: Vec<Word>,
 }
 
 #[derive(Deserialize)]

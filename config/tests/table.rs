@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use config::{Attached, Config, Encoding, Keep, KernelAt, Scenario, Schedule, Scheme, SecretFrom, SourceKind};
+use config::{Attached, Config, Encoding, Keep, KernelAt, Scenario, Schedule, Scheme, SecretFrom, SourceKind, Span};
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
@@ -86,8 +86,18 @@ fn the_sample_means_what_it_says() {
     let policy = &config.policies["offsite"];
     assert_eq!((policy.vault.as_str(), policy.source.as_str()), ("home", "docs"));
     assert_eq!(policy.schedule, Schedule::Daily);
-    let keep = Keep { daily: 14, weekly: 8, monthly: 12, ..Keep::default() };
+    let keep = Keep {
+        daily: 14,
+        weekly: 8,
+        monthly: 12,
+        within: Some(Span { hours: 48, ..Span::default() }),
+        within_yearly: Some(Span { years: 10, ..Span::default() }),
+        tags: vec![vec!["release".to_owned(), "signed".to_owned()]],
+        ..Keep::default()
+    };
     assert_eq!(policy.keep, Some(keep));
+    let admin = SecretFrom::Command(["pass", "show", "b2-admin"].map(str::to_owned).to_vec());
+    assert_eq!(config.locations["b2"].admin_credentials, Some(admin));
     let often = config.policies["memory"].schedule;
     assert_eq!(often.interval(), Duration::from_secs(30));
 

@@ -117,16 +117,28 @@ pub fn location_spec(location: &config::Location, create: bool) -> LocationSpec 
     spec.allow_http = location.allow_http;
     spec.create = create;
     spec.lock_until_ms = lock_ms(location).map(|ms| SystemClock.now_ms().saturating_add(ms));
-    spec.credentials = match &location.credentials {
-        None => Credentials::None,
-        Some(SecretFrom::File(path)) => Credentials::File(path.clone()),
-        Some(SecretFrom::Command(argv)) => Credentials::Command(argv.clone()),
-        Some(SecretFrom::Credential(name)) => Credentials::Systemd {
+    spec.credentials = location.credentials.as_ref().map_or(Credentials::None, credentials);
+    spec
+}
+
+/// The same with the credentials that may delete, where the location has some.
+pub fn admin_spec(location: &config::Location) -> LocationSpec {
+    let mut spec = location_spec(location, false);
+    if let Some(admin) = &location.admin_credentials {
+        spec.credentials = credentials(admin);
+    }
+    spec
+}
+
+fn credentials(from: &SecretFrom) -> Credentials {
+    match from {
+        SecretFrom::File(path) => Credentials::File(path.clone()),
+        SecretFrom::Command(argv) => Credentials::Command(argv.clone()),
+        SecretFrom::Credential(name) => Credentials::Systemd {
             dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).unwrap_or_default(),
             name: name.clone(),
         },
-    };
-    spec
+    }
 }
 
 /// How long the configuration wants each of a vault's locations to lock, in milliseconds.
@@ -141,10 +153,18 @@ fn lock_ms(location: &config::Location) -> Option<i64> {
 
 /// Opens all locations of a vault; those that fail stay as named candidates.
 pub async fn candidates(config: &Config, vault: &str) -> Vec<Candidate> {
+    candidates_by(config, vault, |location| location_spec(location, false)).await
+}
+
+async fn candidates_by(
+    config: &Config,
+    vault: &str,
+    spec: impl Fn(&config::Location) -> LocationSpec + Copy,
+) -> Vec<Candidate> {
     let names = config.vaults.get(vault).map(|vault| vault.locations.clone()).unwrap_or_default();
     let opened = names.into_iter().map(|name| async move {
         let opened = match config.locations.get(&name) {
-            Some(location) => backends::open(location_spec(location, false)).await,
+            Some(location) => backends::open(spec(location)).await,
             None => Err(BackendError::new(Kind::Config, format!("location {name}"), "it is not in the configuration")),
         };
         candidate(name.as_str().to_owned(), opened)
@@ -184,13 +204,23 @@ pub async fn what_is_gone(config: &Config, vault: &str, error: OpsError) -> OpsE
 
 /// Opens a vault of the configuration with public keys only.
 pub async fn open_vault(config: &Config, name: &str, world: World) -> Result<Assembled> {
+    open_vault_of(config, name, world, candidates(config, name).await).await
+}
+
+/// The same with the credentials that may delete: for those who remove what is swept,
+/// and for nothing the agent runs.
+pub async fn open_vault_as_admin(config: &Config, name: &str, world: World) -> Result<Assembled> {
+    open_vault_of(config, name, world, candidates_by(config, name, admin_spec).await).await
+}
+
+async fn open_vault_of(config: &Config, name: &str, world: World, candidates: Vec<Candidate>) -> Result<Assembled> {
     let keys = key_folder(config, name)?;
     let public: VaultPublic = load_key(&keys.public())?;
     let expected = Expected { vault: Some(public.vault), root: public.root };
     let state = state_paths(config, name);
     let catalog = open_catalog(&state)?;
     let spool = open_spool(config, name).await?;
-    let mut vault = match Vault::open_beside(world, &expected, candidates(config, name).await, Some(spool)).await {
+    let mut vault = match Vault::open_beside(world, &expected, candidates, Some(spool)).await {
         Ok(vault) => vault,
         Err(error) => return Err(what_is_gone(config, name, error).await),
     };

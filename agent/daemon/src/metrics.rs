@@ -161,6 +161,21 @@ fn vaults(vaults: &[VaultGauges]) -> Vec<Gauge> {
             help: "Packs this host knows: named by a manifest, at the locations without one, in the spool.",
             lines: packs_by_state(vaults),
         },
+        Gauge {
+            name: "vault_trash_points",
+            help: "Points that were forgotten and can be brought back.",
+            lines: lines(|vault| vault.trash.points as f64),
+        },
+        Gauge {
+            name: "vault_trash_packs",
+            help: "Packs that nothing needs and that wait to be deleted.",
+            lines: lines(|vault| vault.trash.packs as f64),
+        },
+        Gauge {
+            name: "vault_trash_bytes",
+            help: "Bytes at the locations of what points in the trash brought and of packs that wait to be deleted.",
+            lines: lines(|vault| vault.trash.bytes as f64),
+        },
     ]
 }
 
@@ -224,7 +239,7 @@ fn locations(vaults: &[VaultGauges]) -> Vec<Gauge> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::status::DaemonState;
+    use crate::status::{DaemonState, TrashGauges};
 
     #[test]
     fn lines_are_those_of_the_text_format() {
@@ -242,6 +257,7 @@ mod tests {
             packs: 3,
             debts: 4,
             packs_by_state: [3, 2, 1],
+            trash: TrashGauges { points: 6, packs: 5, bytes: 80 },
             spool: SpoolGauges { at_ms: 1, points: 2, stuck: 1, bytes: 70, since_ms: Some(-4_995) },
             locations: vec![location],
             ..VaultGauges::default()
@@ -257,6 +273,7 @@ mod tests {
             "holdfast_location_corrections{vault=\"home\",location=\"a \\\"b\\\"\\\\\"} 7",
             "holdfast_vault_debts{vault=\"home\"} 4",
             "holdfast_vault_packs_by_state{vault=\"home\",state=\"spooled\"} 1",
+            "holdfast_vault_trash_bytes{vault=\"home\"} 80",
             "holdfast_vault_spool_points{vault=\"home\"} 2",
             "holdfast_vault_spool_stuck_points{vault=\"home\"} 1",
             "holdfast_vault_spool_bytes{vault=\"home\"} 70",

@@ -11,6 +11,8 @@ use vault_ops::rebalance::Admin;
 use vault_ops::relayout::Place;
 use vault_ops::vault::Vault;
 
+use crate::assembly;
+
 /// All locations of a vault in the configuration.
 pub fn of(config: &Config, vault: &str) -> Vec<Place> {
     let names = config.vaults.get(vault).map(|vault| vault.locations.clone()).unwrap_or_default();
@@ -32,8 +34,7 @@ pub fn of(config: &Config, vault: &str) -> Vec<Place> {
 }
 
 /// Stores that may delete. A folder needs no more rights than the user has who runs
-/// the command; a bucket needs credentials of its own for it.
-#[allow(clippy::unused_async, reason = "credentials of buckets are opened here")]
+/// the command; a bucket is opened anew with its `admin_credentials`, if it has some.
 pub async fn admin(config: &Config, vault: &str, opened: &Vault) -> Admin {
     let mut admin = Admin::new();
     for location in &opened.locations {
@@ -42,8 +43,15 @@ pub async fn admin(config: &Config, vault: &str, opened: &Vault) -> Admin {
             .vaults
             .get(vault)
             .is_some_and(|vault| vault.locations.iter().any(|name| name.as_str() == location.name));
-        if of_vault && matches!(known.scheme, Scheme::File(_)) {
+        if !of_vault {
+            continue;
+        }
+        if matches!(known.scheme, Scheme::File(_)) {
             admin.insert(location.id, Arc::clone(&location.store));
+        } else if known.admin_credentials.is_some()
+            && let Ok(own) = backends::open(assembly::admin_spec(known)).await
+        {
+            admin.insert(location.id, Arc::clone(own.store()));
         }
     }
     admin

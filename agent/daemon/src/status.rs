@@ -145,6 +145,9 @@ pub struct VaultGauges {
     /// What waits on this host.
     #[serde(default)]
     pub spool: SpoolGauges,
+    /// What was forgotten and still takes room.
+    #[serde(default)]
+    pub trash: TrashGauges,
     /// Its locations.
     pub locations: Vec<LocationGauges>,
 }
@@ -162,6 +165,17 @@ pub struct SpoolGauges {
     pub bytes: u64,
     /// Since when the oldest waits, if one does and that is known.
     pub since_ms: Option<i64>,
+}
+
+/// What was forgotten and still takes room at the locations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrashGauges {
+    /// Points in the trash.
+    pub points: u64,
+    /// Packs that wait to be deleted.
+    pub packs: u64,
+    /// Bytes of both.
+    pub bytes: u64,
 }
 
 /// How a location stood.

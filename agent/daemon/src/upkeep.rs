@@ -20,7 +20,7 @@ use vault_ops::world::World;
 
 use crate::assembly::{self, Assembled};
 use crate::schedule::Jitter;
-use crate::status::{LocationGauges, SpoolGauges, VaultGauges};
+use crate::status::{LocationGauges, SpoolGauges, TrashGauges, VaultGauges};
 use crate::{PolicyPlan, Tended, Work, delivery};
 
 /// A round of the scrub is cut into so many slices,
@@ -202,6 +202,11 @@ async fn gauges(name: &str, vault: &Vault, catalog: &Catalog) -> Result<VaultGau
         debts: look.locations.iter().map(|line| line.owed as u64).sum(),
         packs_by_state: [look.known.committed, look.known.stored, look.known.spooled].map(|packs| packs as u64),
         spool: spool_gauges(look.spool.as_ref(), vault.world.now_ms()),
+        trash: TrashGauges {
+            points: look.trash.points as u64,
+            packs: look.trash.packs as u64,
+            bytes: look.trash.bytes,
+        },
         locations: locations.collect(),
     })
 }

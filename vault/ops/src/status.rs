@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, PackState, ReadRow};
 use crate::census::{self, Census};
 use crate::error::Result;
 use crate::fetch;
+use crate::gc::{self, Trash};
 use crate::hostile::{Hostile, hostile};
 use crate::location::Location;
 use crate::placement::{Patterns, Tolerance};
@@ -117,6 +118,8 @@ pub struct Status {
     pub sources: Vec<SourceLine>,
     /// Points that are not durable and wait on this host.
     pub spool: Option<SpoolLine>,
+    /// What was forgotten and still takes room.
+    pub trash: Trash,
     /// Locations that show an older, another or a frozen chain, and writers that are missed.
     pub heads: Vec<HeadFinding>,
     /// Locations that are away and may be.
@@ -201,6 +204,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     let heads = watch::look(vault, catalog, &census.chains, Close::Copies).await?;
     risks.extend(heads.iter().map(|finding| finding.what.clone()));
     let lost = census.short(vault);
+    let trash = gc::trash_bytes(&census);
     Ok(Status {
         tolerance: worst,
         declared: vault.survive(),
@@ -212,6 +216,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
             Some(spool) => spool_line(spool, catalog).await?,
             None => None,
         },
+        trash,
         heads,
         resting,
         risks,
