@@ -9,23 +9,32 @@ use rand_core::{Rng, SeedableRng};
 use vault_ops::step::Step;
 
 use super::scenario::{
-    Act, At, Audit, Back, Backup, Calm, Catalog, Check, Crash, Jump, Restore, Rot, RotKind, Scenario, Shape, Site,
-    Step as StoryStep, VERSION, Weather, What,
+    Act, At, Audit, Back, Backup, Calm, Catalog, Check, Crash, Forget, Gc, Jump, Meanwhile, Pick, Restore, Rot,
+    RotKind, Scenario, Shape, Site, SiteClock, Step as StoryStep, VERSION, Weather, What,
 };
 
 /// Whether seeds draw points that wait in the spool.
 const SPOOL_IS_DRAWN: bool = true;
+/// One story of so many has a janitor: these take longer.
+const HOUSE_ONE_IN: u64 = 4;
+const DAY_MINUTES: u64 = 24 * 60;
 
 /// The scenario of a seed.
 pub fn scenario(seed: u64) -> Scenario {
     let mut dice = Dice(ChaCha8Rng::seed_from_u64(seed));
     let vault = dice.shape();
     let beyond = dice.one_in(12);
-    let mut story = Story { at_minutes: 0, steps: Vec::new(), names: names(&vault), leaf_bytes: leaf_bytes(&vault) };
+    let house = dice.one_in(HOUSE_ONE_IN);
+    let (names, leaf_bytes) = (names(&vault), leaf_bytes(&vault));
+    let mut story = Story { at_minutes: 0, steps: Vec::new(), names, leaf_bytes, house };
     let first = dice.backup(&story, false);
     story.add(&mut dice, What::Backup(first));
     for _ in 0..dice.between(5, 13) {
-        dice.chapter(&mut story);
+        if house && dice.one_in(2) {
+            dice.chore(&mut story);
+        } else {
+            dice.chapter(&mut story);
+        }
     }
     let spool = dice.one_in(2) && SPOOL_IS_DRAWN;
     let seed = (seed & i64::MAX.unsigned_abs()).cast_signed();
@@ -55,6 +64,8 @@ struct Story {
     steps: Vec<StoryStep>,
     names: Vec<String>,
     leaf_bytes: u64,
+    /// It has a janitor.
+    house: bool,
 }
 
 impl Story {
@@ -144,7 +155,77 @@ impl Dice {
             _ => self.between(1, 500) as u16,
         };
         let crash = (may_crash && self.one_in(3)).then(|| self.crash());
-        Backup { bytes: bytes as u32, changed, crash }
+        let again = if story.house && self.one_in(3) { self.between(1, 4) as u32 } else { 0 };
+        Backup { bytes: bytes as u32, changed, again, meanwhile: None, crash }
+    }
+
+    /// What only a story with a janitor has.
+    fn chore(&mut self, story: &mut Story) {
+        let crash = self.one_in(4).then(|| self.crash());
+        match self.below(12) {
+            0..2 => {
+                let forget = self.forget(crash);
+                story.add(self, What::Forget(forget));
+            }
+            2 => {
+                let back = self.below(2) as u32;
+                story.add(self, What::TrashRestore(Pick { back, crash }));
+            }
+            3 => {
+                let back = self.below(2) as u32;
+                story.add(self, What::TrashPurge(Pick { back, crash }));
+            }
+            4..6 => {
+                let orphans = self.one_in(4);
+                story.add(self, What::Gc(Gc { orphans, crash }));
+            }
+            6 => story.add(self, What::Heartbeat(Act { crash })),
+            7 => story.add(self, What::Scrub(Act { crash })),
+            8 => {
+                let location = self.location(story);
+                let days = self.below(4000) as i32 - 2000;
+                story.add(self, What::SiteClock(SiteClock { location, days }));
+            }
+            _ => self.collect(story),
+        }
+    }
+
+    fn forget(&mut self, crash: Option<Crash>) -> Forget {
+        let keep_daily = if self.one_in(4) { self.between(1, 3) as u32 } else { 0 };
+        let oldest = if keep_daily == 0 { self.between(1, 2) as u32 } else { 0 };
+        Forget { oldest, keep_daily, days: self.between(1, 3) as u32, crash }
+    }
+
+    /// A point is forgotten, its time passes, its packs are condemned, seen to be so
+    /// and swept; a backup may sleep through the last of it.
+    fn collect(&mut self, story: &mut Story) {
+        let forget = self.forget(None);
+        let days = u64::from(forget.days);
+        story.add(self, What::Forget(forget));
+        story.at_minutes += days * DAY_MINUTES;
+        let crash = self.one_in(6).then(|| self.crash());
+        story.add(self, What::Gc(Gc { orphans: false, crash }));
+        if self.one_in(2) {
+            story.add(self, What::Heartbeat(Act::default()));
+        } else {
+            let backup = self.backup(story, true);
+            story.add(self, What::Backup(backup));
+        }
+        if self.one_in(2) {
+            story.at_minutes += DAY_MINUTES;
+        }
+        if self.one_in(2) {
+            let orphans = self.one_in(4);
+            story.add(self, What::Gc(Gc { orphans, crash: None }));
+            return;
+        }
+        let hours = if self.one_in(4) { self.between(14 * 24, 20 * 24) } else { self.between(1, 60) };
+        let meanwhile =
+            Meanwhile { request: self.between(60, 200) as u32, hours: hours as u32, gcs: self.between(1, 2) as u32 };
+        let again = self.between(0, 4) as u32;
+        let backup = self.backup(story, true);
+        let backup = Backup { again, meanwhile: Some(meanwhile), changed: backup.changed.min(100), ..backup };
+        story.add(self, What::Backup(backup));
     }
 
     /// One or a few steps that belong together.

@@ -5,6 +5,7 @@
 //! with the locations of the lost domains lost or lying; only the bytes the source
 //! gave are the truth.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use vault_format::{Hash, LocationId, PackId, PointId};
 use vault_ops::audit::{AuditOptions, Outcome};
 use vault_ops::fetch::{Fetcher, Holdings, Trust, list_shards};
 use vault_ops::location::Location;
+use vault_ops::points::PointSummary;
 use vault_ops::restore::open_point;
 use vault_ops::source::{PointReader, read_to_vec};
 use vault_ops::world::World;
@@ -42,6 +44,44 @@ pub(super) struct Reported {
     pub(super) bytes: Arc<Vec<u8>>,
     /// Whether it was said that something is not at home yet.
     pub(super) owes: bool,
+    /// Packs it needs.
+    pub(super) needs: BTreeSet<PackId>,
+    /// Whether it was forgotten.
+    pub(super) fate: Fate,
+}
+
+/// What became of a point by its owner's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing: it counts.
+    Live,
+    /// It is in the trash.
+    Forgotten {
+        /// Until then it restores, in true time.
+        until_us: u64,
+        /// The command came to its end; else it may have failed half way.
+        sure: bool,
+    },
+}
+
+impl Reported {
+    /// Whether it must restore at this time.
+    pub(super) fn must_restore(&self, now_us: u64) -> bool {
+        match self.fate {
+            Fate::Live => true,
+            Fate::Forgotten { until_us, .. } => now_us < until_us,
+        }
+    }
+
+    /// Whether it was surely forgotten, and its time in the trash is over.
+    pub(super) fn is_over(&self, now_us: u64) -> bool {
+        matches!(self.fate, Fate::Forgotten { until_us, sure: true } if until_us <= now_us)
+    }
+
+    /// Whether it was surely forgotten.
+    pub(super) fn is_forgotten(&self) -> bool {
+        matches!(self.fate, Fate::Forgotten { sure: true, .. })
+    }
 }
 
 /// How the judge looks.
@@ -106,6 +146,8 @@ enum Restored {
     Same,
     Other,
     Failed(String),
+    /// It was forgotten, and counts all the same.
+    Undead,
 }
 
 impl Judge<'_> {
@@ -117,7 +159,8 @@ impl Judge<'_> {
         }
     }
 
-    /// Every reported point is listed and restores byte for byte.
+    /// Every reported point is listed, if only in the trash, and restores byte for byte;
+    /// what was forgotten is not listed as a point.
     pub(super) fn all_restore(&self, sites: &Arc<Sites>, points: &[Reported], seed: u64) -> Result<(), String> {
         let outcomes = self.run("restoring", self.restore(sites, points, seed))?;
         for (point, outcome) in points.iter().zip(outcomes) {
@@ -125,7 +168,9 @@ impl Judge<'_> {
             match outcome {
                 Restored::Same => {}
                 Restored::Other => return Err(format!("point {name} restored with OTHER BYTES")),
+                Restored::Failed(_) if !point.must_restore(self.timeline.now_us()) => {}
                 Restored::Failed(why) => return Err(format!("point {name} does not restore: {why}")),
+                Restored::Undead => return Err(format!("point {name} was forgotten and is listed")),
             }
         }
         Ok(())
@@ -152,7 +197,12 @@ impl Judge<'_> {
         let holdings = list_shards(&vault, &vault.writer_ids()).await;
         let mut outcomes = Vec::new();
         for point in points {
-            let Some(listed) = list.points.iter().find(|listed| listed.part.point == point.id) else {
+            let is_it = |listed: &&PointSummary| listed.part.point == point.id;
+            if point.is_forgotten() && list.points.iter().any(|listed| is_it(&listed)) {
+                outcomes.push(Restored::Undead);
+                continue;
+            }
+            let Some(listed) = list.points.iter().chain(&list.trash).find(is_it) else {
                 outcomes.push(Restored::Failed(format!("it is not listed (remarks: {})", list.remarks.join("; "))));
                 continue;
             };
@@ -191,7 +241,7 @@ impl Judge<'_> {
         let read = Arc::clone(&keys().read);
         let scan = vault_ops::scan::scan(&[folder]).await.map_err(|error| error.to_string())?;
         let bare = vault_ops::scan::find_points(&world, &scan, keys().public.vault, &read).await;
-        for point in points {
+        for point in points.iter().filter(|point| point.must_restore(self.timeline.now_us())) {
             let name = vault_ops::points::point_text(point.id);
             let found = bare.points.iter().find(|bare| vault_ops::backup::point_id(bare.found.hash) == point.id);
             let found = found.ok_or_else(|| format!("point {name} is not among the bare shards"))?;
@@ -201,6 +251,7 @@ impl Judge<'_> {
                 Restored::Same => {}
                 Restored::Other => return Err(format!("point {name} restored with OTHER BYTES from bare shards")),
                 Restored::Failed(why) => return Err(format!("point {name} does not restore from bare shards: {why}")),
+                Restored::Undead => {}
             }
         }
         Ok(())

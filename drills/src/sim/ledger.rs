@@ -14,6 +14,7 @@ use vault_format::envelope::Envelope;
 use vault_format::manifest::Manifest;
 use vault_format::{LocationId, PackId, VaultId, labels, names};
 
+use super::graves::Graves;
 use super::scenario::Shape;
 use super::sites::{Site, State, same};
 
@@ -155,12 +156,13 @@ impl Standing {
     }
 }
 
-/// Manifests that stand anywhere: name and packs.
-pub(super) fn manifests(state: &State) -> BTreeMap<Arc<str>, BTreeSet<PackId>> {
+/// Manifests that stand anywhere and count: name and packs.
+pub(super) fn manifests(state: &State, graves: &Graves) -> BTreeMap<Arc<str>, BTreeSet<PackId>> {
     let mut found: BTreeMap<Arc<str>, BTreeSet<PackId>> = BTreeMap::new();
     for site in &state.sites {
         for (name, object) in site.objects.iter().filter(|(name, _)| name.starts_with(names::MANIFESTS)) {
             if is_right(state, site, name, &object.bytes)
+                && graves.counts(name, &object.bytes)
                 && let Some(packs) = packs_of(&object.bytes)
             {
                 found.entry(Arc::clone(name)).or_default().extend(packs);
@@ -171,11 +173,14 @@ pub(super) fn manifests(state: &State) -> BTreeMap<Arc<str>, BTreeSet<PackId>> {
 }
 
 /// What is not where it should be once all is healed: all n shards of every pack a
-/// manifest names at home, all records on every location, byte for byte.
-pub(super) fn not_full(plan: &Plan, state: &State) -> Vec<String> {
+/// manifest names, and no tombstone, at home; of these packs, those that points need
+/// whatever any tombstone says; all records on every location, byte for byte.
+pub(super) fn not_full(plan: &Plan, state: &State, needed: &BTreeSet<PackId>) -> Vec<String> {
     let mut lacks = Vec::new();
-    let manifests = manifests(state);
-    let packs: BTreeSet<PackId> = manifests.values().flatten().copied().collect();
+    let graves = Graves::read(plan, state);
+    let manifests = manifests(state, &graves);
+    let named = manifests.values().flatten().filter(|pack| !graves.packs.contains(pack));
+    let packs: BTreeSet<PackId> = named.chain(needed).copied().collect();
     let mut shards: Vec<BTreeMap<(PackId, u8), &str>> = vec![BTreeMap::new(); state.sites.len()];
     for (at, site) in state.sites.iter().enumerate() {
         for (name, object) in &site.objects {
@@ -193,7 +198,7 @@ pub(super) fn not_full(plan: &Plan, state: &State) -> Vec<String> {
             }
         }
     }
-    let mut records: BTreeSet<&str> = manifests.keys().map(AsRef::as_ref).collect();
+    let mut records: BTreeSet<&str> = manifests.keys().chain(&graves.names).map(AsRef::as_ref).collect();
     for site in &state.sites {
         records.extend(site.stood.keys().map(AsRef::as_ref).filter(|name| is_founding(name)));
     }
@@ -208,24 +213,32 @@ pub(super) fn not_full(plan: &Plan, state: &State) -> Vec<String> {
     lacks
 }
 
+/// Where a location is asked for its time.
+const CLOCK: &str = "clock/";
+
 fn is_founding(name: &str) -> bool {
     name == names::MARKER || [names::VAULT, names::LAYOUT, names::CERTIFICATES].iter().any(|of| name.starts_with(of))
 }
 
 /// Forgets of what was stored, and is not there any more, what nobody needs: shards
-/// no manifest names, copies kept for a home that has its own again, and records
-/// that stand there as another one wrote them.
+/// no manifest names or a tombstone buries, copies kept for a home that has its own
+/// again, manifests that are gone or do not count, questions to its clock, and
+/// records that stand there as another one wrote them.
 pub(super) fn forgive(plan: &Plan, state: &mut State) {
     if state.sites.iter().all(Site::is_whole) {
         return;
     }
-    let named: BTreeSet<PackId> = manifests(state).into_values().flatten().collect();
+    let graves = Graves::read(plan, state);
+    let mut named: BTreeSet<PackId> = manifests(state, &graves).into_values().flatten().collect();
+    named.retain(|pack| !graves.packs.contains(pack));
     let mut needless: Vec<(usize, Arc<str>)> = Vec::new();
     for (at, site) in state.sites.iter().enumerate() {
         let here = |name: &Arc<str>| site.objects.get(name).map(|object| &object.bytes);
         let missed = site.stood.iter().filter(|(name, bytes)| !here(name).is_some_and(|here| same(here, bytes)));
-        for (name, _) in missed {
+        for (name, stood) in missed {
             let forgiven = match names::parse_shard(name) {
+                None if name.starts_with(CLOCK) => true,
+                None if names::parse_manifest(name).is_some() && !graves.counts(name, stood) => true,
                 Some((_, pack, index)) => {
                     !named.contains(&pack) || is_home_elsewhere(plan, state, at, name, pack, index)
                 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use backends::Grade;
@@ -25,7 +26,9 @@ use vault_ops::audit::{AuditOptions, AuditReport};
 use vault_ops::backup::{BackupOptions, BackupReport, Compression};
 use vault_ops::catalog::Catalog;
 use vault_ops::create::{self, NewLocation};
+use vault_ops::heartbeat::{self, Beat};
 use vault_ops::repair::{RepairPlan, RepairReport};
+use vault_ops::scrub::{self, ScrubOptions, ScrubReport};
 use vault_ops::source::{Reading, Sink, Source};
 use vault_ops::spool::{Delivery, Limits, Spool};
 use vault_ops::status::Status;
@@ -33,13 +36,16 @@ use vault_ops::vault::{Candidate, Expected, Vault};
 use vault_ops::world::{Compute, Observer, World};
 
 use super::scenario::{self, Shape};
-use super::sites::{Site, Sites};
+use super::sites::{Site, Sites, Who};
 use super::store::SimStore;
 use super::timeline::{Ended, Sight, Timeline};
 
 /// Chunks are small, so that small contents have many.
 const CHUNKS: (u32, u32, u32) = (4 << 10, 16 << 10, 48 << 10);
 const SOURCE: &str = "simulated";
+const DAY: Duration = Duration::from_hours(24);
+/// Short, so that a slice has something to read.
+const SCRUB_INTERVAL: Duration = Duration::from_hours(5 * 24);
 
 /// The keys of the simulated vault, and its first writer's.
 pub(super) struct Keys {
@@ -49,15 +55,16 @@ pub(super) struct Keys {
     pub(super) read: Arc<ReadKey>,
     /// What anybody may know.
     pub(super) public: VaultPublic,
+    /// The operator's: it signs what the janitor does.
+    pub(super) operator: Arc<keys::files::OperatorKey>,
     master: keys::files::MasterSeed,
-    operator: keys::files::OperatorKey,
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let mut rng = ChaCha20Rng::seed_from_u64(0x51a1);
     let FirstKeys { master, read, operator, writer, public, .. } =
         FirstKeys::draw(&mut rng, SOURCE, super::timeline::START_MS);
-    Keys { writer: Arc::new(writer), read: Arc::new(read), public, master, operator }
+    Keys { writer: Arc::new(writer), read: Arc::new(read), public, operator: Arc::new(operator), master }
 });
 
 /// The keys of every simulated vault.
@@ -151,6 +158,7 @@ pub(super) struct Machine {
     catalog: Option<Catalog>,
     spool: Option<Arc<dyn ObjectStore>>,
     trap: Arc<Mutex<Option<Trap>>>,
+    who: Who,
 }
 
 /// A named step at which the machine is killed, and how often it is passed before.
@@ -166,7 +174,14 @@ impl Machine {
     pub(super) fn new(timeline: &Arc<Timeline>, folder: &Path, seed: u64) -> Self {
         let trap: Arc<Mutex<Option<Trap>>> = Arc::default();
         let world = world(timeline, seed).observed_by(observer(timeline, &trap));
-        Self { world, folder: folder.to_owned(), catalogs: 0, catalog: None, spool: None, trap }
+        Self { world, folder: folder.to_owned(), catalogs: 0, catalog: None, spool: None, trap, who: Who::Writer }
+    }
+
+    /// The janitor's machine.
+    pub(super) fn of_the_janitor(timeline: &Arc<Timeline>, folder: &Path, seed: u64) -> std::io::Result<Self> {
+        let folder = folder.join("janitor");
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self { who: Who::Janitor, ..Self::new(timeline, &folder, seed) })
     }
 
     /// Likewise with a spool on a disk of its own, which crashes leave alone.
@@ -187,8 +202,13 @@ impl Machine {
     }
 
     /// The catalog; opened if it is not.
-    fn catalog(&mut self) -> Result<Catalog> {
+    pub(super) fn catalog(&mut self) -> Result<Catalog> {
         self.catalog.take().map_or_else(|| Catalog::open(&self.catalog_path()), Ok)
+    }
+
+    /// The catalog stays open.
+    pub(super) fn keep_open(&mut self, catalog: Catalog) {
+        self.catalog = Some(catalog);
     }
 
     /// Keeps a copy of the catalog as it is: the file and its log.
@@ -229,7 +249,7 @@ impl Machine {
     pub(super) async fn open(&self, sites: &Arc<Sites>) -> Result<Vault> {
         let names: Vec<String> = sites.state().sites.iter().map(|site| site.name.clone()).collect();
         let candidate =
-            |(at, name): (usize, String)| Candidate { name, store: Ok(SimStore::open(sites, at)), versions: None };
+            |(at, name): (usize, String)| Candidate { name, store: Ok(SimStore::open_as(self.who, sites, at)), versions: None };
         let public = &keys().public;
         let expected = Expected { vault: Some(public.vault), root: public.root.clone() };
         let candidates = names.into_iter().enumerate().map(candidate).collect();
@@ -267,6 +287,25 @@ impl Machine {
         let report = vault_ops::repair::apply(&vault, &catalog, &plan).await?;
         self.catalog = Some(catalog);
         Ok((plan, report))
+    }
+
+    /// Says that the writer is alive, if that is due.
+    pub(super) async fn heartbeat(&mut self, sites: &Arc<Sites>) -> Result<Beat> {
+        let mut catalog = self.catalog()?;
+        let vault = self.open(sites).await?;
+        let beat = heartbeat::beat(&vault, &keys().writer, &mut catalog, heartbeat::IDLE).await;
+        self.catalog = Some(catalog);
+        beat
+    }
+
+    /// Reads a slice of every location.
+    pub(super) async fn scrub(&mut self, sites: &Arc<Sites>) -> Result<ScrubReport> {
+        let catalog = self.catalog()?;
+        let vault = self.open(sites).await?;
+        let options = ScrubOptions { interval: SCRUB_INTERVAL, every: DAY, bandwidth: Some(4 << 20), time_max: DAY };
+        let report = scrub::slice(&vault, &catalog, &options).await;
+        self.catalog = Some(catalog);
+        report
     }
 
     /// Audits.

@@ -7,6 +7,8 @@
 
 mod disks;
 mod draw;
+mod graves;
+mod janitor;
 mod judge;
 mod ledger;
 mod machine;

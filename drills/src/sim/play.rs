@@ -16,17 +16,17 @@ use vault_ops::audit::AuditOptions;
 use vault_ops::backup::{BackupReport, Standing};
 
 use super::disks::{LocalDisk, sync_point};
-use super::judge::{Judge, Reported, lose};
-use super::ledger::{Domains, Plan, bad_domains, forgive, manifests, not_full, standing};
+use super::graves::{Graves, Opened};
+use super::judge::{Fate, Judge, Reported, lose};
+use super::ledger::{Domains, Plan, bad_domains, forgive, manifests, standing};
 use super::machine::{Machine, Trap, keys, new_vault};
 use super::scenario::{Act, Audit, Backup, Catalog, Check, Crash, Restore, Scenario, Step, Weather, What};
-use super::sites::{Counts, Site, Sites};
+use super::sites::{Counts, Site, Sites, Who};
 use super::timeline::{Ended, Timeline};
 
-/// Days the vault has to become full again after the faults stop.
-const DAYS_TO_HEAL: u64 = 10;
-/// The day on which a person does what `status` asks for.
-const PERSON_COMES: u64 = 3;
+mod ending;
+mod house;
+
 const MINUTE_US: u64 = 60_000_000;
 const DAY_US: u64 = 24 * 60 * MINUTE_US;
 
@@ -63,6 +63,7 @@ struct Play<'a> {
     timeline: Arc<Timeline>,
     sites: Arc<Sites>,
     machine: Machine,
+    janitor: Machine,
     plan: Plan,
     folder: &'a Path,
     empty: Vec<Site>,
@@ -72,6 +73,13 @@ struct Play<'a> {
     points: Vec<Reported>,
     /// Points that were said to wait in the spool.
     spooled: BTreeMap<PointId, Arc<Vec<u8>>>,
+    opened: Opened,
+    /// Points were to be forgotten: what they needed may be gone.
+    forgot: bool,
+    /// The janitor has work in this story.
+    has_janitor: bool,
+    /// The domain with the clock that jumped: one at most.
+    odd_clock: Option<usize>,
     beyond: bool,
     /// An old copy of the catalog comes back some time.
     keeps_copies: bool,
@@ -89,7 +97,9 @@ impl<'a> Play<'a> {
         let sites = Sites::new(Arc::clone(&timeline), empty.clone(), seed ^ 1);
         plug_disks(scenario, &sites)?;
         let machine = Machine::new(&timeline, folder, seed ^ 2);
+        let janitor = Machine::of_the_janitor(&timeline, folder, seed ^ 4).map_err(|error| error.to_string())?;
         Ok(Self {
+            janitor,
             machine: if scenario.spool { machine.with_spool(&timeline) } else { machine },
             plan: Plan::new(&scenario.vault, keys().public.vault),
             sites,
@@ -101,6 +111,10 @@ impl<'a> Play<'a> {
             tried: Vec::new(),
             points: Vec::new(),
             spooled: BTreeMap::new(),
+            opened: Opened::default(),
+            forgot: false,
+            has_janitor: scenario.steps.iter().any(|step| step.what.is_of_the_house()),
+            odd_clock: None,
             beyond: scenario.beyond,
             keeps_copies: scenario.steps.iter().any(|step| step.what.restores_catalog()),
             exceeded: false,
@@ -161,13 +175,20 @@ impl<'a> Play<'a> {
             What::Thaw(at) => self.relief("thaw", &at.location, |site| site.shown = None),
             What::Spoil(at) => self.trouble("spoil", &at.location, |state, at| state.sites[at].spoils = true),
             What::Honest(at) => self.relief("honest", &at.location, |site| site.spoils = false),
+            What::Forget(forget) => self.forget(forget),
+            What::TrashRestore(pick) => self.bring_back(pick),
+            What::TrashPurge(pick) => self.purge(pick),
+            What::Gc(gc) => self.gc(gc),
+            What::Heartbeat(act) => self.heartbeat(act),
+            What::Scrub(act) => self.scrub(act),
+            What::SiteClock(jump) => self.site_clock(jump),
             What::Clock(jump) => {
                 self.timeline.skew(i64::from(jump.days) * 86_400_000);
                 self.sites.state().count_step("clock jump");
                 Ok(format!("the clock jumps {} days", jump.days))
             }
             What::Catalog(catalog) => {
-                self.catalog(*catalog);
+                self.catalog(Who::Writer, *catalog);
                 Ok(format!("the catalog is {catalog:?}"))
             }
             What::Calm(_) => {
@@ -225,37 +246,63 @@ impl<'a> Play<'a> {
         self.timeline.set_right();
     }
 
-    fn catalog(&mut self, catalog: Catalog) {
+    fn catalog(&mut self, whose: Who, catalog: Catalog) {
+        let machine = self.machine_of(whose);
         match catalog {
             Catalog::Kept => {}
-            Catalog::Lost => self.machine.lose_catalog(),
-            Catalog::Old => self.machine.old_catalog(),
+            Catalog::Lost => machine.lose_catalog(),
+            Catalog::Old => machine.old_catalog(),
         }
     }
 
-    /// Runs an act of the machine; `None` if it crashed.
+    fn machine_of(&mut self, who: Who) -> &mut Machine {
+        match who {
+            Who::Writer => &mut self.machine,
+            Who::Janitor => &mut self.janitor,
+        }
+    }
+
+    /// Runs an act of the writer's machine; `None` if it crashed.
     fn act<T>(
         &mut self,
         crash: Option<&Crash>,
         work: impl AsyncFnOnce(&mut Machine, &Arc<Sites>) -> vault_ops::Result<T>,
     ) -> Result<Option<vault_ops::Result<T>>, String> {
+        self.act_of(Who::Writer, crash, async |machine, _, sites| work(machine, sites).await)
+    }
+
+    /// Runs an act of one machine, which may use the other; `None` if it crashed.
+    fn act_of<T>(
+        &mut self,
+        who: Who,
+        crash: Option<&Crash>,
+        work: impl AsyncFnOnce(&mut Machine, &mut Machine, &Arc<Sites>) -> vault_ops::Result<T>,
+    ) -> Result<Option<vault_ops::Result<T>>, String> {
         let at_request = crash.filter(|crash| crash.request > 0);
-        self.sites.begin_act(at_request.map(|crash| (u64::from(crash.request), crash.after)));
+        self.sites.begin_act(who, at_request.map(|crash| (u64::from(crash.request), crash.after)));
         let at_step = crash.and_then(|crash| Some((crash.step.clone()?, crash.passes)));
-        self.machine.set_trap(at_step.map(|(step, passes)| Trap { step, passes }));
-        if self.keeps_copies {
-            self.machine.copy_catalog();
+        let keeps_copies = self.keeps_copies;
+        let machine = self.machine_of(who);
+        machine.set_trap(at_step.map(|(step, passes)| Trap { step, passes }));
+        if keeps_copies {
+            machine.copy_catalog();
         }
-        let ended = self.timeline.run(work(&mut self.machine, &self.sites));
-        self.sites.begin_act(None);
-        self.machine.set_trap(None);
+        let (machine, other) = match who {
+            Who::Writer => (&mut self.machine, &mut self.janitor),
+            Who::Janitor => (&mut self.janitor, &mut self.machine),
+        };
+        let ended = self.timeline.run(work(machine, other, &self.sites));
+        self.sites.begin_act(who, None);
+        self.machine_of(who).set_trap(None);
         match ended {
             Ended::Done(done) => Ok(Some(done)),
             Ended::Crashed => {
                 self.count("crashes");
-                self.machine.forget_open_catalog();
-                self.sites.crash_disks()?;
-                self.catalog(crash.map_or(Catalog::Kept, |crash| crash.catalog));
+                self.machine_of(who).forget_open_catalog();
+                if who == Who::Writer {
+                    self.sites.crash_disks()?;
+                }
+                self.catalog(who, crash.map_or(Catalog::Kept, |crash| crash.catalog));
                 Ok(None)
             }
             Ended::Stuck => Err("it waits for something that never happens".to_owned()),
@@ -263,11 +310,19 @@ impl<'a> Play<'a> {
     }
 
     fn backup(&mut self, backup: &Backup) -> Result<String, String> {
+        if let Some(at) = self.tried.len().checked_sub(backup.again as usize).filter(|_| backup.again > 0) {
+            self.content.clone_from(&self.tried[at]);
+        }
         self.change_content(backup.bytes as usize, usize::from(backup.changed));
         let content = Arc::new(self.content.clone());
         self.tried.push(Arc::clone(&content));
         let bytes = content.to_vec();
-        let done = self.act(backup.crash.as_ref(), async |machine, sites| machine.backup(sites, bytes).await)?;
+        let mut told = Vec::new();
+        let done = match &backup.meanwhile {
+            None => self.act(backup.crash.as_ref(), async |machine, sites| machine.backup(sites, bytes).await)?,
+            Some(meanwhile) => self.slept_through(backup.crash.as_ref(), meanwhile, bytes, &mut told)?,
+        };
+        self.lines.append(&mut told);
         Ok(match done {
             None => "backup: crashed".to_owned(),
             Some(Err(error)) => {
@@ -275,17 +330,12 @@ impl<'a> Play<'a> {
                 format!("backup: {error}")
             }
             Some(Ok(report)) => {
-                self.delivered(&report.delivered, report.manifest);
+                self.delivered(&report.delivered, report.manifest)?;
                 if report.standing() == Standing::Spooled {
                     self.spooled.insert(report.point, content);
                     self.count("points spooled");
                 } else {
-                    self.points.push(Reported {
-                        id: report.point,
-                        position: report.manifest,
-                        bytes: content,
-                        owes: !report.is_full(),
-                    });
+                    self.reported(report.point, report.manifest, content, !report.is_full())?;
                     self.count("points reported");
                 }
                 describe(&report)
@@ -294,13 +344,22 @@ impl<'a> Play<'a> {
     }
 
     /// Points that were spooled stand at the locations now, before this place.
-    fn delivered(&mut self, points: &[PointId], position: (u64, u64)) {
+    fn delivered(&mut self, points: &[PointId], position: (u64, u64)) -> Result<(), String> {
         for id in points {
             if let Some(bytes) = self.spooled.remove(id) {
-                self.points.push(Reported { id: *id, position, bytes, owes: true });
+                self.reported(*id, position, bytes, true)?;
                 self.count("points delivered");
             }
         }
+        Ok(())
+    }
+
+    /// The ledger takes note of a point that was said to be durable.
+    fn reported(&mut self, id: PointId, position: (u64, u64), bytes: Arc<Vec<u8>>, owes: bool) -> Result<(), String> {
+        let needs = self.opened.needs(&self.sites.state(), id);
+        let needs = needs.ok_or_else(|| format!("point {id} was reported, and no manifest of it was ever written"))?;
+        self.points.push(Reported { id, position, bytes, owes, needs, fate: Fate::Live });
+        Ok(())
     }
 
     fn deliver(&mut self, act: &Act) -> Result<String, String> {
@@ -310,12 +369,13 @@ impl<'a> Play<'a> {
             Some(Err(error)) => format!("deliver: {error}"),
             Some(Ok(delivery)) => {
                 // Its place is not told; what was reported before it is checked by its own.
-                self.delivered(&delivery.delivered, (0, 0));
+                self.delivered(&delivery.delivered, (0, 0))?;
                 if delivery.left == 0 {
                     // A run that died may have delivered what it could not tell of.
                     let rest: Vec<PointId> = self.spooled.keys().copied().collect();
-                    self.delivered(&rest, (0, 0));
+                    self.delivered(&rest, (0, 0))?;
                 }
+                self.stuck(&delivery);
                 let points: Vec<_> =
                     delivery.delivered.iter().map(|&point| vault_ops::points::point_text(point)).collect();
                 format!(
@@ -402,7 +462,15 @@ impl<'a> Play<'a> {
         }
         let Some(newest) = self.points.iter().map(|point| point.position).max() else { return Ok(()) };
         let standing = standing(&self.plan, &state);
-        let needed = packs_up_to(&manifests(&state), newest);
+        let graves = Graves::read(&self.plan, &state);
+        let mut needed = self.needed();
+        if let Some(pack) = needed.intersection(&graves.packs).next() {
+            return Err(format!("pack {} of a reported point is said to be gone", pack.short()));
+        }
+        if !self.forgot {
+            // Nothing may go then, whoever needs it.
+            needed.extend(packs_up_to(&manifests(&state, &graves), newest));
+        }
         for lost in self.plan.losses(bad) {
             if let Some(pack) = needed.iter().find(|&&pack| !standing.keeps(&self.plan, pack, lost)) {
                 return Err(format!(
@@ -431,6 +499,13 @@ impl<'a> Play<'a> {
         Ok(format!("check: {} points, domains {lost:b} lost", self.points.len()))
     }
 
+    /// Packs of points that must restore.
+    fn needed(&self) -> BTreeSet<PackId> {
+        let now_us = self.timeline.now_us();
+        let points = self.points.iter().filter(|point| point.must_restore(now_us));
+        points.flat_map(|point| point.needs.iter().copied()).collect()
+    }
+
     fn lose_more(&mut self, lost: &mut Domains) {
         for _ in 0..self.plan.domains * 2 {
             let more = *lost | 1 << (self.dice.next_u64() % self.plan.domains as u64);
@@ -457,97 +532,6 @@ impl<'a> Play<'a> {
             judged.map_err(|why| format!("domains {lost:b} lost: {why}"))?;
         }
         Ok(())
-    }
-
-    /// Audit and status say nothing is wrong only if the ledger sees what is declared.
-    fn status_is_true(&mut self) -> Result<(), String> {
-        let fork = lose(&self.sites, &self.plan, 0, &self.empty, &mut self.dice);
-        let seed = self.dice.next_u64();
-        let fine = self.judge().says_fine(&fork, seed)?;
-        let state = fork.state();
-        let standing = standing(&self.plan, &state);
-        let needed: BTreeSet<PackId> = manifests(&state).into_values().flatten().collect();
-        let lacks = self.plan.losses(0).any(|lost| needed.iter().any(|&pack| !standing.keeps(&self.plan, pack, lost)));
-        self.count(if fine { "said to be fine" } else { "said not to be fine" });
-        if fine && lacks {
-            return Err("audit and status call the vault fine, and less than declared would survive".to_owned());
-        }
-        Ok(())
-    }
-
-    /// The faults stop; within ten days everything is full.
-    fn ten_days(&mut self) -> Result<(), String> {
-        if self.dice.next_u32().is_multiple_of(4) {
-            self.status_is_true()?;
-        }
-        self.calm();
-        self.sites.settle();
-        self.after_step()?;
-        let mut lacks = Vec::new();
-        for day in 0..DAYS_TO_HEAL {
-            if day == PERSON_COMES {
-                self.a_person_looks();
-            }
-            self.timeline.pass_until(self.timeline.now_us() + DAY_US);
-            let audit = self.audit(&Audit { samples: 0, full: true, crash: None })?;
-            let repair = self.repair(&Act::default())?;
-            let delivery = self.deliver(&Act::default())?;
-            self.lines.push(format!("day {day}: {audit}; {repair}; {delivery}"));
-            self.after_step()?;
-            lacks = not_full(&self.plan, &self.sites.state());
-            lacks.extend(self.spooled.keys().map(|point| format!("spooled point {point}")));
-            if lacks.is_empty() || self.exceeded {
-                break;
-            }
-        }
-        if self.exceeded {
-            return self.look(0);
-        }
-        if let Some(first) = lacks.first() {
-            return Err(format!("ten days are not enough: {} things lack, the first is {first}", lacks.len()));
-        }
-        self.last_look()
-    }
-
-    /// A location of which nothing is right, its marker included, looks like another
-    /// vault's disk: a person must say that it is not.
-    fn a_person_looks(&mut self) {
-        let mut asked = 0;
-        let mut state = self.sites.state();
-        for site in &mut state.sites {
-            let marker =
-                |stood: &bytes::Bytes| site.objects.get(names::MARKER).is_some_and(|here| here.bytes != *stood);
-            if site.stood.get(names::MARKER).is_some_and(marker) {
-                site.objects.remove(names::MARKER);
-                asked += 1;
-            }
-        }
-        drop(state);
-        if asked > 0 {
-            *self.sums.entry("a person was asked about a disk").or_default() += asked;
-        }
-    }
-
-    fn last_look(&mut self) -> Result<(), String> {
-        let before = self.points.len();
-        let told = self.backup(&Backup { bytes: self.content.len().max(1000) as u32, changed: 100, crash: None })?;
-        self.lines.push(told.clone());
-        let Some(owes) = self.points[before..].first().map(|point| point.owes) else {
-            return Err(format!("in a calm, and everything full: {told}"));
-        };
-        self.after_step()?;
-        // What a dead run left may lack a shard: that is said, and mended.
-        if owes {
-            let told = self.repair(&Act::default())?;
-            self.lines.push(told);
-        }
-        let lacks = not_full(&self.plan, &self.sites.state());
-        if let Some(first) = lacks.first() {
-            return Err(format!("a backup in a calm left {first} owed ({told})"));
-        }
-        let mut lost = 0;
-        self.lose_more(&mut lost);
-        self.look(lost)
     }
 }
 

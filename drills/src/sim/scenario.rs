@@ -134,6 +134,20 @@ pub enum What {
     Spoil(At),
     /// Writes are kept as sent again.
     Honest(At),
+    /// Points go into the trash.
+    Forget(Forget),
+    /// A point comes back from the trash.
+    TrashRestore(Pick),
+    /// A point in the trash need not wait.
+    TrashPurge(Pick),
+    /// Garbage collection: plan, then apply.
+    Gc(Gc),
+    /// The writer says that it is alive, if that is due.
+    Heartbeat(Act),
+    /// A slice of the rolling scrub.
+    Scrub(Act),
+    /// The clock of a location jumps: what is written there is dated by it.
+    SiteClock(SiteClock),
     /// The local clock jumps.
     Clock(Jump),
     /// The local catalog is lost, or an old copy comes back.
@@ -149,6 +163,12 @@ impl What {
             return *catalog == Catalog::Old;
         } else if let Self::Backup(Backup { crash, .. })
         | Self::Repair(Act { crash })
+        | Self::Heartbeat(Act { crash })
+        | Self::Scrub(Act { crash })
+        | Self::Forget(Forget { crash, .. })
+        | Self::TrashRestore(Pick { crash, .. })
+        | Self::TrashPurge(Pick { crash, .. })
+        | Self::Gc(Gc { crash, .. })
         | Self::Audit(Audit { crash, .. }) = self
         {
             crash.as_ref()
@@ -156,6 +176,17 @@ impl What {
             None
         };
         crash.is_some_and(|crash| crash.catalog == Catalog::Old)
+    }
+
+    /// Whether it is the janitor's business: points go, or packs.
+    pub fn is_of_the_house(&self) -> bool {
+        matches!(
+            self,
+            Self::Forget(_)
+                | Self::TrashPurge(_)
+                | Self::Gc(_)
+                | Self::Backup(Backup { meanwhile: Some(_), .. })
+        )
     }
 }
 
@@ -207,16 +238,85 @@ pub enum Catalog {
 }
 
 /// A backup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
     /// Bytes of the source.
     pub bytes: u32,
     /// How many of them, of a thousand, change before it.
     pub changed: u16,
+    /// Before that the source becomes again what it was so many backups ago.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub again: u32,
+    /// It falls asleep under way, and the janitor does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meanwhile: Option<Meanwhile>,
     /// Whether the machine crashes under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<Crash>,
+}
+
+/// What goes on while a backup sleeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meanwhile {
+    /// The request of the backup at which its machine falls asleep.
+    pub request: u32,
+    /// So long.
+    pub hours: u32,
+    /// Garbage collections, evenly over this time.
+    pub gcs: u32,
+}
+
+/// Points to forget.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forget {
+    /// So many of the oldest that count.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub oldest: u32,
+    /// Or what retention does not keep, when it keeps the newest so many days and the
+    /// newest three.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub keep_daily: u32,
+    /// Days in the trash.
+    pub days: u32,
+    /// Whether the machine crashes under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<Crash>,
+}
+
+/// A point of the trash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pick {
+    /// So many before the one forgotten last.
+    pub back: u32,
+    /// Whether the machine crashes under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<Crash>,
+}
+
+/// Garbage collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gc {
+    /// Stored packs that no manifest knows are collected too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub orphans: bool,
+    /// Whether the machine crashes under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<Crash>,
+}
+
+/// A jump of a location's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteClock {
+    /// The location's name.
+    pub location: String,
+    /// Forward, or back.
+    pub days: i32,
 }
 
 /// An act without options.

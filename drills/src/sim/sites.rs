@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures::channel::oneshot;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -31,6 +32,8 @@ pub(super) struct Object {
     pub(super) bytes: Bytes,
     /// True time of its writing.
     pub(super) written_us: u64,
+    /// The time of its writing by the location's own clock.
+    pub(super) dated_us: i64,
 }
 
 /// What stands on a location.
@@ -64,6 +67,8 @@ pub(super) struct Site {
     pub(super) conditional: bool,
     /// It is a folder on a disk of the machine.
     pub(super) disk: Option<LocalDisk>,
+    /// What its own clock is wrong by.
+    pub(super) clock_us: i64,
     /// Writes under way: when they land.
     pub(super) late: Vec<(u64, Arc<str>, Bytes)>,
 }
@@ -112,8 +117,23 @@ pub(super) struct State {
     pub(super) counts: Counts,
     requests: u64,
     act_requests: u64,
+    /// Whose requests are the act's.
+    acting: Who,
     trip: Option<(u64, bool)>,
+    /// The writer's machine falls asleep at this request of its act; who waits for that.
+    sleeps_at: Option<(u64, oneshot::Sender<()>)>,
+    asleep: bool,
     rng: ChaCha8Rng,
+}
+
+/// Whose request it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Who {
+    /// The machine with the source and the writer's key.
+    #[default]
+    Writer,
+    /// Another one, with the janitor's.
+    Janitor,
 }
 
 /// What becomes of a request.
@@ -152,7 +172,10 @@ impl Sites {
             counts: Counts::new(),
             requests: 0,
             act_requests: 0,
+            acting: Who::Writer,
             trip: None,
+            sleeps_at: None,
+            asleep: false,
             rng: ChaCha8Rng::seed_from_u64(seed),
         };
         Arc::new(Self { timeline, state: Mutex::new(state) })
@@ -175,24 +198,53 @@ impl Sites {
     }
 
     /// Starts to count an act's requests; at the given one the machine crashes.
-    pub(super) fn begin_act(&self, trip: Option<(u64, bool)>) {
+    pub(super) fn begin_act(&self, who: Who, trip: Option<(u64, bool)>) {
         let mut state = self.state();
         state.act_requests = 0;
-        state.trip = trip;
+        (state.acting, state.trip) = (who, trip);
+        (state.sleeps_at, state.asleep) = (None, false);
+    }
+
+    /// The writer's machine will fall asleep at this request. Who waits is told.
+    pub(super) fn sleep_at(&self, request: u64) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        self.state().sleeps_at = Some((request, tell));
+        told
+    }
+
+    /// It wakes up, or will not fall asleep any more.
+    pub(super) fn wake(&self) {
+        let mut state = self.state();
+        (state.sleeps_at, state.asleep) = (None, false);
+    }
+
+    /// Whether who asks is asleep.
+    pub(super) fn is_asleep(&self, who: Who) -> bool {
+        who == Who::Writer && self.state().asleep
     }
 
     /// A request begins: how long it takes to arrive. The machine may crash before.
-    pub(super) fn send(&self, site: usize) -> u64 {
+    pub(super) fn send(&self, site: usize, who: Who) -> u64 {
         let mut state = self.state();
         state.requests += 1;
-        state.act_requests += 1;
+        let counts = state.acting == who;
+        state.act_requests += u64::from(counts);
         if state.requests > REQUESTS_MAX {
             state.misdeeds.insert(format!("more than {REQUESTS_MAX} requests: it goes in circles"));
             self.timeline.crash();
         }
-        if state.trip == Some((state.act_requests, false)) {
+        if counts && state.trip == Some((state.act_requests, false)) {
             state.count("crash before a request");
             self.timeline.crash();
+        }
+        let number = state.act_requests;
+        if who == Who::Writer
+            && let Some((_, tell)) = state.sleeps_at.take_if(|(at, _)| number >= *at)
+        {
+            state.asleep = true;
+            state.count("fell asleep");
+            // Nobody waits any more where the janitor's part is over.
+            let _ = tell.send(());
         }
         state.delay(site)
     }
@@ -207,9 +259,10 @@ impl Sites {
         state.delay(site)
     }
 
-    /// The number of the request that was just sent.
-    pub(super) fn number(&self) -> u64 {
-        self.state().act_requests
+    /// The number of the request that was just sent; none of an act's is zero.
+    pub(super) fn number(&self, who: Who) -> u64 {
+        let state = self.state();
+        if state.acting == who { state.act_requests } else { 0 }
     }
 
     /// The request arrives.
@@ -274,15 +327,20 @@ impl Sites {
         }
     }
 
-    /// A delete arrives.
-    pub(super) fn delete(&self, at: usize, name: &str) {
+    /// A delete arrives. True if the caller hears of it.
+    pub(super) fn delete(&self, at: usize, name: &str) -> bool {
         let mut state = self.state();
+        let weather = state.sites[at].weather.clone();
+        if state.hits(weather.vanishes, "acknowledged, not deleted") {
+            return true;
+        }
         let site = &mut state.sites[at];
         if let Some(disk) = &site.disk {
             disk.delete(name);
         }
         site.objects.remove(name);
         site.stood.remove(name);
+        !state.hits(weather.timeout_landed, "timed out, deleted")
     }
 
     /// The machine crashed, and its disks with it.
@@ -299,12 +357,15 @@ impl Sites {
             if let Some((name, _)) = lost {
                 state.misdeeds.insert(format!("{name} at {} was acknowledged, and a crash took it", site.name));
             }
-            let written_us = |name: &Arc<str>| site.objects.get(name).map_or(now_us, |object| object.written_us);
+            let now = (now_us, now_us.cast_signed() + site.clock_us);
+            let written = |name: &Arc<str>| {
+                site.objects.get(name).map_or(now, |object| (object.written_us, object.dated_us))
+            };
             let objects = files.into_iter().map(|(name, bytes)| {
                 // The same allocation where it is the same object: comparing is cheap then.
                 let bytes = site.stood.get(&name).filter(|stood| **stood == bytes).cloned().unwrap_or(bytes);
-                let written_us = written_us(&name);
-                (name, Object { bytes, written_us })
+                let (written_us, dated_us) = written(&name);
+                (name, Object { bytes, written_us, dated_us })
             });
             site.objects = objects.collect();
         }
@@ -335,7 +396,7 @@ impl Sites {
     }
 
     /// A listing arrives: names, sizes, times.
-    pub(super) fn list(&self, at: usize, prefix: &str) -> Vec<(Arc<str>, u64, u64)> {
+    pub(super) fn list(&self, at: usize, prefix: &str) -> Vec<(Arc<str>, u64, i64)> {
         let now_us = self.timeline.now_us();
         let mut state = self.state();
         let hides = state.sites[at].weather.stale;
@@ -344,7 +405,7 @@ impl Sites {
         here.filter(|(name, object)| {
             name.starts_with(prefix) && (unseen_us == 0 || object.written_us + unseen_us < now_us)
         })
-        .map(|(name, object)| (Arc::clone(name), object.bytes.len() as u64, object.written_us))
+        .map(|(name, object)| (Arc::clone(name), object.bytes.len() as u64, object.dated_us))
         .collect()
     }
 }
@@ -410,7 +471,8 @@ impl State {
             Some(Written::Failed) => return Landing::Failed,
             Some(Written::Stored) | None => {}
         }
-        site.objects.insert(Arc::clone(name), Object { bytes: kept, written_us: now_us });
+        let dated_us = now_us.cast_signed() + site.clock_us;
+        site.objects.insert(Arc::clone(name), Object { bytes: kept, written_us: now_us, dated_us });
         site.stood.insert(Arc::clone(name), bytes.clone());
         Landing::Stored
     }

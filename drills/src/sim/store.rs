@@ -18,26 +18,35 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use super::sites::{Fate, Landing, Object, ReadFault, Sites, flipped};
+use super::sites::{Fate, Landing, Object, ReadFault, Sites, Who, flipped};
 use super::timeline::START_MS;
+
+/// How often who sleeps looks whether it is awake.
+const NAP_US: u64 = 1_200_000_000;
 
 /// A handle on one location.
 #[derive(Clone)]
 pub(super) struct SimStore {
     sites: Arc<Sites>,
     at: usize,
+    who: Who,
 }
 
 impl SimStore {
     /// The location of that number.
     pub(super) fn open(sites: &Arc<Sites>, at: usize) -> Arc<dyn ObjectStore> {
-        Arc::new(Self { sites: Arc::clone(sites), at })
+        Self::open_as(Who::Writer, sites, at)
+    }
+
+    /// Likewise, from another machine.
+    pub(super) fn open_as(who: Who, sites: &Arc<Sites>, at: usize) -> Arc<dyn ObjectStore> {
+        Arc::new(Self { sites: Arc::clone(sites), at, who })
     }
 
     /// On the way there; the number tells the answer which request it belongs to.
     async fn there(&self) -> Result<u64> {
-        let delay = self.sites.send(self.at);
-        let number = self.sites.number();
+        let delay = self.sites.send(self.at, self.who);
+        let number = self.sites.number(self.who);
         self.travel(delay).await;
         match self.sites.arrive(self.at) {
             Fate::Answered => Ok(number),
@@ -63,15 +72,18 @@ impl SimStore {
             return std::future::pending().await;
         }
         self.sites.timeline.wait(us).await;
+        while self.sites.is_asleep(self.who) {
+            self.sites.timeline.wait(NAP_US).await;
+        }
     }
 
     fn meta(location: Path, object: &Object) -> ObjectMeta {
-        meta(location, object.bytes.len() as u64, object.written_us)
+        meta(location, object.bytes.len() as u64, object.dated_us)
     }
 }
 
-fn meta(location: Path, size: u64, written_us: u64) -> ObjectMeta {
-    let since = Duration::from_millis(START_MS.unsigned_abs()) + Duration::from_micros(written_us);
+fn meta(location: Path, size: u64, dated_us: i64) -> ObjectMeta {
+    let since = Duration::from_micros((START_MS * 1000).saturating_add(dated_us).max(0).unsigned_abs());
     ObjectMeta { location, last_modified: (UNIX_EPOCH + since).into(), size, e_tag: None, version: None }
 }
 
@@ -182,9 +194,9 @@ impl ObjectStore for SimStore {
                 let this = this.clone();
                 async move {
                     let number = this.there().await?;
-                    this.sites.delete(this.at, location.as_ref());
+                    let heard = this.sites.delete(this.at, location.as_ref());
                     this.back(number).await;
-                    Ok(location)
+                    if heard { Ok(location) } else { Err(failed(io::ErrorKind::TimedOut, "no answer in time")) }
                 }
             })
             .boxed()

@@ -1,0 +1,139 @@
+//! The end of a story: the faults stop, and within ten days everything is full again
+//! and what was forgotten is gone.
+//!
+//! What always holds: nothing of the story excuses what lacks then.
+
+use std::collections::BTreeSet;
+
+use rand_core::Rng;
+use vault_format::{PackId, names};
+
+use super::{DAY_US, Play};
+use crate::sim::graves::Graves;
+use crate::sim::judge::lose;
+use crate::sim::ledger::{manifests, not_full, standing};
+use crate::sim::scenario::{Act, Audit, Backup};
+
+/// Days the vault has to become full again after the faults stop.
+const DAYS_TO_HEAL: u64 = 10;
+/// What need not be kept so many days after the faults stopped is gone at the end.
+const DAYS_IN_TRASH: u64 = 4;
+/// The day on which a person does what `status` asks for.
+const PERSON_COMES: u64 = 3;
+
+impl Play<'_> {
+    /// Audit and status say nothing is wrong only if the ledger sees what is declared.
+    fn status_is_true(&mut self) -> Result<(), String> {
+        let fork = lose(&self.sites, &self.plan, 0, &self.empty, &mut self.dice);
+        let seed = self.dice.next_u64();
+        let fine = self.judge().says_fine(&fork, seed)?;
+        let state = fork.state();
+        let standing = standing(&self.plan, &state);
+        let graves = Graves::read(&self.plan, &state);
+        let mut needed: BTreeSet<PackId> = manifests(&state, &graves).into_values().flatten().collect();
+        needed.retain(|pack| !graves.packs.contains(pack));
+        needed.extend(self.needed());
+        let lacks = self.plan.losses(0).any(|lost| needed.iter().any(|&pack| !standing.keeps(&self.plan, pack, lost)));
+        self.count(if fine { "said to be fine" } else { "said not to be fine" });
+        if fine && lacks {
+            return Err("audit and status call the vault fine, and less than declared would survive".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The faults stop; within ten days everything is full.
+    pub(super) fn ten_days(&mut self) -> Result<(), String> {
+        if self.dice.next_u32().is_multiple_of(4) {
+            self.status_is_true()?;
+        }
+        self.calm();
+        self.sites.settle();
+        self.after_step()?;
+        let over_by_us = self.timeline.now_us() + DAYS_IN_TRASH * DAY_US;
+        let mut lacks = self.lacks();
+        let mut looked = false;
+        for day in 0..DAYS_TO_HEAL {
+            if day == PERSON_COMES {
+                self.a_person_looks();
+            }
+            self.timeline.pass_until(self.timeline.now_us() + DAY_US);
+            let mut told = String::new();
+            if !looked || !lacks.is_empty() {
+                looked = true;
+                let audit = self.audit(&Audit { samples: 0, full: true, crash: None })?;
+                let repair = self.repair(&Act::default())?;
+                let delivery = self.deliver(&Act::default())?;
+                told = format!("{audit}; {repair}; {delivery}");
+            }
+            if self.has_janitor {
+                let (beat, gc) = self.keep_house()?;
+                told = format!("{told}; {beat}; {gc}");
+            }
+            self.lines.push(format!("day {day}: {told}"));
+            self.after_step()?;
+            lacks = self.lacks();
+            if self.exceeded || (lacks.is_empty() && self.unfreed(over_by_us).is_empty()) {
+                break;
+            }
+        }
+        if !self.exceeded {
+            lacks.extend(self.unfreed(over_by_us));
+        }
+        if self.exceeded {
+            return self.look(0);
+        }
+        if let Some(first) = lacks.first() {
+            return Err(format!("ten days are not enough: {} things lack, the first is {first}", lacks.len()));
+        }
+        self.last_look()
+    }
+
+    /// What is not where it belongs.
+    fn lacks(&self) -> Vec<String> {
+        let mut lacks = not_full(&self.plan, &self.sites.state(), &self.needed());
+        lacks.extend(self.spooled.keys().map(|point| format!("spooled point {point}")));
+        lacks
+    }
+
+    /// A location of which nothing is right, its marker included, looks like another
+    /// vault's disk: a person must say that it is not.
+    fn a_person_looks(&mut self) {
+        let mut asked = 0;
+        let mut state = self.sites.state();
+        for site in &mut state.sites {
+            let marker =
+                |stood: &bytes::Bytes| site.objects.get(names::MARKER).is_some_and(|here| here.bytes != *stood);
+            if site.stood.get(names::MARKER).is_some_and(marker) {
+                site.objects.remove(names::MARKER);
+                asked += 1;
+            }
+        }
+        drop(state);
+        if asked > 0 {
+            *self.sums.entry("a person was asked about a disk").or_default() += asked;
+        }
+    }
+
+    fn last_look(&mut self) -> Result<(), String> {
+        let before = self.points.len();
+        let bytes = self.content.len().max(1000) as u32;
+        let told = self.backup(&Backup { bytes, changed: 100, ..Backup::default() })?;
+        self.lines.push(told.clone());
+        let Some(owes) = self.points[before..].first().map(|point| point.owes) else {
+            return Err(format!("in a calm, and everything full: {told}"));
+        };
+        self.after_step()?;
+        // What a dead run left may lack a shard: that is said, and mended.
+        if owes {
+            let told = self.repair(&Act::default())?;
+            self.lines.push(told);
+        }
+        let lacks = self.lacks();
+        if let Some(first) = lacks.first() {
+            return Err(format!("a backup in a calm left {first} owed ({told})"));
+        }
+        let mut lost = 0;
+        self.lose_more(&mut lost);
+        self.look(lost)
+    }
+}
