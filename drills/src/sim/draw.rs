@@ -18,6 +18,14 @@ const SPOOL_IS_DRAWN: bool = true;
 /// One story of so many has a janitor: these take longer.
 const HOUSE_ONE_IN: u64 = 4;
 const DAY_MINUTES: u64 = 24 * 60;
+/// Where it matters that a backup sleeps.
+const SLEEPS_AT: [Step; 5] = [
+    Step::BackupChainFollowed,
+    Step::BackupPackNoted,
+    Step::BackupPointStored,
+    Step::CommitFoundingStands,
+    Step::CommitManifestWritten,
+];
 
 /// The scenario of a seed.
 pub fn scenario(seed: u64) -> Scenario {
@@ -220,8 +228,11 @@ impl Dice {
             return;
         }
         let hours = if self.one_in(4) { self.between(14 * 24, 20 * 24) } else { self.between(1, 60) };
-        let meanwhile =
-            Meanwhile { request: self.between(60, 200) as u32, hours: hours as u32, gcs: self.between(1, 2) as u32 };
+        let step = SLEEPS_AT[self.below(SLEEPS_AT.len() as u64) as usize];
+        let step = (!self.one_in(3)).then(|| step.name().to_owned());
+        let request = if step.is_some() { 0 } else { self.between(60, 140) as u32 };
+        let gcs = self.between(1, 3) as u32;
+        let meanwhile = Meanwhile { request, step, hours: hours as u32, gcs };
         let again = self.between(0, 4) as u32;
         let backup = self.backup(story, true);
         let backup = Backup { again, meanwhile: Some(meanwhile), changed: backup.changed.min(100), ..backup };

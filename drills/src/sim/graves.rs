@@ -43,7 +43,10 @@ impl Graves {
         let mut found: BTreeMap<(Arc<str>, Bytes), BTreeSet<usize>> = BTreeMap::new();
         for (site, &domain) in state.sites.iter().zip(&plan.domain) {
             for folder in [names::TOMBSTONES, names::REVOCATIONS] {
-                let here = site.objects.range::<str, _>((Included(folder), Unbounded)).take_while(|(name, _)| name.starts_with(folder));
+                let here = site
+                    .objects
+                    .range::<str, _>((Included(folder), Unbounded))
+                    .take_while(|(name, _)| name.starts_with(folder));
                 for (name, object) in here.filter(|(name, object)| is_right(state, site, name, &object.bytes)) {
                     found.entry((Arc::clone(name), object.bytes.clone())).or_default().insert(domain);
                 }
@@ -159,8 +162,8 @@ fn open(manifest: &[u8]) -> Option<(PointId, BTreeSet<PackId>)> {
 
 /// Packs that wait for a manifest, by any manifest's word.
 pub(super) fn pending(manifest: &[u8]) -> Vec<PackId> {
-    let body = Envelope::decode(manifest).ok().and_then(|envelope| {
-        vault_format::decode::<Manifest>("manifest", &envelope.body).ok()
-    });
+    let body = Envelope::decode(manifest)
+        .ok()
+        .and_then(|envelope| vault_format::decode::<Manifest>("manifest", &envelope.body).ok());
     body.map(|body| body.pending).unwrap_or_default()
 }

@@ -52,7 +52,7 @@ impl Machine {
             }
             Chosen::Daily(days) => {
                 let keep = Keep { daily: Count::Most(*days), ..Keep::default() };
-                let rule = Rule { source: None, keep };
+                let rule = Rule { source: None, writer: None, keep };
                 forget::plan(&vault, &catalog, &janitor(), &[rule], NEWEST_DEFAULT).await
             }
         };

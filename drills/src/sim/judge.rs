@@ -259,13 +259,30 @@ impl Judge<'_> {
 
     /// Whether a fresh auditor, and a fresh look, find nothing to say. Keyless.
     pub(super) fn says_fine(&self, sites: &Arc<Sites>, seed: u64) -> Result<bool, String> {
-        let mut machine = Machine::new(self.timeline, self.folder, seed);
+        self.says_why(sites, seed).map(|why| why.is_none())
+    }
+
+    /// What a fresh auditor, or a fresh look, finds to say. Keyless.
+    pub(super) fn says_why(&self, sites: &Arc<Sites>, seed: u64) -> Result<Option<String>, String> {
+        // A folder of its own: the catalog of the machine under test is not its business.
+        let folder = self.folder.join("auditor");
+        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        let mut machine = Machine::new(self.timeline, &folder, seed);
         machine.lose_catalog();
         let looked = async {
             let options = AuditOptions { samples: 0, location: None, full: true };
-            let Ok(audit) = machine.audit(sites, &options).await else { return Ok(false) };
-            let Ok(status) = machine.status(sites).await else { return Ok(false) };
-            Ok(audit.worst() == Outcome::Ok && status.risks.is_empty() && status.lost.is_empty())
+            let audit = match machine.audit(sites, &options).await {
+                Ok(audit) => audit,
+                Err(error) => return Ok(Some(error.to_string())),
+            };
+            if audit.worst() != Outcome::Ok {
+                return Ok(Some(format!("{audit:?}")));
+            }
+            Ok(match machine.status(sites).await {
+                Ok(status) if status.risks.is_empty() && status.lost.is_empty() => None,
+                Ok(status) => Some(format!("{:?} {:?}", status.risks, status.lost)),
+                Err(error) => Some(error.to_string()),
+            })
         };
         self.run("auditing", looked)
     }

@@ -223,14 +223,22 @@ fn is_founding(name: &str) -> bool {
 /// Forgets of what was stored, and is not there any more, what nobody needs: shards
 /// no manifest names or a tombstone buries, copies kept for a home that has its own
 /// again, manifests that are gone or do not count, questions to its clock, and
-/// records that stand there as another one wrote them.
+/// records that stand there as another one wrote them. A shard is missed again when a
+/// manifest comes to name its pack.
 pub(super) fn forgive(plan: &Plan, state: &mut State) {
-    if state.sites.iter().all(Site::is_whole) {
+    if state.sites.iter().all(|site| site.is_whole() && site.forgiven.is_empty()) {
         return;
     }
     let graves = Graves::read(plan, state);
     let mut named: BTreeSet<PackId> = manifests(state, &graves).into_values().flatten().collect();
     named.retain(|pack| !graves.packs.contains(pack));
+    for site in &mut state.sites {
+        let (missed, forgiven) = std::mem::take(&mut site.forgiven)
+            .into_iter()
+            .partition(|(name, _)| names::parse_shard(name).is_some_and(|(_, pack, _)| named.contains(&pack)));
+        site.forgiven = forgiven;
+        site.stood.extend::<BTreeMap<_, _>>(missed);
+    }
     let mut needless: Vec<(usize, Arc<str>)> = Vec::new();
     for (at, site) in state.sites.iter().enumerate() {
         let here = |name: &Arc<str>| site.objects.get(name).map(|object| &object.bytes);
@@ -252,7 +260,11 @@ pub(super) fn forgive(plan: &Plan, state: &mut State) {
         }
     }
     for (at, name) in needless {
-        state.sites[at].stood.remove(&name);
+        let site = &mut state.sites[at];
+        let missed = site.stood.remove(&name);
+        if names::parse_shard(&name).is_some_and(|(_, pack, _)| !named.contains(&pack)) {
+            site.forgiven.extend(missed.map(|bytes| (name, bytes)));
+        }
     }
 }
 

@@ -135,18 +135,21 @@ fn world(timeline: &Arc<Timeline>, seed: u64) -> World {
     World::new(Arc::new(Sight(Arc::clone(timeline))), Compute::Inline, bytes)
 }
 
-fn observer(timeline: &Arc<Timeline>, trap: &Arc<Mutex<Option<Trap>>>) -> Observer {
-    let (timeline, trap) = (Arc::clone(timeline), Arc::clone(trap));
+fn observer(timeline: &Arc<Timeline>, traps: &Traps) -> Observer {
+    let (timeline, traps) = (Arc::clone(timeline), Arc::clone(traps));
     Arc::new(move |step| {
-        let mut set = trap.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(here) = set.as_mut().filter(|here| here.step == step.name()) else { return };
-        if here.passes > 0 {
-            here.passes -= 1;
+        let mut set = traps.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = set.iter().position(|trap| trap.step == step.name()) else { return };
+        if set[at].passes > 0 {
+            set[at].passes -= 1;
             return;
         }
-        *set = None;
+        let trap = set.remove(at);
         drop(set);
-        timeline.kill();
+        match trap.then {
+            Then::Dies => timeline.kill(),
+            Then::Sleeps(sites) => sites.fall_asleep(),
+        }
     })
 }
 
@@ -157,24 +160,37 @@ pub(super) struct Machine {
     catalogs: u32,
     catalog: Option<Catalog>,
     spool: Option<Arc<dyn ObjectStore>>,
-    trap: Arc<Mutex<Option<Trap>>>,
+    traps: Traps,
     who: Who,
 }
 
-/// A named step at which the machine is killed, and how often it is passed before.
+type Traps = Arc<Mutex<Vec<Trap>>>;
+
+/// A named step at which something befalls the machine, and how often it is passed
+/// before.
 pub(super) struct Trap {
     /// Its name.
     pub(super) step: String,
     /// Passes left.
     pub(super) passes: u32,
+    /// What befalls it.
+    pub(super) then: Then,
+}
+
+/// What befalls a machine at a step.
+pub(super) enum Then {
+    /// It is killed at this very line.
+    Dies,
+    /// It falls asleep: its next request waits.
+    Sleeps(Arc<Sites>),
 }
 
 impl Machine {
     /// A machine with an empty catalog, which keeps its files in `folder`.
     pub(super) fn new(timeline: &Arc<Timeline>, folder: &Path, seed: u64) -> Self {
-        let trap: Arc<Mutex<Option<Trap>>> = Arc::default();
-        let world = world(timeline, seed).observed_by(observer(timeline, &trap));
-        Self { world, folder: folder.to_owned(), catalogs: 0, catalog: None, spool: None, trap, who: Who::Writer }
+        let traps = Traps::default();
+        let world = world(timeline, seed).observed_by(observer(timeline, &traps));
+        Self { world, folder: folder.to_owned(), catalogs: 0, catalog: None, spool: None, traps, who: Who::Writer }
     }
 
     /// The janitor's machine.
@@ -192,9 +208,14 @@ impl Machine {
         Self { spool: Some(SimStore::open(&sites, 0)), ..self }
     }
 
-    /// The next act is killed at this step.
+    /// What befalls the next act; nothing else does.
     pub(super) fn set_trap(&self, trap: Option<Trap>) {
-        *self.trap.lock().unwrap_or_else(PoisonError::into_inner) = trap;
+        *self.traps.lock().unwrap_or_else(PoisonError::into_inner) = trap.into_iter().collect();
+    }
+
+    /// And this.
+    pub(super) fn add_trap(&self, trap: Trap) {
+        self.traps.lock().unwrap_or_else(PoisonError::into_inner).push(trap);
     }
 
     fn catalog_path(&self) -> PathBuf {
@@ -248,8 +269,11 @@ impl Machine {
     /// Opens the vault.
     pub(super) async fn open(&self, sites: &Arc<Sites>) -> Result<Vault> {
         let names: Vec<String> = sites.state().sites.iter().map(|site| site.name.clone()).collect();
-        let candidate =
-            |(at, name): (usize, String)| Candidate { name, store: Ok(SimStore::open_as(self.who, sites, at)), versions: None };
+        let candidate = |(at, name): (usize, String)| Candidate {
+            name,
+            store: Ok(SimStore::open_as(self.who, sites, at)),
+            versions: None,
+        };
         let public = &keys().public;
         let expected = Expected { vault: Some(public.vault), root: public.root.clone() };
         let candidates = names.into_iter().enumerate().map(candidate).collect();

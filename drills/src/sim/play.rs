@@ -19,7 +19,7 @@ use super::disks::{LocalDisk, sync_point};
 use super::graves::{Graves, Opened};
 use super::judge::{Fate, Judge, Reported, lose};
 use super::ledger::{Domains, Plan, bad_domains, forgive, manifests, standing};
-use super::machine::{Machine, Trap, keys, new_vault};
+use super::machine::{Machine, Then, Trap, keys, new_vault};
 use super::scenario::{Act, Audit, Backup, Catalog, Check, Crash, Restore, Scenario, Step, Weather, What};
 use super::sites::{Counts, Site, Sites, Who};
 use super::timeline::{Ended, Timeline};
@@ -78,6 +78,8 @@ struct Play<'a> {
     forgot: bool,
     /// The janitor has work in this story.
     has_janitor: bool,
+    /// What the last garbage collection said, if it refused.
+    gc_refuses: Option<String>,
     /// The domain with the clock that jumped: one at most.
     odd_clock: Option<usize>,
     beyond: bool,
@@ -114,6 +116,7 @@ impl<'a> Play<'a> {
             opened: Opened::default(),
             forgot: false,
             has_janitor: scenario.steps.iter().any(|step| step.what.is_of_the_house()),
+            gc_refuses: None,
             odd_clock: None,
             beyond: scenario.beyond,
             keeps_copies: scenario.steps.iter().any(|step| step.what.restores_catalog()),
@@ -283,7 +286,7 @@ impl<'a> Play<'a> {
         let at_step = crash.and_then(|crash| Some((crash.step.clone()?, crash.passes)));
         let keeps_copies = self.keeps_copies;
         let machine = self.machine_of(who);
-        machine.set_trap(at_step.map(|(step, passes)| Trap { step, passes }));
+        machine.set_trap(at_step.map(|(step, passes)| Trap { step, passes, then: Then::Dies }));
         if keeps_copies {
             machine.copy_catalog();
         }
@@ -474,9 +477,11 @@ impl<'a> Play<'a> {
         for lost in self.plan.losses(bad) {
             if let Some(pack) = needed.iter().find(|&&pack| !standing.keeps(&self.plan, pack, lost)) {
                 return Err(format!(
-                    "pack {} of a reported point does not survive the loss of {} domains ({lost:b}, {bad:b} bad already)",
+                    "pack {} of a reported point does not survive the loss of {} domains ({lost:b}, {bad:b} bad already; \
+                     it stands as {:?})",
                     pack.short(),
-                    lost.count_ones()
+                    lost.count_ones(),
+                    standing.packs.get(pack)
                 ));
             }
         }

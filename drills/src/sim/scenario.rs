@@ -182,10 +182,7 @@ impl What {
     pub fn is_of_the_house(&self) -> bool {
         matches!(
             self,
-            Self::Forget(_)
-                | Self::TrashPurge(_)
-                | Self::Gc(_)
-                | Self::Backup(Backup { meanwhile: Some(_), .. })
+            Self::Forget(_) | Self::TrashPurge(_) | Self::Gc(_) | Self::Backup(Backup { meanwhile: Some(_), .. })
         )
     }
 }
@@ -260,8 +257,12 @@ pub struct Backup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meanwhile {
-    /// The request of the backup at which its machine falls asleep.
+    /// The request of the backup at which its machine falls asleep,
+    #[serde(default, skip_serializing_if = "is_none")]
     pub request: u32,
+    /// or the named step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
     /// So long.
     pub hours: u32,
     /// Garbage collections, evenly over this time.

@@ -51,6 +51,8 @@ pub(super) struct Site {
     pub(super) objects: Image,
     /// What was truly stored there and not deleted by the program.
     pub(super) stood: BTreeMap<Arc<str>, Bytes>,
+    /// Shards of it that are not there any more, and that nothing needed by then.
+    pub(super) forgiven: BTreeMap<Arc<str>, Bytes>,
     /// What it shows instead of what stands there.
     pub(super) shown: Option<Image>,
     /// What it was, step by step; kept only where a scenario goes back.
@@ -212,6 +214,11 @@ impl Sites {
         told
     }
 
+    /// It falls asleep now.
+    pub(super) fn fall_asleep(&self) {
+        self.state().fall_asleep();
+    }
+
     /// It wakes up, or will not fall asleep any more.
     pub(super) fn wake(&self) {
         let mut state = self.state();
@@ -238,13 +245,8 @@ impl Sites {
             self.timeline.crash();
         }
         let number = state.act_requests;
-        if who == Who::Writer
-            && let Some((_, tell)) = state.sleeps_at.take_if(|(at, _)| number >= *at)
-        {
-            state.asleep = true;
-            state.count("fell asleep");
-            // Nobody waits any more where the janitor's part is over.
-            let _ = tell.send(());
+        if who == Who::Writer && state.sleeps_at.as_ref().is_some_and(|(at, _)| number >= *at) {
+            state.fall_asleep();
         }
         state.delay(site)
     }
@@ -283,7 +285,8 @@ impl Sites {
         let now_us = self.timeline.now_us();
         let mut state = self.state();
         state.note_written(name, bytes);
-        if state.trip == Some((number, true)) {
+        // The disks are in the writer's machine: another one's crash does not stop them.
+        if state.trip == Some((number, true)) && state.acting == Who::Writer {
             state.interrupt(at);
         }
         let weather = state.sites[at].weather.clone();
@@ -340,6 +343,7 @@ impl Sites {
         }
         site.objects.remove(name);
         site.stood.remove(name);
+        site.forgiven.remove(name);
         !state.hits(weather.timeout_landed, "timed out, deleted")
     }
 
@@ -358,9 +362,8 @@ impl Sites {
                 state.misdeeds.insert(format!("{name} at {} was acknowledged, and a crash took it", site.name));
             }
             let now = (now_us, now_us.cast_signed() + site.clock_us);
-            let written = |name: &Arc<str>| {
-                site.objects.get(name).map_or(now, |object| (object.written_us, object.dated_us))
-            };
+            let written =
+                |name: &Arc<str>| site.objects.get(name).map_or(now, |object| (object.written_us, object.dated_us));
             let objects = files.into_iter().map(|(name, bytes)| {
                 // The same allocation where it is the same object: comparing is cheap then.
                 let bytes = site.stood.get(&name).filter(|stood| **stood == bytes).cloned().unwrap_or(bytes);
@@ -431,6 +434,14 @@ impl State {
         self.count(what);
     }
 
+    fn fall_asleep(&mut self) {
+        let Some((_, tell)) = self.sleeps_at.take() else { return };
+        self.asleep = true;
+        self.count("fell asleep");
+        // Nobody waits any more where the janitor's part is over.
+        let _ = tell.send(());
+    }
+
     fn hits(&mut self, of_thousand: u16, what: &'static str) -> bool {
         let hit = of_thousand > 0 && self.rng.next_u32() % 1000 < u32::from(of_thousand);
         if hit {
@@ -474,6 +485,7 @@ impl State {
         let dated_us = now_us.cast_signed() + site.clock_us;
         site.objects.insert(Arc::clone(name), Object { bytes: kept, written_us: now_us, dated_us });
         site.stood.insert(Arc::clone(name), bytes.clone());
+        site.forgiven.remove(name);
         Landing::Stored
     }
 

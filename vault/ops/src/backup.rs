@@ -327,6 +327,7 @@ impl<'a> Run<'a> {
                 location: copy.spot.location,
                 why: "an earlier run's shard is not shown there".to_owned(),
                 kept_by: None,
+                wrong: false,
             })
         });
         // What is in the spool owes everything, and says it once.
@@ -376,6 +377,7 @@ impl<'a> Run<'a> {
         catalog.add_pack(row, &done.index)?;
         let copies: Vec<_> = done.stored.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
         catalog.add_shown(row.pack, &copies)?;
+        heal::note_wrong(vault, catalog, &done.stored.debts)?;
         stored.insert(row.pack, done.stored);
         vault.world.reached(Step::BackupPackNoted);
         Ok(())

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 
 use vault_format::LocationId;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Failure};
 use crate::error::Result;
+use crate::place::Debt;
 use crate::repair::{self, Cause, RepairReport};
 use crate::vault::Vault;
 
@@ -29,6 +30,20 @@ pub(crate) fn owe(catalog: &Catalog, locations: impl IntoIterator<Item = Locatio
     let before = all.len();
     all.extend(locations);
     if all.len() == before { Ok(()) } else { remember(catalog, &all) }
+}
+
+/// Puts on record what was read and found wrong as it was written: no later run takes
+/// its listing for a shard, and a repair may write over it.
+pub(crate) fn note_wrong(vault: &Vault, catalog: &Catalog, debts: &[Debt]) -> Result<()> {
+    debts.iter().filter(|debt| debt.wrong).try_for_each(|debt| {
+        catalog.add_failure(&Failure {
+            location: debt.location,
+            pack: debt.pack,
+            index: debt.index,
+            seen_ms: vault.world.now_ms(),
+            what: debt.why.clone(),
+        })
+    })
 }
 
 fn remember(catalog: &Catalog, owed: &BTreeSet<LocationId>) -> Result<()> {

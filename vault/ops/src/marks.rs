@@ -436,10 +436,10 @@ impl Marks {
         own.max_by_key(|signed| (signed.body.sequence, signed.domains.len(), signed.hash))
     }
 
-    /// Whether bytes are a tombstone or fence that verified: never to be overwritten.
-    pub(crate) fn knows(&self, bytes: &[u8]) -> bool {
-        let hash = keys::record::hash(bytes);
-        self.tombstone(hash).is_some() || self.fences.all().iter().any(|fence| fence.hash == hash)
+    /// Whether bytes are a tombstone that verified for the place of this name: a rival of
+    /// the one known there, never to be overwritten.
+    pub(crate) fn knows_as(&self, name: &str, bytes: &[u8]) -> bool {
+        self.tombstone(keys::record::hash(bytes)).is_some_and(|signed| signed.name() == name)
     }
 
     /// The same marks with every fence in force that anybody shows.

@@ -28,6 +28,8 @@ pub struct Debt {
     pub why: String,
     /// Who keeps it meanwhile, if anybody does.
     pub kept_by: Option<LocationId>,
+    /// What stands there now was read, and is wrong: its name in a listing means nothing.
+    pub wrong: bool,
 }
 
 /// Where a pack's shards went.
@@ -50,9 +52,10 @@ pub async fn place(vault: &Vault, set: &ShardSet) -> Placed {
     for (copy, outcome) in homes.iter().zip(outcomes) {
         match outcome {
             Ok(()) => placed.copies.push(*copy),
-            Err(why) => {
+            Err(Unplaced { why, wrong }) => {
                 failed_at.insert(copy.spot);
-                placed.debts.push(Debt { pack, index: copy.index, location: copy.spot.location, why, kept_by: None });
+                let location = copy.spot.location;
+                placed.debts.push(Debt { pack, index: copy.index, location, why, kept_by: None, wrong });
             }
         }
     }
@@ -110,13 +113,24 @@ async fn hand_over(vault: &Vault, set: &ShardSet, placed: &mut Placed, debt: usi
     }
 }
 
-async fn write_copy(vault: &Vault, set: &ShardSet, copy: Copy) -> Result<(), String> {
+/// Why a shard was not placed.
+struct Unplaced {
+    why: String,
+    wrong: bool,
+}
+
+async fn write_copy(vault: &Vault, set: &ShardSet, copy: Copy) -> Result<(), Unplaced> {
     let Some(location) = vault.writable().find(|location| location.id == copy.spot.location) else {
         let blank = vault.location(copy.spot.location).is_some();
-        return Err(if blank { "it is empty: not mounted, or a new disk" } else { "it does not answer" }.to_owned());
+        let why = if blank { "it is empty: not mounted, or a new disk" } else { "it does not answer" };
+        return Err(Unplaced { why: why.to_owned(), wrong: false });
     };
-    write_shard(vault, location, set, copy.index, Overwrite::Never).await
+    let written = write_shard(vault, location, set, copy.index, Overwrite::Never).await;
+    written.map_err(|why| Unplaced { wrong: why.starts_with(READS_WRONG), why })
 }
+
+/// How the reason begins where what was written is there, and wrong.
+const READS_WRONG: &str = "what was written reads back wrong";
 
 /// Whether an object that stands there may be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +186,7 @@ async fn read_back(vault: &Vault, location: &Location, set: &ShardSet, index: u8
     let bytes = bytes.map_err(|error| error.to_string())?.ok_or("it was acknowledged and is not there")?;
     let end = end.map_err(|error| error.to_string())?.ok_or("it was acknowledged and is too short")?;
     let nodes = &end[..(layout.nodes().end - layout.nodes().start) as usize];
-    header.check_leaf(index, leaf, &bytes, nodes).map_err(|error| format!("what was written reads back wrong: {error}"))
+    header.check_leaf(index, leaf, &bytes, nodes).map_err(|error| format!("{READS_WRONG}: {error}"))
 }
 
 async fn compare_existing(location: &Location, set: &ShardSet, index: u8) -> Result<(), String> {

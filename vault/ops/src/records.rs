@@ -155,7 +155,7 @@ async fn look(vault: &Vault, location: &Location, name: &str, bytes: &[u8]) -> O
 /// Another manifest or tombstone signed for the same place is not damage: a repair
 /// must never write over it.
 fn is_rival(vault: &Vault, name: &str, found: &[u8]) -> bool {
-    if vault.marks.knows(found) {
+    if vault.marks.knows_as(name, found) {
         return true;
     }
     let place = names::parse_manifest(name);

@@ -13,6 +13,7 @@ use crate::sim::graves::Graves;
 use crate::sim::judge::lose;
 use crate::sim::ledger::{manifests, not_full, standing};
 use crate::sim::scenario::{Act, Audit, Backup};
+use crate::sim::sites::{Site, State};
 
 /// Days the vault has to become full again after the faults stop.
 const DAYS_TO_HEAL: u64 = 10;
@@ -78,6 +79,7 @@ impl Play<'_> {
         }
         if !self.exceeded {
             lacks.extend(self.unfreed(over_by_us));
+            lacks.extend(self.gc_refuses.take());
         }
         if self.exceeded {
             return self.look(0);
@@ -123,17 +125,46 @@ impl Play<'_> {
             return Err(format!("in a calm, and everything full: {told}"));
         };
         self.after_step()?;
-        // What a dead run left may lack a shard: that is said, and mended.
-        if owes {
-            let told = self.repair(&Act::default())?;
-            self.lines.push(told);
+        // What a dead run left may lack a shard: that is said, and mended. One that its
+        // location spoiled is found by reading it.
+        if owes || !self.lacks().is_empty() {
+            let read = self.audit(&Audit { samples: 0, full: true, crash: None })?;
+            let mended = self.repair(&Act::default())?;
+            self.lines.push(format!("{read}; {mended}"));
         }
         let lacks = self.lacks();
         if let Some(first) = lacks.first() {
             return Err(format!("a backup in a calm left {first} owed ({told})"));
         }
+        if self.dice.next_u32().is_multiple_of(4) {
+            self.nothing_is_alarmed()?;
+        }
         let mut lost = 0;
         self.lose_more(&mut lost);
         self.look(lost)
     }
+
+    /// In a calm, and with everything full, audit and status have nothing to say.
+    fn nothing_is_alarmed(&mut self) -> Result<(), String> {
+        let fork = lose(&self.sites, &self.plan, 0, &self.empty, &mut self.dice);
+        let seed = self.dice.next_u64();
+        self.count("said to be fine at the end");
+        match self.judge().says_why(&fork, seed)? {
+            None => Ok(()),
+            Some(why) => {
+                let odd = uneven(&self.sites.state());
+                Err(format!("in a calm, and everything full, it is said: {why}; not everywhere: {odd:?}"))
+            }
+        }
+    }
+}
+
+/// Records that some locations have and others have not, for who looks for the reason.
+fn uneven(state: &State) -> BTreeSet<String> {
+    let records = |site: &Site| -> BTreeSet<String> {
+        site.objects.keys().filter(|name| !name.starts_with("shards/")).map(|name| name.to_string()).collect()
+    };
+    let all: BTreeSet<String> = state.sites.iter().flat_map(records).collect();
+    let lacks = |name: &&String| state.sites.iter().any(|site| !records(site).contains(*name));
+    all.iter().filter(lacks).cloned().collect()
 }

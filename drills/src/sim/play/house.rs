@@ -5,6 +5,7 @@
 //! or died the ledger believes neither that it worked nor that it did not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::future::join;
 use vault_format::{PackId, PointId};
@@ -20,6 +21,7 @@ use crate::sim::graves::{Graves, pending};
 use crate::sim::janitor::Chosen;
 use crate::sim::judge::Fate;
 use crate::sim::ledger::{is_right, packs_of};
+use crate::sim::machine::{Then, Trap};
 use crate::sim::scenario::{Act, Backup, Crash, Forget, Gc, Meanwhile, Pick, SiteClock};
 use crate::sim::sites::Who;
 
@@ -75,9 +77,8 @@ impl Play<'_> {
         let Some(at) = self.picked(pick) else { return Ok("trash restore: there is nothing".to_owned()) };
         let id = self.points[at].id;
         let began_us = self.timeline.now_us();
-        let done = self.act_of(Who::Janitor, pick.crash.as_ref(), async |janitor, _, sites| {
-            janitor.bring_back(sites, id).await
-        })?;
+        let done = self
+            .act_of(Who::Janitor, pick.crash.as_ref(), async |janitor, _, sites| janitor.bring_back(sites, id).await)?;
         let name = point_text(id);
         let Fate::Forgotten { until_us, .. } = self.points[at].fate else { return Ok(String::new()) };
         self.points[at].fate = match done {
@@ -100,8 +101,8 @@ impl Play<'_> {
     pub(super) fn purge(&mut self, pick: &Pick) -> Result<String, String> {
         let Some(at) = self.picked(pick) else { return Ok("trash purge: there is nothing".to_owned()) };
         let id = self.points[at].id;
-        let done = self
-            .act_of(Who::Janitor, pick.crash.as_ref(), async |janitor, _, sites| janitor.purge(sites, id).await)?;
+        let done =
+            self.act_of(Who::Janitor, pick.crash.as_ref(), async |janitor, _, sites| janitor.purge(sites, id).await)?;
         // It may go at once; if the command failed, it may as well wait for its time.
         self.points[at].fate = Fate::Forgotten { until_us: 0, sure: matches!(done, Some(Ok(()))) };
         self.count("points purged");
@@ -114,8 +115,8 @@ impl Play<'_> {
 
     pub(super) fn gc(&mut self, gc: &Gc) -> Result<String, String> {
         let orphans = gc.orphans;
-        let done = self
-            .act_of(Who::Janitor, gc.crash.as_ref(), async |janitor, _, sites| janitor.gc(sites, orphans).await)?;
+        let done =
+            self.act_of(Who::Janitor, gc.crash.as_ref(), async |janitor, _, sites| janitor.gc(sites, orphans).await)?;
         self.count("garbage collections");
         Ok(match done {
             None => "gc: crashed".to_owned(),
@@ -124,6 +125,7 @@ impl Play<'_> {
     }
 
     fn collected(&mut self, done: &vault_ops::Result<GcReport>) -> String {
+        self.gc_refuses = done.as_ref().err().map(|error| format!("a garbage collection: {error}"));
         match done {
             Err(error) => {
                 self.count("garbage collections refused");
@@ -193,11 +195,18 @@ impl Play<'_> {
         bytes: Vec<u8>,
         told: &mut Vec<String>,
     ) -> Result<Option<vault_ops::Result<BackupReport>>, String> {
-        let (request, gcs) = (u64::from(meanwhile.request), u64::from(meanwhile.gcs.max(1)));
+        let gcs = u64::from(meanwhile.gcs.max(1));
+        let (request, step) = match &meanwhile.step {
+            None => (u64::from(meanwhile.request), None),
+            Some(step) => (u64::MAX, Some(step.clone())),
+        };
         let nap_us = u64::from(meanwhile.hours) * 60 * MINUTE_US / gcs;
         let mut collected = Vec::new();
         let done = self.act_of(Who::Writer, crash, async |machine, janitor, sites| {
             let falls_asleep = sites.sleep_at(request);
+            if let Some(step) = step {
+                machine.add_trap(Trap { step, passes: 0, then: Then::Sleeps(Arc::clone(sites)) });
+            }
             let backup = async {
                 let done = machine.backup(sites, bytes).await;
                 sites.wake();
@@ -227,7 +236,7 @@ impl Play<'_> {
     /// packs that were forgotten meanwhile, and its owner is told so, it is not missed.
     pub(super) fn stuck(&mut self, delivery: &Delivery) {
         for stuck in delivery.stuck.iter().filter(|_| self.forgot) {
-            if self.spooled.remove(&stuck.point).is_some() {
+            if stuck.point.is_some_and(|point| self.spooled.remove(&point).is_some()) {
                 *self.sums.entry("spooled points whose ground was forgotten").or_default() += 1;
             }
         }

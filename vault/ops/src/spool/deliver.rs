@@ -291,9 +291,7 @@ impl Run<'_> {
         match condemned::check_standing(self.vault, standing, &waiting.part.references).await {
             Ok(()) => Ok(()),
             Err(Halt::Error(error)) => Err(error),
-            Err(Halt::Hit(Hit::Packs(packs))) => {
-                Err(condemned_meanwhile(packs.first().copied().unwrap_or_default()))
-            }
+            Err(Halt::Hit(Hit::Packs(packs))) => Err(condemned_meanwhile(packs.first().copied().unwrap_or_default())),
             Err(Halt::Hit(Hit::Fenced)) => Err(OpsError::Unreachable {
                 what: "this host was taken for dead while it delivered; the point waits for the next delivery, under \
                        a new epoch"
@@ -303,7 +301,8 @@ impl Run<'_> {
     }
 
     /// Whether one of its manifests was shown to the locations before, and stands on
-    /// its quorum now: a delivery died before it could take note.
+    /// its quorum now: a delivery died before it could take note. What stands behind a
+    /// fence counts for nobody.
     async fn stands_already(
         &self,
         waiting: &Waiting,
@@ -445,6 +444,7 @@ impl Run<'_> {
         put_right(self.vault, &set, &mut placed).await;
         let copies: Vec<_> = placed.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
         self.catalog.add_shown(pack, &copies)?;
+        heal::note_wrong(self.vault, self.catalog, &placed.debts)?;
         if !survives(&placed.copies, self.vault.coding, self.vault.survive()) {
             return Err(not_durable(self.vault, &placed));
         }
