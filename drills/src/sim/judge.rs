@@ -266,9 +266,9 @@ impl Judge<'_> {
     pub(super) fn says_why(&self, sites: &Arc<Sites>, seed: u64) -> Result<Option<String>, String> {
         // A folder of its own: the catalog of the machine under test is not its business.
         let folder = self.folder.join("auditor");
+        let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let mut machine = Machine::new(self.timeline, &folder, seed);
-        machine.lose_catalog();
         let looked = async {
             let options = AuditOptions { samples: 0, location: None, full: true };
             let audit = match machine.audit(sites, &options).await {
