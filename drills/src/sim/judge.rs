@@ -248,10 +248,9 @@ impl Judge<'_> {
             let trust = Trust::Signed(bare.writers.clone());
             let (pack, holdings) = (found.pack, bare.holdings.clone());
             match compare(&world, holdings, trust, &read, (pack, None), point).await {
-                Restored::Same => {}
+                Restored::Same | Restored::Undead => {}
                 Restored::Other => return Err(format!("point {name} restored with OTHER BYTES from bare shards")),
                 Restored::Failed(why) => return Err(format!("point {name} does not restore from bare shards: {why}")),
-                Restored::Undead => {}
             }
         }
         Ok(())

@@ -59,6 +59,7 @@ pub(super) fn play(scenario: &Scenario, folder: &Path) -> Played {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "what a story has and what befell it, each by itself")]
 struct Play<'a> {
     timeline: Arc<Timeline>,
     sites: Arc<Sites>,

@@ -162,7 +162,7 @@ impl Play<'_> {
 /// Records that some locations have and others have not, for who looks for the reason.
 fn uneven(state: &State) -> BTreeSet<String> {
     let records = |site: &Site| -> BTreeSet<String> {
-        site.objects.keys().filter(|name| !name.starts_with("shards/")).map(|name| name.to_string()).collect()
+        site.objects.keys().filter(|name| !name.starts_with("shards/")).map(ToString::to_string).collect()
     };
     let all: BTreeSet<String> = state.sites.iter().flat_map(records).collect();
     let lacks = |name: &&String| state.sites.iter().any(|site| !records(site).contains(*name));
