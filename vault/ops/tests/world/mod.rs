@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a module of each test file, which uses its part")]
 
 pub(crate) mod stores;
+pub(crate) mod yard;
 
 use std::io::Read;
 use std::path::PathBuf;
