@@ -237,7 +237,7 @@ impl Marks {
     fn gather(&mut self, vault: &Vault) {
         let mut tombstones: BTreeMap<Hash, SignedTombstone> = BTreeMap::new();
         let mut fences: BTreeMap<Hash, SignedFence> = BTreeMap::new();
-        let mut bad: BTreeMap<&String, (String, bool)> = BTreeMap::new();
+        let mut bad: BTreeMap<&String, (String, bool, BTreeSet<u16>)> = BTreeMap::new();
         for ((location, name), record) in &self.read {
             let Some(location) = vault.location(*location) else { continue };
             match record.as_ref() {
@@ -251,7 +251,10 @@ impl Marks {
                 }
                 Record::Other => {}
                 Record::Bad { why, known } => {
-                    bad.insert(name, (format!("{name} at {}: {why}", location.name), *known));
+                    let why = format!("{name} at {}: {why}", location.name);
+                    let entry = bad.entry(name).or_insert((why, false, BTreeSet::new()));
+                    entry.1 |= *known;
+                    entry.2.insert(location.domain);
                 }
             }
         }
@@ -261,8 +264,11 @@ impl Marks {
         });
         self.fences = Fences::new(fences.into_values().collect(), self.write_quorum);
         let good: BTreeSet<String> = self.tombstones.iter().map(SignedTombstone::name).collect();
-        for (name, (why, known)) in bad {
-            let holes = known && !good.contains(name);
+        let (answering, domains) = (answering_in_full(vault, &self.silent), vault.domains());
+        for (name, (why, known, shown)) in bad {
+            // On fewer domains than a quorum it is nothing that ever counted.
+            let could_stand = domains.iter().filter(|domain| shown.contains(domain) || !answering.contains(domain));
+            let holes = known && could_stand.count() >= self.write_quorum && !good.contains(name);
             if holes { &mut self.holes } else { &mut self.quarantined }.push(why);
         }
         self.find_gaps();

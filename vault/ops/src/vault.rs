@@ -215,19 +215,6 @@ impl Vault {
         Self { marks: Arc::new(marks::read(self).await), ..self.clone() }
     }
 
-    /// The same vault as a writer sees its own chain: a fence counts as soon as one
-    /// location shows it.
-    #[must_use]
-    pub(crate) fn heeding(&self) -> Self {
-        Self { marks: Arc::new(self.marks.heeding()), ..self.clone() }
-    }
-
-    /// The same vault as if no fence stood: for what is looked at behind one.
-    #[must_use]
-    pub(crate) fn unfenced(&self) -> Self {
-        Self { marks: Arc::new(self.marks.without_fences()), ..self.clone() }
-    }
-
     /// The same vault, knowing one more signer of tombstones.
     #[must_use]
     pub fn with_janitor(&self, key: CertifiedKey, certificate: Vec<u8>) -> Self {
