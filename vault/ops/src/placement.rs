@@ -188,6 +188,16 @@ impl Patterns {
     }
 }
 
+/// What all packs survive together when each stands where it belongs.
+pub fn promise(spots: &[Spot], coding: Coding, survive: u8) -> Tolerance {
+    let mut patterns = Patterns::default();
+    // Its id turns a pack's shards around: these are all the turns.
+    for turn in 0..=u8::MAX {
+        patterns.add(&home(spots, coding, survive, PackId([turn; 16])));
+    }
+    patterns.tolerance(spots, coding).unwrap_or_default()
+}
+
 /// Whether k distinct indices of a pack stand outside these domains.
 fn outlives(pattern: &[(Domain, u8)], gone: &[Domain], coding: Coding) -> bool {
     let left: BTreeSet<u8> =

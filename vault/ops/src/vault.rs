@@ -25,7 +25,7 @@ use crate::error::{OpsError, Result};
 use crate::layouts::{self, Choice, Signed};
 use crate::location::Location;
 use crate::marks::{self, Marks};
-use crate::placement::{Patterns, Spot, Tolerance, home};
+use crate::placement::{Spot, Tolerance, promise};
 use crate::revoked;
 use crate::spool::Spool;
 use crate::world::World;
@@ -296,13 +296,7 @@ impl Vault {
 
     /// What the declared layout survives when every shard is at home.
     pub fn promise(&self) -> Tolerance {
-        let spots = self.spots();
-        let mut patterns = Patterns::default();
-        // Its id turns a pack's shards around: these are all the turns.
-        for turn in 0..=u8::MAX {
-            patterns.add(&home(&spots, self.coding, self.survive(), vault_format::PackId([turn; 16])));
-        }
-        patterns.tolerance(&spots, self.coding).unwrap_or_default()
+        promise(&self.spots(), self.coding, self.survive())
     }
 
     /// Largest class the packer may use.
