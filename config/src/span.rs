@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(Span::parse("1y2m3d4h"), Ok(good));
         assert_eq!(Span::parse(" 4h3d2m1y "), Ok(good));
         assert_eq!(Span::parse("30d"), Ok(Span { days: 30, ..Span::default() }));
-        for wrong in ["", "0d", "30", "d", "1d1d", "1w", "-1d", "10001d", "99999999999d", "1 d 2"] {
+        for wrong in ["", "0d", "30", "d", "1d1d", "1w", "-1d", "10001d", "99999999999d", "1 d 2", "3x", "1d2"] {
             assert!(Span::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -47,32 +47,6 @@ pub struct Span {
 }
 
 impl Span {
-    /// Reads `30d`, `1y2m3d4h`: `y`, `m` for months, `d`, `h`, each at most once,
-    /// in any order. `None` if it is something else or nothing.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut span = Self::default();
-        let mut digits = String::new();
-        for letter in text.trim().chars() {
-            if letter.is_ascii_digit() {
-                digits.push(letter);
-                continue;
-            }
-            let unit = match letter {
-                'y' => &mut span.years,
-                'm' => &mut span.months,
-                'd' => &mut span.days,
-                'h' => &mut span.hours,
-                _ => return None,
-            };
-            if *unit != 0 {
-                return None;
-            }
-            *unit = digits.parse().ok().filter(|count| *count <= 10_000)?;
-            digits.clear();
-        }
-        (digits.is_empty() && span != Self::default()).then_some(span)
-    }
-
     /// So far before a time. A day that the month has not runs over into the next.
     fn before(self, time_ms: i64) -> i64 {
         let (year, month, day) = civil(time_ms.div_euclid(DAY_MS));
@@ -324,12 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_read_and_counted_by_the_calendar() {
-        assert_eq!(Span::parse("1y2m3d4h"), Some(Span { years: 1, months: 2, days: 3, hours: 4 }));
-        assert_eq!(Span::parse("30d"), Some(Span { days: 30, ..Span::default() }));
-        for bad in ["", "d", "3", "3x", "1d1d", "99999d", "1d2"] {
-            assert_eq!(Span::parse(bad), None, "{bad}");
-        }
+    fn spans_are_counted_by_the_calendar() {
         let at = |year, month, day| days_from_civil(year, month, day) * DAY_MS;
         let month = Span { months: 1, ..Span::default() };
         assert_eq!(month.before(at(2016, 1, 18)), at(2015, 12, 18));

@@ -44,7 +44,7 @@ fn rules(value: &Value) -> Keep {
         Some(-1) => Count::All,
         Some(count) => Count::Most(count.try_into().unwrap()),
     };
-    let span = |name: &str| value.get(name).map(|span| Span::parse(span.as_str().unwrap()).unwrap());
+    let span = |name: &str| value.get(name).map(|span| span_of(span.as_str().unwrap()));
     let sets = value.get("tags").map(|sets| sets.as_array().unwrap().iter().map(tags).collect());
     for name in value.as_object().unwrap().keys() {
         assert!(name == "last" || name == "tags" || name.ends_with("ly") || name.starts_with("within"), "{name}");
@@ -64,6 +64,23 @@ fn rules(value: &Value) -> Keep {
         within_yearly: span("within_yearly"),
         tags: sets.unwrap_or_default(),
     }
+}
+
+/// `1y2m3d4h`, as the cases write spans; in the program this is the configuration's.
+fn span_of(text: &str) -> Span {
+    let mut span = Span::default();
+    for part in text.split_inclusive(|letter: char| letter.is_ascii_alphabetic()) {
+        let (digits, unit) = part.split_at(part.len() - 1);
+        let place = match unit {
+            "y" => &mut span.years,
+            "m" => &mut span.months,
+            "d" => &mut span.days,
+            "h" => &mut span.hours,
+            _ => panic!("{text} is no span"),
+        };
+        *place = digits.parse().unwrap();
+    }
+    span
 }
 
 #[test]
