@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use keys::files::WriterKey;
 use rand_core::Rng;
+use vault_codec::ShardSet;
 use vault_format::manifest::{Manifest, WriterPart};
 use vault_format::{Hash, PackId, PointId, WriterId, names};
 
@@ -26,7 +27,7 @@ use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{self, SignedManifest};
 use crate::heal;
 use crate::packing::not_durable;
-use crate::place::{Debt, place, put_right};
+use crate::place::{Debt, Overwrite, place, put_right, write_shard};
 use crate::placement::{Copy, survives};
 use crate::rebuild::{self, Next};
 use crate::step::Step;
@@ -440,6 +441,7 @@ impl Run<'_> {
         both.packs.insert(pack, [held(&self.contents.holdings), held(&shown.holdings)].concat());
         let fetcher = Fetcher::new(self.vault.world.clone(), both, Trust::Signed(self.vault.writers.clone()));
         let set = fetcher.all_shards(pack, header).await?;
+        self.replace_wrong(&set).await?;
         let mut placed = place(self.vault, &set).await;
         put_right(self.vault, &set, &mut placed).await;
         let copies: Vec<_> = placed.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
@@ -452,6 +454,19 @@ impl Run<'_> {
         self.catalog.set_pack_state(pack, PackState::Stored)?;
         self.delivery.debts.extend(placed.debts);
         self.placed.insert(pack, placed.copies);
+        Ok(())
+    }
+
+    /// Writes over shards of a pack that were read and found wrong. No repair knows a pack
+    /// that no manifest names.
+    async fn replace_wrong(&self, set: &ShardSet) -> Result<()> {
+        for failure in self.catalog.failures()?.into_iter().filter(|failure| failure.pack == set.pack()) {
+            let at = self.vault.writable().find(|location| location.id == failure.location);
+            let Some(at) = at else { continue };
+            if write_shard(self.vault, at, set, failure.index, Overwrite::FailedVerification).await.is_ok() {
+                self.catalog.clear_failure(failure.location, failure.pack, failure.index)?;
+            }
+        }
         Ok(())
     }
 
