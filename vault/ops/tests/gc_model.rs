@@ -9,7 +9,7 @@
 //! counts. Each rule of the protocol can be switched off, and then a violation must
 //! be found: a model that finds none proves nothing.
 
-#![allow(clippy::unwrap_used, clippy::trivially_copy_pass_by_ref, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::trivially_copy_pass_by_ref, clippy::struct_excessive_bools, reason = "test code")]
 
 mod model;
 

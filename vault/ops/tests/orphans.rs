@@ -18,12 +18,16 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
+use vault_format::tombstone::TombstoneAction;
 use vault_format::{LocationId, PackId, VaultId, names};
 use vault_ops::audit::{AuditOptions, Outcome};
 use vault_ops::heads::{self, Depth};
 use vault_ops::import::{self, ImportPlan};
+use vault_ops::janitor::Janitor;
 use vault_ops::location::Location;
+use vault_ops::tombstones::{self, Draft};
 use vault_ops::{OpsError, points, reissue};
+use world::yard::loaded;
 use world::{Lab, below, folder, random_bytes, read_stream, rng};
 
 const K: usize = 3;
@@ -255,6 +259,38 @@ async fn import_and_restore(lab: &mut Lab, pile: &Pile, points: &[Vec<u8>], seed
         let bytes = read_stream(&open).await.unwrap();
         assert!(points.contains(&bytes), "seed {seed}");
     }
+}
+
+/// What garbage collection condemned may be half gone: nothing new leans on it, and the
+/// other points are vouched for all the same.
+#[tokio::test]
+async fn a_point_that_leans_on_a_condemned_pack_is_not_vouched_for() {
+    let (mut lab, _) = lab(40, 200_000).await;
+    let all = objects(&lab).await;
+    let mut pile = Pile::new(41, 2);
+    for (name, bytes) in all.iter().filter(|(name, _)| name.starts_with(names::SHARDS)) {
+        pile.shard(name, bytes).await;
+    }
+    empty(&mut lab).await;
+    let vault = lab.open().await.unwrap();
+    let plan = import::plan(&vault, Some(&lab.read_key()), &pile.locations()).await.unwrap();
+    import::apply(&vault, &mut lab.catalog, &plan).await.unwrap();
+    let (bad, good): (Vec<_>, Vec<_>) = plan.unvouched().partition(|point| point.bare.found.record.sequence == 2);
+    let draft = Draft {
+        action: TombstoneAction::Trash,
+        manifests: Vec::new(),
+        packs: vec![bad[0].bare.pack],
+        grace_ms: 0,
+        reason: "test".to_owned(),
+    };
+    let janitor = Janitor::Operator { operator: loaded(&lab.keys.operator), read: Some(lab.read_key()) };
+    tombstones::write(&lab.open().await.unwrap(), &janitor, draft).await.unwrap();
+    let (vault, writer) = (lab.open().await.unwrap(), lab.writer());
+    let error = reissue::run(&vault, &writer, &mut lab.catalog, &plan).await.unwrap_err();
+    assert!(error.to_string().contains("marked by garbage collection"), "{error}");
+    let listed = points::list(&vault, &lab.read_key()).await.unwrap().points;
+    let listed: Vec<_> = listed.into_iter().map(|point| point.part.point).collect();
+    assert_eq!(listed, good.iter().map(|point| point.id()).collect::<Vec<_>>());
 }
 
 /// Nothing but shards: the points get manifests in a new epoch, every host sees them,
