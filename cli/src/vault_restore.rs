@@ -193,7 +193,7 @@ async fn from_vault(
 ) -> Result<Opened, Failure> {
     let list = points::list(vault, &keys).await?;
     list.remarks.iter().for_each(|remark| output.warn(remark));
-    let chosen = choose(output, &list, name, source)?;
+    let chosen = choose(*output, &list, name, source)?;
     let holdings = list_shards(vault, &vault.writer_ids()).await;
     let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
     let point = open_point(fetcher, keys, vault.world.compute, chosen.pack, Some(chosen.record)).await?;
@@ -202,7 +202,7 @@ async fn from_vault(
 
 /// The live point of that name; by its id also one in the trash, as long as it is there.
 fn choose<'a>(
-    output: &crate::output::Output,
+    output: crate::output::Output,
     list: &'a PointList,
     name: &PointName,
     source: Option<&str>,
