@@ -159,7 +159,9 @@ async fn read_location(vault: &Vault, location: &Location) -> LocationRecords {
             Err(error) => return (Vec::new(), Some(error.to_string())),
         }
     }
-    let known = |name: &String| vault.marks.read.get(&(location.id, name.clone())).cloned();
+    // What was no record of anybody known then may be one now.
+    let is_good = |record: &Arc<Record>| !matches!(**record, Record::Bad { .. });
+    let known = |name: &String| vault.marks.read.get(&(location.id, name.clone())).cloned().filter(is_good);
     let reads = futures::stream::iter(listed).map(|name| async {
         if let Some(record) = known(&name) {
             return (name, Ok(record));
