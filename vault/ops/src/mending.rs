@@ -20,7 +20,7 @@ use crate::create::write_record;
 use crate::error::{OpsError, Result};
 use crate::fetch::{BadShard, Fetcher, Holdings, Trust};
 use crate::location::Location;
-use crate::place::{Overwrite, write_shard};
+use crate::place::{Overwrite, Unwritten, write_shard};
 use crate::repair::{self, Cause, RecordTask, RepairPlan, RepairReport, ShardTask};
 use crate::step::Step;
 use crate::vault::Vault;
@@ -222,7 +222,7 @@ impl<'a> Mending<'a> {
             wait(vault, attempt).await;
             written = match write_shard(vault, location, set, task.index, overwrite).await {
                 Ok(()) => read_whole(location, set, task.index).await.map_err(Unwritten::why),
-                Err(why) => Err(why),
+                Err(unwritten) => Err(unwritten.why()),
             };
             if written.is_ok() {
                 break;
@@ -301,22 +301,6 @@ async fn copy_record(location: &Location, task: &RecordTask) -> Result<()> {
     }
     // Creates what is missing; what stands there must now be right.
     write_record(location, &task.name, &task.bytes).await
-}
-
-/// Why a shard does not read back.
-enum Unwritten {
-    /// It is not there, or there is no answer.
-    Away(String),
-    /// Wrong bytes stand there.
-    Wrong(String),
-}
-
-impl Unwritten {
-    fn why(self) -> String {
-        match self {
-            Self::Away(why) | Self::Wrong(why) => why,
-        }
-    }
 }
 
 async fn read_whole(location: &Location, set: &ShardSet, index: u8) -> std::result::Result<(), Unwritten> {

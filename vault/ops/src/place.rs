@@ -52,8 +52,10 @@ pub async fn place(vault: &Vault, set: &ShardSet) -> Placed {
     for (copy, outcome) in homes.iter().zip(outcomes) {
         match outcome {
             Ok(()) => placed.copies.push(*copy),
-            Err(Unplaced { why, wrong }) => {
+            Err(unwritten) => {
                 failed_at.insert(copy.spot);
+                let wrong = matches!(unwritten, Unwritten::Wrong(_));
+                let why = unwritten.why();
                 let location = copy.spot.location;
                 placed.debts.push(Debt { pack, index: copy.index, location, why, kept_by: None, wrong });
             }
@@ -75,7 +77,7 @@ pub(crate) async fn put_right(vault: &Vault, set: &ShardSet, placed: &mut Placed
             Some(location) if is_wrong(location, set, debt.index).await => {
                 match write_shard(vault, location, set, debt.index, Overwrite::FailedVerification).await {
                     Ok(()) => placed.copies.push(Copy { index: debt.index, spot: location.spot() }),
-                    Err(why) => owed.push(Debt { why, ..debt }),
+                    Err(unwritten) => owed.push(Debt { why: unwritten.why(), ..debt }),
                 }
             }
             Some(_) | None => owed.push(debt),
@@ -113,24 +115,38 @@ async fn hand_over(vault: &Vault, set: &ShardSet, placed: &mut Placed, debt: usi
     }
 }
 
-/// Why a shard was not placed.
-struct Unplaced {
-    why: String,
-    wrong: bool,
+/// Why a shard does not stand where it was to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// It is not there, or there is no answer.
+    Away(String),
+    /// Something stands under its name, was read, and is not it.
+    Wrong(String),
 }
 
-async fn write_copy(vault: &Vault, set: &ShardSet, copy: Copy) -> Result<(), Unplaced> {
+impl Unwritten {
+    /// The reason, for a person.
+    pub fn why(self) -> String {
+        match self {
+            Self::Away(why) | Self::Wrong(why) => why,
+        }
+    }
+}
+
+impl From<backends::BackendError> for Unwritten {
+    fn from(error: backends::BackendError) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+async fn write_copy(vault: &Vault, set: &ShardSet, copy: Copy) -> Result<(), Unwritten> {
     let Some(location) = vault.writable().find(|location| location.id == copy.spot.location) else {
         let blank = vault.location(copy.spot.location).is_some();
         let why = if blank { "it is empty: not mounted, or a new disk" } else { "it does not answer" };
-        return Err(Unplaced { why: why.to_owned(), wrong: false });
+        return Err(Unwritten::Away(why.to_owned()));
     };
-    let written = write_shard(vault, location, set, copy.index, Overwrite::Never).await;
-    written.map_err(|why| Unplaced { wrong: why.starts_with(READS_WRONG), why })
+    write_shard(vault, location, set, copy.index, Overwrite::Never).await
 }
-
-/// How the reason begins where what was written is there, and wrong.
-const READS_WRONG: &str = "what was written reads back wrong";
 
 /// Whether an object that stands there may be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +164,7 @@ pub async fn write_shard(
     set: &ShardSet,
     index: u8,
     overwrite: Overwrite,
-) -> Result<(), String> {
+) -> Result<(), Unwritten> {
     let object = set.object(index);
     let name = object.name();
     let parts = object.parts().to_vec();
@@ -159,7 +175,7 @@ pub async fn write_shard(
             location.overwrite(name, parts).await.map(|()| Created::New)
         }
     };
-    match created.map_err(|error| error.to_string())? {
+    match created? {
         Created::New => {
             vault.world.reached(match overwrite {
                 Overwrite::Never => Step::PlaceShardWritten,
@@ -173,7 +189,7 @@ pub async fn write_shard(
     Ok(())
 }
 
-async fn read_back(vault: &Vault, location: &Location, set: &ShardSet, index: u8) -> Result<(), String> {
+async fn read_back(vault: &Vault, location: &Location, set: &ShardSet, index: u8) -> Result<(), Unwritten> {
     let header = set.verified_header();
     let layout = header.layout();
     let leaf = (vault.world.rng().next_u64() % header.h0().class.leaves() as u64) as usize;
@@ -183,19 +199,23 @@ async fn read_back(vault: &Vault, location: &Location, set: &ShardSet, index: u8
         location.read_range(&name, layout.nodes().start..layout.trailer().end),
     );
     let (bytes, end) = read.await;
-    let bytes = bytes.map_err(|error| error.to_string())?.ok_or("it was acknowledged and is not there")?;
-    let end = end.map_err(|error| error.to_string())?.ok_or("it was acknowledged and is too short")?;
+    let away = |why: &str| Unwritten::Away(why.to_owned());
+    let bytes = bytes?.ok_or_else(|| away("it was acknowledged and is not there"))?;
+    let end = end?.ok_or_else(|| away("it was acknowledged and is too short"))?;
     let nodes = &end[..(layout.nodes().end - layout.nodes().start) as usize];
-    header.check_leaf(index, leaf, &bytes, nodes).map_err(|error| format!("{READS_WRONG}: {error}"))
+    let wrong = |error| Unwritten::Wrong(format!("what was written reads back wrong: {error}"));
+    header.check_leaf(index, leaf, &bytes, nodes).map_err(wrong)
 }
 
-async fn compare_existing(location: &Location, set: &ShardSet, index: u8) -> Result<(), String> {
+async fn compare_existing(location: &Location, set: &ShardSet, index: u8) -> Result<(), Unwritten> {
     let name = names::shard(set.writer(), set.pack(), index);
-    let stored = location.read(&name).await.map_err(|error| error.to_string())?;
-    let stored = stored.ok_or("the location says it exists and does not show it")?;
+    let hidden = || Unwritten::Away("the location says it exists and does not show it".to_owned());
+    let stored = location.read(&name).await?.ok_or_else(hidden)?;
     match set.verified_header().check_object(&stored) {
         Ok(found) if found == index => Ok(()),
-        Ok(_) => Err("another shard stands under this name; nothing was overwritten".to_owned()),
-        Err(error) => Err(format!("a wrong object stands under this name and was not overwritten: {error}")),
+        Ok(_) => Err(Unwritten::Wrong("another shard stands under this name; nothing was overwritten".to_owned())),
+        Err(error) => {
+            Err(Unwritten::Wrong(format!("a wrong object stands under this name and was not overwritten: {error}")))
+        }
     }
 }
