@@ -21,7 +21,7 @@ use vault_format::{Hash, LocationId, PackId, WriterId, names};
 use crate::fences::{Fences, SignedFence};
 use crate::heads::Position;
 use crate::location::Location;
-use crate::placement::{read_quorum, write_quorum};
+use crate::placement::{Spot, read_quorum, write_quorum};
 use crate::vault::Vault;
 
 /// Records read at once from one location.
@@ -80,8 +80,10 @@ pub struct Marks {
     pub fences: Fences,
     /// Whether enough domains answered in full.
     pub confirmed: bool,
-    /// Whether so many domains answered in full that one of them shows whatever stands
-    /// on a write quorum, if none lies: a point is reported by no less.
+    /// Whether so many domains answered, by a location at least, that one of them shows
+    /// whatever stands on a write quorum: a point is reported by no less. (What a domain
+    /// has only at a location of it that is away is missed; whoever writes tombstones and
+    /// fences writes them to every location that answers.)
     pub covered: bool,
     /// Locations that did not answer in full, and why.
     pub silent: Vec<(String, String)>,
@@ -129,7 +131,7 @@ pub async fn read(vault: &Vault) -> Marks {
     }
     let (answering, domains) = (answering_in_full(vault, &marks.silent).len(), vault.domains().len());
     marks.confirmed = answering >= read_quorum(domains);
-    marks.covered = answering + write_quorum(domains) > domains;
+    marks.covered = answering_at_all(vault, &marks.silent).len() + write_quorum(domains) > domains;
     marks.gather(vault);
     marks
 }
@@ -145,6 +147,15 @@ pub(crate) fn answering_in_full(vault: &Vault, silent: &[(String, String)]) -> B
         }
     }
     domains
+}
+
+/// Domains of which some location answers.
+fn answering_at_all(vault: &Vault, silent: &[(String, String)]) -> BTreeSet<u16> {
+    let answers = |spot: &Spot| {
+        let here = vault.location(spot.location).filter(|location| !location.blank);
+        here.is_some_and(|location| !silent.iter().any(|(name, _)| *name == location.name))
+    };
+    vault.spots().iter().filter(|spot| answers(spot)).map(|spot| spot.domain).collect()
 }
 
 type LocationRecords = (Vec<(String, Arc<Record>)>, Option<String>);
