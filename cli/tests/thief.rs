@@ -105,5 +105,5 @@ fn lost_without(server: &SeaweedFs) {
         server.rob(bucket);
     }
     stage.holdfast(&["vault", "restore", "--to", "out"]).ends(5).says("is lost");
-    stage.holdfast(&["vault", "status"]).ends(5).says("is lost");
+    stage.holdfast(&["vault", "status"]).ends(5).says("DATA LOST");
 }

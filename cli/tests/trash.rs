@@ -110,7 +110,7 @@ fn purged_and_freed(stage: &Stage, ids: &[String]) {
     stage.holdfast(&["vault", "gc", "--apply"]).ends(0).says("0 packs condemned");
     assert_eq!(shard_bytes(stage), full);
 
-    stage.holdfast(&["vault", "trash", "purge", &ids[2], "--confirm", "home"]).ends(0);
+    stage.holdfast(&["vault", "trash", "purge", &ids[2], "--confirm", "demo"]).ends(0);
     let condemned = stage.holdfast(&["--json", "vault", "gc", "--apply"]).ends(0);
     assert!(condemned.last()["condemned"].as_u64() > Some(0), "{}", condemned.shown());
     // This host's writer has not seen it yet: whatever is condemned waits.

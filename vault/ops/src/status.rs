@@ -203,7 +203,8 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     }
     let heads = watch::look(vault, catalog, &census.chains, Close::Copies).await?;
     risks.extend(heads.iter().map(|finding| finding.what.clone()));
-    let lost = census.short(vault);
+    let mut lost = census.short(vault);
+    lost.extend(named_by_nobody(vault, catalog, &census)?);
     let trash = gc::trash_bytes(&census);
     Ok(Status {
         tolerance: worst,
@@ -233,6 +234,21 @@ fn owed_while_away(catalog: &Catalog, id: LocationId, expected: &[(PackId, u8)])
     }
     let shown: BTreeSet<(PackId, u8)> = catalog.shown(id)?.into_iter().collect();
     Ok(expected.iter().filter(|copy| !shown.contains(copy)).count())
+}
+
+/// Packs of points this host made, with the shards left of them: no manifest names them
+/// any more although every location answers, nobody swept them, and too few are left.
+fn named_by_nobody(vault: &Vault, catalog: &Catalog, census: &Census) -> Result<Vec<(PackId, usize)>> {
+    if !vault.absent.is_empty() || !census.holdings.silent.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = catalog.packs(PackState::Committed)?.into_iter().map(|row| row.pack);
+    let unnamed = rows.filter(|pack| !census.packs.contains_key(pack) && !census.marks.is_swept(*pack));
+    let left = unnamed.map(|pack| {
+        let indices: BTreeSet<u8> = census.holdings.copies(pack).iter().map(|copy| copy.index).collect();
+        (pack, indices.len())
+    });
+    Ok(left.filter(|(_, left)| *left < usize::from(vault.coding.data_shards())).collect())
 }
 
 /// A retired location is owed nothing.
