@@ -132,7 +132,11 @@ fn purged_and_freed(stage: &Stage, ids: &[String]) {
     for at in [0, 1, 3, 4, 5] {
         restores(stage, &ids[at], &format!("was{at}"), 0);
     }
+    // The manifest goes after its packs; then there is nothing left to do.
+    stage.holdfast(&["vault", "gc", "--apply"]).ends(0).says("0 swept").says("1 manifests removed");
     stage.holdfast(&["vault", "gc", "--apply"]).ends(0).says("0 swept").says("0 objects deleted");
+    stage.holdfast(&["vault", "audit", "--full"]).ends(0);
+    assert_eq!(listed(stage).len(), 6);
 }
 
 /// What the policies say, in one command for a timer.
