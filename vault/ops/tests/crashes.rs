@@ -372,7 +372,7 @@ async fn what_exists_already_counts_only_if_it_is_right_and_is_never_overwritten
         for wrong in [bad, Vec::new(), good[..good.len() - 1].to_vec(), objects[usize::from(*at == 0)].1.clone()] {
             lab.put(*at, name, wrong.clone()).await;
             let error = write().await.unwrap_err();
-            assert!(error.contains("under this name"), "{error}");
+            assert!(error.clone().why().contains("under this name"), "{error:?}");
             assert!(lab.get(*at, name).await == wrong, "nothing was overwritten");
         }
         write_shard(&vault, location, &set, good[INDEX_AT], Overwrite::FailedVerification).await.unwrap();
