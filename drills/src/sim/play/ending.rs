@@ -59,6 +59,7 @@ impl Play<'_> {
             }
             self.timeline.pass_until(self.timeline.now_us() + DAY_US);
             let mut told = String::new();
+            let waited = self.spooled.len();
             if !looked || !lacks.is_empty() {
                 looked = true;
                 let audit = self.audit(&Audit { samples: 0, full: true, crash: None })?;
@@ -73,7 +74,9 @@ impl Play<'_> {
             self.lines.push(format!("day {day}: {told}"));
             self.after_step()?;
             lacks = self.lacks();
-            if self.exceeded || (lacks.is_empty() && self.unfreed(over_by_us).is_empty()) {
+            // No audit knew the packs of a point that waited: they are looked at once it stands.
+            looked &= self.spooled.len() == waited;
+            if self.exceeded || (looked && lacks.is_empty() && self.unfreed(over_by_us).is_empty()) {
                 break;
             }
         }
