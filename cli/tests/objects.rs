@@ -114,6 +114,8 @@ fn a_byte_rots(world: &World) {
     // With a warning, and mended by the restore, if the rotten shard was one of the five it read.
     world.weed.rot(&world.weed.bucket, "holdfast/shards/");
     world.restore(&[], &[0, 3]);
+    // If it was not, only an audit finds it.
+    stage.holdfast(&["vault", "audit", "--full"]);
     stage.holdfast(&["vault", "repair", "--apply"]).ends(0);
     stage.holdfast(&["vault", "audit", "--full"]).ends(0);
     world.restore(&[], &[0]);
