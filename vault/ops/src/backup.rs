@@ -181,6 +181,13 @@ impl<'a> Run<'a> {
             notes.push(format!("without locations this vault cannot be opened, its records were not kept: {error}"));
         }
         let delivery = spool::deliver(vault, &keys, catalog).await?;
+        notes.extend(delivery.stuck.iter().map(|stuck| {
+            format!(
+                "{} stays in the spool: {}. Set it aside with: holdfast vault deliver --set-aside",
+                stuck.name(),
+                stuck.why.trim_end_matches('.')
+            )
+        }));
         let healed = match heal::heal(vault, catalog).await {
             Ok(done) => done.map_or(0, |done| done.shards.len() + done.records),
             Err(error) => {

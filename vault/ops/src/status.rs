@@ -12,13 +12,14 @@ use vault_format::{LocationId, PackId};
 
 use crate::attendance::{self, Resting};
 use crate::audit::COVERAGE_DEFAULT;
-use crate::catalog::{Catalog, PackState, ReadRow};
+use crate::catalog::{Catalog, PackState, PointRow, ReadRow};
 use crate::census::{self, Census};
 use crate::error::Result;
 use crate::fetch;
 use crate::gc::{self, Trash};
 use crate::hostile::{Hostile, hostile};
 use crate::location::Location;
+use crate::marks::Marks;
 use crate::placement::{Patterns, Tolerance};
 use crate::points::{remarks, unknown_writers};
 use crate::records;
@@ -73,7 +74,7 @@ pub struct SourceLine {
     pub source: String,
     /// End of the newest backup.
     pub last_point_ms: i64,
-    /// Points known.
+    /// Points known, without those in the trash.
     pub points: usize,
 }
 
@@ -212,7 +213,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
         packs: census.packs.len(),
         locations,
         known: known_packs(catalog)?,
-        sources: sources(catalog)?,
+        sources: sources(catalog, &census.marks)?,
         spool: match &vault.spool {
             Some(spool) => spool_line(spool, catalog).await?,
             None => None,
@@ -403,9 +404,12 @@ fn known_packs(catalog: &Catalog) -> Result<KnownPacks> {
     })
 }
 
-fn sources(catalog: &Catalog) -> Result<Vec<SourceLine>> {
+/// Points in the trash are not among those a source has.
+fn sources(catalog: &Catalog, marks: &Marks) -> Result<Vec<SourceLine>> {
+    let trashed: BTreeSet<_> = marks.manifests().map(|((writer, position, _), _)| (writer, position)).collect();
+    let kept = |point: &PointRow| !trashed.contains(&(point.writer, (point.epoch, point.sequence)));
     let mut lines: Vec<SourceLine> = Vec::new();
-    for point in catalog.points()? {
+    for point in catalog.points()?.into_iter().filter(kept) {
         match lines.iter_mut().find(|line| line.source == point.part.source) {
             Some(line) => {
                 line.last_point_ms = point.part.finished_ms;

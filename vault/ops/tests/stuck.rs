@@ -227,3 +227,31 @@ async fn what_another_point_needs_is_not_moved_with_a_stuck_one() {
     assert_eq!((delivery.delivered.len(), delivery.left), (1, 0), "{delivery:?}");
     assert!(lab.restore(0).await.unwrap() == text);
 }
+
+/// What a point leans on went from all but one of the locations that answer, and the
+/// others may have the rest.
+#[tokio::test]
+async fn a_point_that_waits_for_a_location_does_not_keep_the_next_one_back() {
+    let mut lab = lab(6, &old()).await;
+    lab.down = (0..DOMAINS).collect();
+    let new = random_bytes(60, 70_000);
+    assert_eq!(lab.backup(&new).await.unwrap().standing(), Standing::Spooled);
+    let leans_on = lab.catalog.points().unwrap()[0].part.references.clone();
+    for at in [1, 2] {
+        for name in lab.names(at).await {
+            if leans_on.iter().any(|pack| name.starts_with("shards/") && name.contains(&pack.to_string())) {
+                lab.delete(at, &name).await;
+            }
+        }
+    }
+    lab.down = [3].into();
+    let delivery = deliver_in(&mut lab).await;
+    assert_eq!(delivery.delivered.len(), 1, "{delivery:?}");
+    assert!(delivery.stuck.is_empty() && delivery.left == 1, "{delivery:?}");
+    assert!(delivery.why.is_some_and(|why| why.contains("of an earlier point")));
+    assert!(lab.restore(0).await.unwrap() == new);
+    lab.down.clear();
+    let delivery = deliver_in(&mut lab).await;
+    assert!(delivery.why.is_none(), "it is delivered, or known never to be: {delivery:?}");
+    assert_eq!(delivery.delivered.len() + delivery.stuck.len(), 1, "{delivery:?}");
+}

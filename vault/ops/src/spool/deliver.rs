@@ -4,8 +4,9 @@
 //! pack it needs is durable(d) there; the bytes that are shown lie in the spool
 //! before; a point leaves the spool only when its manifest stands on its quorum.
 //! Where another image of this host took the place it was signed for, it is signed
-//! again for the next one. A point that cannot be delivered stays and is named; it
-//! does not keep the later ones back. Dying anywhere costs a repetition.
+//! again for the next one. A point that cannot be delivered, or that leans on what only
+//! locations that are away have, stays and is named; it does not keep the later ones
+//! back. Dying anywhere costs a repetition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::heal;
 use crate::packing::not_durable;
 use crate::place::{Debt, Overwrite, place, put_right, write_shard};
 use crate::placement::{Copy, survives};
+use crate::points::point_text;
 use crate::rebuild::{self, Next};
 use crate::step::Step;
 use crate::vault::Vault;
@@ -222,10 +224,14 @@ impl Run<'_> {
             let point = waiting.part.point;
             let manifests: Vec<String> = waiting.signed.iter().map(SignedManifest::name).collect();
             match self.point(&mut next, waiting, &shown).await {
-                Ok(()) => {
+                Ok(None) => {
                     self.delivery.delivered.push(point);
                     needed[at].clear();
                     self.clean(&needed).await?;
+                }
+                Ok(Some(why)) => {
+                    let why = format!("{} waits: {why}", point_text(point));
+                    self.delivery.why.get_or_insert(why);
                 }
                 Err(OpsError::Lost { what }) => {
                     self.delivery.stuck.push(Stuck { point: Some(point), manifests, why: what });
@@ -240,13 +246,15 @@ impl Run<'_> {
         Ok(condemned::next_place(self.vault, self.keys, self.catalog).await?.next)
     }
 
-    /// Delivers one point.
-    async fn point(&mut self, next: &mut Next, mut waiting: Waiting, shown: &Shown) -> Result<()> {
+    /// Delivers one point, or says why it has to wait for locations that are away.
+    async fn point(&mut self, next: &mut Next, mut waiting: Waiting, shown: &Shown) -> Result<Option<String>> {
         let (standing, owed) = match self.stands_already(&waiting, next).await? {
             Some(found) => found,
             None => {
                 for &pack in &waiting.part.references {
-                    self.make_durable(pack, shown).await?;
+                    if let Some(why) = self.make_durable(pack, shown).await? {
+                        return Ok(Some(why));
+                    }
                 }
                 self.refuse_condemned(&waiting.part.references).await?;
                 self.publish(next, &mut waiting).await?
@@ -274,7 +282,7 @@ impl Run<'_> {
         let names: Vec<String> = waiting.signed.iter().map(SignedManifest::name).collect();
         self.spool.remove(&names).await?;
         self.vault.world.reached(Step::DeliverPointLeft);
-        Ok(())
+        Ok(None)
     }
 
     /// What garbage collection condemned while a point waited may be deleted at any
@@ -383,11 +391,12 @@ impl Run<'_> {
 
     /// A pack of a point to be delivered: from the spool, or from what is left of it, to
     /// the locations. What the spool holds was not read back there, whatever a listing
-    /// shows: it is placed again, and what stands there already is compared.
-    async fn make_durable(&mut self, pack: PackId, shown: &Shown) -> Result<()> {
+    /// shows: it is placed again, and what stands there already is compared. Some says
+    /// what it waits for.
+    async fn make_durable(&mut self, pack: PackId, shown: &Shown) -> Result<Option<String>> {
         let (coding, survive) = (self.vault.coding, self.vault.survive());
         if self.placed.contains_key(&pack) {
-            return Ok(());
+            return Ok(None);
         }
         let here = shown.holdings.copies(pack);
         let indices: BTreeSet<u8> = here.iter().map(|copy| copy.index).collect();
@@ -396,11 +405,11 @@ impl Run<'_> {
         let waits = self.contents.has_pack(pack, coding);
         if !waits && survives(&known, coding, survive) {
             self.placed.insert(pack, known);
-            return Ok(());
+            return Ok(None);
         }
         // No manifest that stands names it yet, so that no repair rebuilds it.
         if waits || indices.len() >= usize::from(coding.data_shards()) {
-            return self.place(pack, shown).await;
+            return self.place(pack, shown).await.map(|()| None);
         }
         let what = format!(
             "pack {} of an earlier point, which this one needs, is not durable at the locations: they show {} of the {} \
@@ -414,9 +423,7 @@ impl Run<'_> {
                 what: format!("{what}. Back up the source again; this point stays in the spool and is not counted"),
             });
         }
-        Err(OpsError::Unreachable {
-            what: format!("{what}. Bring back the locations, or: holdfast vault repair --apply"),
-        })
+        Ok(Some(format!("{what}. Bring back the locations, or: holdfast vault repair --apply")))
     }
 
     /// What is wrong with a pack here concerns the points that need it, and no others.
@@ -491,7 +498,9 @@ impl Run<'_> {
                 match self.make_durable(pack, shown).await {
                     // No point needs it: the next run reads it from its source again.
                     Err(OpsError::Lost { .. }) => self.catalog.drop_pack(pack)?,
-                    done => done?,
+                    Err(error) => return Err(error),
+                    Ok(Some(_)) => continue,
+                    Ok(None) => {}
                 }
             }
             gone.insert(pack);
