@@ -25,6 +25,7 @@ pub mod kem;
 pub mod key_file;
 pub mod labels;
 pub mod memory;
+pub mod page;
 pub mod record;
 pub mod revocation;
 pub mod secret;
