@@ -80,6 +80,11 @@ pub struct Card {
     share: Share,
 }
 
+/// Whether a plan can be dealt, before there is a seed to deal.
+pub(crate) fn check(plan: &SplitPlan) -> Result<(), CardError> {
+    slip39::check_counts(plan.need, plan.total)
+}
+
 /// Deals a seed onto cards. No passphrase: the holders are the protection.
 pub fn split<R: CryptoRng + ?Sized>(seed: &Seed, plan: &SplitPlan, rng: &mut R) -> Result<Vec<Card>, CardError> {
     let SplitPlan { vault, generation, set, need, total } = *plan;
@@ -156,6 +161,11 @@ impl Card {
         }
         text.push_str(self.share.to_words().expose_secret());
         SecretText::new(text)
+    }
+
+    /// The card that these words are, if they stand below this one's head.
+    pub(crate) fn with_words(&self, text: &str) -> Result<Self, CardError> {
+        Ok(Self { head: self.head, share: Share::parse(text)? })
     }
 
     /// The numbers of its words in the list.

@@ -9,6 +9,7 @@
 
 pub mod aead;
 pub mod card;
+pub mod ceremony;
 pub mod certificate;
 pub mod data_key;
 pub mod dedup;
