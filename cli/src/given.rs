@@ -98,6 +98,15 @@ pub(crate) async fn given_candidates(from: &[String], reach: &Reach) -> Result<V
     Ok(futures::future::join_all(opened).await)
 }
 
+/// A folder of this host as a place to write shards to.
+pub(crate) async fn one_folder(folder: &Path) -> Result<Location, Failure> {
+    let failed = |error: BackendError| Failure::new(exit::ERROR, error.to_string());
+    let spec = LocationSpec::new(url_of(&folder.display().to_string()).map_err(failed)?);
+    let opened = backends::open(spec).await;
+    let Candidate { name, store, versions } = assembly::candidate(folder.display().to_string(), opened);
+    Ok(Location { id: folder_id(0), name, domain: 0, blank: false, store: store.map_err(failed)?, versions })
+}
+
 /// Folders or URLs that hold anything. All must answer: a plan over half of them
 /// would look complete.
 pub(crate) async fn open_folders(from: &[String], reach: &Reach) -> Result<Vec<Arc<Location>>, Failure> {

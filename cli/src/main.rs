@@ -3,6 +3,11 @@
 
 mod agent;
 mod arguments;
+mod card_checks;
+mod ceremony;
+mod ceremony_host;
+mod ceremony_stop;
+mod ceremony_terminal;
 mod death;
 mod doctor;
 mod doctor_locations;
@@ -13,6 +18,8 @@ mod janitor;
 mod kernel;
 mod kernel_put;
 mod keys_commands;
+mod keys_recover;
+mod keys_verify;
 mod output;
 mod read_repair;
 mod session;
@@ -178,11 +185,15 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
 async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
     match command {
         KeysCommand::Init { keys_dir } => keys_commands::init(session, keys_dir),
-        KeysCommand::Split { cards, need, cards_dir, remove_seed, keys_dir } => {
-            let split = keys_commands::Split { cards, need, cards_dir, remove_seed, keys_dir };
-            keys_commands::split(session, split).await
+        KeysCommand::Split(split) => ceremony::run(session, split.deal("split")).await,
+        KeysCommand::Reshare(split) => ceremony::run(session, split.deal("reshare")).await,
+        KeysCommand::Recover { cards, out, from, reach } => {
+            keys_recover::run(session, &cards, &out, &from, &reach).await
         }
-        KeysCommand::Recover { cards, out } => keys_commands::recover(session, &cards, &out),
+        KeysCommand::VerifyCard { card, from, reach } => {
+            keys_verify::card(session, card.as_deref(), &from, &reach).await
+        }
+        KeysCommand::VerifyTranscript { file, public } => keys_verify::transcript(session, &file, public),
         KeysCommand::Status { keys_dir } => keys_commands::status(session, keys_dir),
     }
 }

@@ -68,6 +68,11 @@ pub fn create_card(path: &Path, card: &Card) -> Result<()> {
     create_file(path, &card.to_text(), 0o600)
 }
 
+/// Writes a page with a card to a new file and syncs it with its folder.
+pub fn create_page(path: &Path, page: &SecretText) -> Result<()> {
+    create_file(path, page, 0o600)
+}
+
 fn create_file(path: &Path, text: &SecretText, mode: u32) -> Result<()> {
     let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| {

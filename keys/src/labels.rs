@@ -63,6 +63,8 @@ pub const CROSS_SIGNATURE: &str = "holdfast cross signature 1";
 pub const CARD: &str = "holdfast card hash 1";
 /// Check value of a key file.
 pub const KEY_FILE: &str = "holdfast key file check 1";
+/// Signature label: the root over a ceremony's transcript.
+pub const TRANSCRIPT: &str = "holdfast ceremony transcript 1";
 
 /// All of them with the constants' names, for the comparison with FORMAT.md.
 pub const ALL: &[(&str, &str)] = &[
@@ -94,4 +96,5 @@ pub const ALL: &[(&str, &str)] = &[
     ("CROSS_SIGNATURE", CROSS_SIGNATURE),
     ("CARD", CARD),
     ("KEY_FILE", KEY_FILE),
+    ("TRANSCRIPT", TRANSCRIPT),
 ];

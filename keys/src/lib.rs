@@ -9,6 +9,7 @@
 
 pub mod aead;
 pub mod card;
+pub mod ceremony;
 pub mod certificate;
 pub mod data_key;
 pub mod dedup;
@@ -25,6 +26,7 @@ pub mod kem;
 pub mod key_file;
 pub mod labels;
 pub mod memory;
+pub mod page;
 pub mod record;
 pub mod revocation;
 pub mod secret;
