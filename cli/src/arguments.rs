@@ -9,6 +9,8 @@ use keys::page::PageFormat;
 use crate::ceremony::Deal;
 use crate::drill::SimArguments;
 use crate::kernel::KernelCommand;
+use crate::keys_seal::SealArguments;
+use crate::passphrase::PassphraseFrom;
 use crate::vault_forget::ForgetArguments;
 use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
@@ -42,6 +44,8 @@ pub(crate) struct Global {
     /// Log what happens inside; twice for more.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseFrom,
 }
 
 /// What to do.
@@ -214,6 +218,19 @@ pub(crate) struct InitArguments {
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) key: ReadKeyFrom,
+    #[command(flatten)]
+    pub(crate) copy: KeyCopy,
+}
+
+/// What becomes of the key of a new vault.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct KeyCopy {
+    /// Write the recovery sheet here: a secret, to be printed. It alone and the locations restore everything.
+    #[arg(long, value_name = "FILE", conflicts_with = "adopt")]
+    pub(crate) sheet: Option<PathBuf>,
+    /// Make no recovery sheet, and have `vault status` say so.
+    #[arg(long, conflicts_with_all = ["sheet", "adopt"])]
+    pub(crate) i_have_no_key_copy: bool,
 }
 
 /// How locations named by hand are reached.
@@ -328,6 +345,19 @@ pub(crate) enum KeysCommand {
         /// The vault's public key file [default: the one of the configuration].
         #[arg(long, value_name = "FILE")]
         public: Option<PathBuf>,
+    },
+    /// Write the recovery sheet: one card that is enough alone, to be printed.
+    Sheet {
+        /// A new file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Seal a key file with a passphrase, or change the passphrase.
+    Seal(SealArguments),
+    /// Take the passphrase off a key file.
+    Unseal {
+        /// The key file.
+        file: PathBuf,
     },
     /// Say which keys are on this host.
     Status {

@@ -185,11 +185,12 @@ fn preflight(session: &Session, deal: &Deal, room: &Room, note: &mut impl FnMut(
 fn origin(session: &Session, deal: &Deal, room: &Room) -> Result<Origin, Failure> {
     let file = room.folder.master_seed();
     if deal.from.is_empty() && (file.exists() || room.terminal.is_none()) {
-        let master: MasterSeed = assembly::load_key(&file).map_err(|error| {
+        let master: MasterSeed = session.key(&file).map_err(|error| {
             Failure::new(
                 exit::KEY,
                 format!(
-                    "{error}. A seed that was dealt and removed is only on its cards: bring enough of them with --card FILE.."
+                    "{}. A seed that was dealt and removed is only on its cards: bring enough of them with --card FILE..",
+                    error.text
                 ),
             )
         })?;
@@ -363,7 +364,7 @@ fn to_files(
             let path = folder.join(file_name(terms.set, number, format.extension()));
             stop.leaves(&path);
             let page = page(card, &terms.holders[usize::from(number - 1)], format);
-            keys::files::create_page(&path, &page).map_err(|error| stop.failed(failed(error)))?;
+            keys::files::create_text(&path, &page).map_err(|error| stop.failed(failed(error)))?;
             paths.push(path);
         }
         note(3, &format!("{} written to a file", called(&terms, number)));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_daemon::assembly;
-use backends::{BackendError, Credentials, Kind, LocationSpec};
+use backends::{BackendError, Credentials, Kind, LocationSpec, SecretSource};
 use config::{Config, Name};
 use vault_format::LocationId;
 use vault_ops::location::Location;
@@ -23,7 +23,8 @@ fn given_spec(text: &str, credentials: Option<&Path>, endpoint: Option<&str>) ->
     if !spec.url.starts_with("file://") {
         spec.endpoint = endpoint.map(str::to_owned);
         spec.allow_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-        spec.credentials = credentials.map_or(Credentials::None, |path| Credentials::File(PathBuf::from(path)));
+        spec.credentials =
+            credentials.map_or(Credentials::None, |path| Credentials::From(SecretSource::File(path.to_owned())));
     }
     Ok(spec)
 }

@@ -20,8 +20,11 @@ mod kernel_put;
 mod keys_commands;
 mod keys_recover;
 mod keys_verify;
+mod keys_seal;
 mod output;
+mod passphrase;
 mod read_repair;
+mod recovery_sheet;
 mod session;
 mod vault_adopt;
 mod vault_audit;
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
     };
     let output = output::Output::new(arguments.global.json, arguments.global.quiet);
     log_to_stderr(&arguments.global);
-    no_core_dumps();
+    keep_memory_private();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -87,11 +90,14 @@ fn refuse_words(words: &[std::ffi::OsString], error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
 }
 
-/// Keys are in memory here; a core dump would write them to disk.
-fn no_core_dumps() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    // Where the system refuses, the program works as well as before.
+/// Keys are in memory here: a core dump or swap would write them to disk, and a debugger
+/// of the same user would read them. Where the system refuses, the program works as well as
+/// before, and `doctor` says so.
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    keys::locked::from_now_on();
 }
 
 fn log_to_stderr(global: &arguments::Global) {
@@ -154,10 +160,10 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
     match command {
         VaultCommand::Init(arguments) if arguments.adopt => vault_adopt::run(session, &arguments).await,
         VaultCommand::Init(arguments) => {
-            let InitArguments { local, name, data, total, .. } = arguments;
+            let InitArguments { local, name, data, total, copy, .. } = arguments;
             let name = name.unwrap_or_else(|| "demo".to_owned());
             let local = local.map(|root| vault_init::Local { root, name, data, total });
-            vault_init::run(session, local).await
+            vault_init::run(session, local, &copy).await
         }
         VaultCommand::Run { what, tag } => vault_run::run(session, what, tag).await,
         VaultCommand::Deliver { set_aside, apply } => vault_deliver::run(session, set_aside, apply).await,
@@ -194,6 +200,9 @@ async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
             keys_verify::card(session, card.as_deref(), &from, &reach).await
         }
         KeysCommand::VerifyTranscript { file, public } => keys_verify::transcript(session, &file, public),
+        KeysCommand::Sheet { file } => recovery_sheet::run(session, &file).await,
+        KeysCommand::Seal(arguments) => keys_seal::seal(session, arguments),
+        KeysCommand::Unseal { file } => keys_seal::unseal(session, &file),
         KeysCommand::Status { keys_dir } => keys_commands::status(session, keys_dir),
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use agent_daemon::assembly;
 use backends::disk::{RealDisk, place_file};
 use config::{AdoptedVault, Attached, Config, Encoding, Location, MissingLocation, Name};
-use keys::files::{OperatorKey, ReadKey, VaultPublic, WriterKey};
+use keys::files::{OperatorKey, ReadKey, SealWith, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use keys::host::HostKeys;
 use keys::seed::{Generation, Seed};
@@ -38,7 +38,7 @@ struct Brought {
 pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome {
     let config_path = std::path::absolute(session.config_path()).map_err(|error| usage(error.to_string()))?;
     refuse_occupied(&config_path)?;
-    let brought = bring(&arguments.key)?;
+    let brought = bring(session, &arguments.key)?;
     let places = given_locations(&arguments.from, &arguments.reach)?;
     let mut vault = open(session, &brought, &places).await?;
     let names = adopt::layout_names(&vault, &brought.read)?;
@@ -94,7 +94,7 @@ fn refuse_occupied(config: &Path) -> Result<(), Failure> {
     )))
 }
 
-fn bring(from: &ReadKeyFrom) -> Result<Brought, Failure> {
+fn bring(session: &Session, from: &ReadKeyFrom) -> Result<Brought, Failure> {
     if from.cards.is_empty() {
         if from.read_key.is_none() {
             return Err(Failure::new(
@@ -103,7 +103,7 @@ fn bring(from: &ReadKeyFrom) -> Result<Brought, Failure> {
                  that is enough to restore, not to back up)",
             ));
         }
-        return Ok(Brought { read: read_key(from, None)?, seed: None });
+        return Ok(Brought { read: read_key(session, from, None)?, seed: None });
     }
     let recovered =
         gather(&from.cards, |_, _| {})?.recover().map_err(|error| Failure::new(exit::CARDS, error.to_string()))?;
@@ -228,7 +228,7 @@ async fn host_keys(session: &Session, folder: &KeyFolder, vault: &Vault, brought
         Err(error) => return Err(key(error)),
     }
     if folder.writer_key().exists() {
-        let writer: WriterKey = assembly::load_key(&folder.writer_key())?;
+        let writer: WriterKey = session.key(&folder.writer_key())?;
         if writer.vault != vault.id {
             return Err(other_keys(folder));
         }
@@ -246,7 +246,7 @@ async fn host_keys(session: &Session, folder: &KeyFolder, vault: &Vault, brought
                 ),
             ));
         }
-        let operator: OperatorKey = assembly::load_key(&folder.operator_key())?;
+        let operator: OperatorKey = session.key(&folder.operator_key())?;
         return Ok(Host::New(Box::new(HostKeys { operator, writer })));
     }
     let Some((seed, generation)) = &brought.seed else { return Ok(Host::Reader) };
@@ -255,7 +255,9 @@ async fn host_keys(session: &Session, folder: &KeyFolder, vault: &Vault, brought
     if folder.operator_key().exists() {
         return Err(other_keys(folder));
     }
-    keys::files::create(&folder.operator_key(), &drawn.operator).map_err(key)?;
+    let passphrase = session.passphrase_for_new("operator.key")?;
+    let seal = passphrase.map(|passphrase| SealWith::new(passphrase, &mut session.world.rng()));
+    keys::files::create_as(&folder.operator_key(), &drawn.operator, seal.as_ref()).map_err(key)?;
     keys::files::create(&folder.writer_key(), &drawn.writer).map_err(key)?;
     Ok(Host::New(Box::new(drawn)))
 }

@@ -18,7 +18,7 @@ pub(crate) async fn run(session: &Session, from: &[String], reach: &Reach, apply
     let _lease = lease(&assembly::state_paths(&config, &name), "vault import-orphans")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let folders = open_folders(from, reach).await?;
-    let keys = match read_key(key, Some(&opened.keys)) {
+    let keys = match read_key(session, key, Some(&opened.keys)) {
         Ok(keys) => Some(keys),
         Err(failure) if key.read_key.is_some() || !key.cards.is_empty() => return Err(failure),
         Err(_) => None,
@@ -82,7 +82,7 @@ async fn vouch(
     }
     // Opened again: certificates that came home count now.
     let mut opened = assembly::open_vault(config, name, session.world.clone()).await?;
-    let keys = assembly::writer_key(&folder)?;
+    let keys = session.writer_key(&folder)?;
     let done = reissue::run(&opened.vault, &keys, &mut opened.catalog, plan).await?;
     for point in &done.points {
         output.say(format!(

@@ -126,7 +126,7 @@ async fn change(session: &Session, wanted: &Wanted, apply: bool) -> Outcome {
         if !apply {
             return Ok(not_done(session, true));
         }
-        let operator: OperatorKey = assembly::load_key(&opened.keys.operator_key())?;
+        let operator: OperatorKey = session.key(&opened.keys.operator_key())?;
         let bytes = relayout::sign(&opened.vault, &name, &operator, &places, next.clone())?;
         relayout::publish(&opened.vault, &opened.catalog, &next, &bytes, &added).await?;
         session
@@ -184,7 +184,7 @@ async fn settle(session: &Session, config: &Config, name: &str, opened: Assemble
     }
     let empty = rebalance::retired(vault, done.settled);
     if !empty.is_empty() {
-        let operator: OperatorKey = assembly::load_key(&opened.keys.operator_key())?;
+        let operator: OperatorKey = session.key(&opened.keys.operator_key())?;
         for location in empty {
             let fresh = assembly::open_vault(config, name, session.world.clone()).await?;
             let retired = fresh.vault.location_name(location);

@@ -133,7 +133,7 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
     if arguments.from.is_empty() && arguments.reach.locations.is_none() {
         let (config, vault) = session.vault_name()?;
         let folder = assembly::key_folder(&config, &vault)?;
-        let keys = read_key(&arguments.key, Some(&folder))?;
+        let keys = read_key(session, &arguments.key, Some(&folder))?;
         refuse_other_vault(&keys, &folder)?;
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = assembly::candidates(&config, &vault).await;
@@ -146,7 +146,7 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         let home = Home { vault: opened, state: assembly::state_paths(&config, &vault) };
         return Ok(Opened { home: mends.then_some(home), ..found });
     }
-    let keys = read_key(&arguments.key, None)?;
+    let keys = read_key(session, &arguments.key, None)?;
     if !arguments.scan {
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = given_candidates(&arguments.from, &arguments.reach).await?;

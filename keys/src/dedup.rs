@@ -16,7 +16,7 @@ pub struct DedupRoot(#[n(0)] Secret<32>);
 
 impl DedupRoot {
     pub(crate) fn new(secret: Secret<32>) -> Self {
-        Self(secret)
+        Self(secret.kept())
     }
 
     /// The keys of one scope.

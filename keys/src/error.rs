@@ -149,6 +149,29 @@ pub enum FileFault {
     /// Its check value does not match.
     #[error("its content was altered (the check value does not match). Take another copy of it")]
     Altered,
+    /// It is sealed and no passphrase was given.
+    #[error(
+        "it is sealed with a passphrase. Give it with --passphrase-file FILE, or one of the other --passphrase options"
+    )]
+    Sealed,
+    /// The passphrase is another, or the numbers it is stretched with were altered.
+    #[error("the passphrase does not open it")]
+    WrongPassphrase,
+    /// Numbers of Argon2id that no file of ours has.
+    #[error(
+        "its passphrase is to be stretched with {kib} KiB, {passes} passes and {lanes} lanes: that protects nothing, or          is meant to exhaust this host. Take another copy of it"
+    )]
+    Cost {
+        /// Memory.
+        kib: u32,
+        /// Passes.
+        passes: u32,
+        /// Lanes.
+        lanes: u32,
+    },
+    /// It is public: there is nothing to seal.
+    #[error("it is public; nothing in it needs a passphrase")]
+    Public,
     /// The check value holds, the content makes no sense.
     #[error("its content is not valid: {0}")]
     Content(&'static str),

@@ -13,7 +13,9 @@ use vault_format::{Blob, ScopeId, VaultId, WriterId};
 use crate::certificate::{self, Request};
 use crate::data_key::LocalSecret;
 use crate::error::{FileFault, KeysError, Result};
-use crate::files::{self, JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
+use crate::files::{
+    self, JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadKey, SealWith, VaultPublic, WriterKey,
+};
 use crate::seed::{Generation, Seed};
 use crate::signature::SigningKey;
 
@@ -53,6 +55,11 @@ impl KeyFolder {
     /// Public: the vault's id and the root's keys.
     pub fn public(&self) -> PathBuf {
         self.0.join("vault.pub")
+    }
+
+    /// Says that no copy of the key is elsewhere, if it is there.
+    pub fn no_key_copy(&self) -> PathBuf {
+        self.0.join("no-key-copy.txt")
     }
 
     /// The folder itself.
@@ -151,6 +158,11 @@ impl FirstKeys {
     /// Writes each key to its file. Nothing is overwritten: a folder that holds a
     /// key of a vault already is refused before anything is written.
     pub fn save(&self, folder: &KeyFolder) -> Result<()> {
+        self.save_as(folder, None)
+    }
+
+    /// The same with the operator's key sealed by a passphrase, if there is one.
+    pub fn save_as(&self, folder: &KeyFolder, operator: Option<&SealWith<'_>>) -> Result<()> {
         let all = [
             folder.master_seed(),
             folder.read_key(),
@@ -165,7 +177,7 @@ impl FirstKeys {
         files::create_folder(folder.path())?;
         files::create(&folder.master_seed(), &self.master)?;
         files::create(&folder.read_key(), &self.read)?;
-        files::create(&folder.operator_key(), &self.operator)?;
+        files::create_as(&folder.operator_key(), &self.operator, operator)?;
         files::create(&folder.janitor_key(), &self.janitor)?;
         files::create(&folder.writer_key(), &self.writer)?;
         files::create(&folder.public(), &self.public)

@@ -7,6 +7,7 @@ use keys::card::{CANONICAL_BYTES, Card, SplitPlan, WORDS, split};
 use keys::certificate::may_sign;
 use keys::files::{self, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
 use keys::first::FirstKeys;
+use keys::passphrase::{Cost, PASSPHRASE_BYTES_MAX, SALT_BYTES};
 use keys::{Generation, Seed, kem, key_file, labels, slip39};
 use minicbor::Decoder;
 use minicbor::data::Type;
@@ -64,6 +65,16 @@ fn constants_are_those_of_the_program() {
         ("DIGEST_AT", slip39::DIGEST_AT.into()),
         ("DIGEST_BYTES", slip39::DIGEST_BYTES as u64),
         ("KEY_FILE_BYTES_MAX", key_file::FILE_BYTES_MAX),
+        ("SALT_BYTES", SALT_BYTES as u64),
+        ("PASSPHRASE_BYTES_MAX", PASSPHRASE_BYTES_MAX as u64),
+        ("ARGON2_KIB", Cost::DEFAULT.kib.into()),
+        ("ARGON2_PASSES", Cost::DEFAULT.passes.into()),
+        ("ARGON2_LANES", Cost::DEFAULT.lanes.into()),
+        ("ARGON2_KIB_MIN", Cost::KIB_MIN.into()),
+        ("ARGON2_KIB_MAX", Cost::KIB_MAX.into()),
+        ("ARGON2_PASSES_MAX", Cost::PASSES_MAX.into()),
+        ("ARGON2_LANES_MAX", Cost::LANES_MAX.into()),
+        ("ARGON2_WORK_MAX", Cost::WORK_MAX),
     ];
     let program: Vec<_> = program.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect();
     assert_eq!(pairs("Constants"), program);

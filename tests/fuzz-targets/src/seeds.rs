@@ -70,7 +70,7 @@ fn from_hex(text: &[u8]) -> Vec<u8> {
 }
 
 fn key_files(name: &str) -> Vec<Vec<u8>> {
-    let folders = ["keys/testdata/vectors", "vault/ops/testdata/golden/v1/keys"];
+    let folders = ["keys/testdata/vectors", "keys/testdata/sealed", "vault/ops/testdata/golden/v1/keys"];
     let all = folders.into_iter().flat_map(below);
     all.filter(|(path, _)| path.rsplit('/').next().is_some_and(|file| file.starts_with(name)))
         .map(|(_, bytes)| bytes)

@@ -173,7 +173,7 @@ pub(crate) struct Lab {
     pub(crate) spool: Option<Arc<InMemory>>,
     pub(crate) limits: Limits,
     pub(crate) catalog: Catalog,
-    catalog_file: PathBuf,
+    pub(crate) catalog_file: PathBuf,
     files: Arc<Files>,
 }
 
