@@ -23,10 +23,11 @@ use crate::secret::{SecretBytes, SecretText};
 mod roles;
 
 pub use roles::{
-    JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadGeneration, ReadKey, VaultPublic, WriterKey,
+    AuditorKey, JanitorGeneration, JanitorKey, MasterSeed, MigratorKey, OperatorKey, ReadGeneration, ReadKey,
+    VaultPublic, WriterKey,
 };
 
-/// A key file's content. Implemented by the six types of this module.
+/// A key file's content. Implemented by the eight types of this module.
 pub trait KeyFile: Encode<()> + for<'b> Decode<'b, ()> {
     /// What stands in the file's role line.
     const ROLE: &'static str;
@@ -61,6 +62,22 @@ pub fn create<T: KeyFile>(path: &Path, key: &T) -> Result<()> {
     let title = Title { role: T::ROLE, vault: key.vault(), note: T::NOTE };
     let text = key_file::write(&title, &encode_body(key));
     create_file(path, &text, if T::SECRET { 0o600 } else { 0o644 })
+}
+
+/// Puts a key file in the place of another of its role: beside it first, synced, then
+/// over it by its name, so that whoever is killed leaves one of the two, whole.
+pub fn replace<T: KeyFile>(path: &Path, key: &T) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    let fault = |error| KeysError::KeyFile { path: path.to_owned(), fault: FileFault::Io(error) };
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(fault(error)),
+        // What a killed run left half written.
+        Ok(()) | Err(_) => {}
+    }
+    create(&beside, key)?;
+    std::fs::rename(&beside, path).and_then(|()| sync_folder(path)).map_err(fault)
 }
 
 /// Writes a card to a new file and syncs it with its folder.
