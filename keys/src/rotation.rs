@@ -123,14 +123,21 @@ pub struct Rotation<'a> {
     pub now_ms: i64,
 }
 
-/// What brings a rotation into force, to be written in this order.
+/// What brings a rotation into force, to be written in this order. Nothing of it is
+/// secret; it is kept as it is until it stands, so that a run that goes on writes the
+/// same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(array)]
 pub struct Rotated {
     /// The operators' certificates by the new root.
-    pub certificates: Vec<Vec<u8>>,
+    #[n(0)]
+    pub certificates: Vec<Blob>,
     /// Revocations of those that were revoked before.
-    pub revocations: Vec<Vec<u8>>,
+    #[n(1)]
+    pub revocations: Vec<Blob>,
     /// The vault record by the new root.
-    pub record: Vec<u8>,
+    #[n(2)]
+    pub record: Blob,
 }
 
 impl Rotation<'_> {
@@ -144,9 +151,8 @@ impl Rotation<'_> {
         let new_root = self.new.root_key(next);
         let (reader, janitor) = (self.new.reader_key(next), self.new.janitor_key(next));
         let operators = self.operators(&old_root, &new_root)?;
-        let revocations =
-            operators.iter().filter_map(|(old, new)| self.revoked_again(old, new, &new_root)).collect::<Result<_>>()?;
-        let certificates: Vec<Vec<u8>> = operators.into_iter().map(|(_, new)| new).collect();
+        let revocations = operators.iter().filter_map(|(old, new)| self.revoked_again(old, new, &new_root)).collect();
+        let certificates: Vec<Blob> = operators.into_iter().map(|(_, new)| Blob(new)).collect();
         let mut record = self.record.clone();
         record.epoch += 1;
         record.previous = self.record_hash;
@@ -155,12 +161,12 @@ impl Rotation<'_> {
             record.recipients.push(KemKey { generation: next.0, role, public: Blob(key.public().as_bytes().to_vec()) });
         }
         record.key_history.extend(self.history(reader.public(), rng));
-        record.operators = certificates.iter().cloned().map(Blob).collect();
+        record.operators.clone_from(&certificates);
         record.predecessors.push(cross(&old_root, &new_root));
         record.created_ms = self.now_ms;
         let bytes = vault_format::encode(&record);
         let record = record::sign(RecordKind::Vault, self.vault, &bytes, &new_root);
-        Ok(Rotated { certificates, revocations, record })
+        Ok(Rotated { certificates, revocations, record: Blob(record) })
     }
 
     /// Each operator's certificate as it was, and a new one for the same keys.
@@ -186,7 +192,7 @@ impl Rotation<'_> {
     }
 
     /// A revoked operator's new certificate ends where its old one did.
-    fn revoked_again(&self, old: &CertifiedKey, new: &[u8], by: &SigningKey) -> Option<Result<Vec<u8>>> {
+    fn revoked_again(&self, old: &CertifiedKey, new: &[u8], by: &SigningKey) -> Option<Blob> {
         let last = self.revocations.last_good(&old.certificate_hash())?;
         let body = Revocation {
             certificate: record::hash(new),
@@ -196,7 +202,7 @@ impl Rotation<'_> {
             reason: "revoked before the rotation".to_owned(),
             created_ms: self.now_ms,
         };
-        Some(Ok(record::sign(RecordKind::Revocation, self.vault, &vault_format::encode(&body), by)))
+        Some(Blob(record::sign(RecordKind::Revocation, self.vault, &vault_format::encode(&body), by)))
     }
 
     /// The old generation's keys, sealed to the new reader.

@@ -26,10 +26,7 @@ fn first_record(keys: &FirstKeys) -> Vec<u8> {
         chunk_max: 256,
         class_max: 3,
         floor_suite: 1,
-        recipients: vec![
-            kem(KemRole::Reader, &keys.writer.reader[0]),
-            kem(KemRole::Janitor, &keys.writer.janitor),
-        ],
+        recipients: vec![kem(KemRole::Reader, &keys.writer.reader[0]), kem(KemRole::Janitor, &keys.writer.janitor)],
         key_history: Vec::new(),
         operators: vec![keys.operator.certificate.clone()],
         card_sets: Vec::new(),
@@ -41,7 +38,13 @@ fn first_record(keys: &FirstKeys) -> Vec<u8> {
 }
 
 /// Rotates from what is in force to a seed drawn from `draw`.
-fn rotated(keys: &FirstKeys, old: &MasterSeed, shown: &[Vec<u8>], draw: u8, revoked: &Revocations) -> (MasterSeed, Rotated) {
+fn rotated(
+    keys: &FirstKeys,
+    old: &MasterSeed,
+    shown: &[Vec<u8>],
+    draw: u8,
+    revoked: &Revocations,
+) -> (MasterSeed, Rotated) {
     let now = in_force(old.vault, &keys.public.root, shown).unwrap().unwrap();
     let new = Seed::random(&mut rng(draw));
     let rotation = Rotation {
@@ -72,9 +75,9 @@ fn read(master: &MasterSeed) -> ReadKey {
 fn two_rotations_are_followed_from_any_root_and_the_newest_seed_opens_all_before_it() {
     let (keys, mut shown) = drawn();
     let (second, done) = rotated(&keys, &keys.master, &shown, 2, &Revocations::new());
-    shown.push(done.record);
+    shown.push(done.record.0);
     let (third, done) = rotated(&keys, &second, &shown, 3, &Revocations::new());
-    shown.push(done.record);
+    shown.push(done.record.0);
 
     let root = |master: &MasterSeed| master.seed.root_key(master.generation).verifying_key().clone();
     let line = [&keys.master, &second, &third].map(root);
@@ -98,7 +101,10 @@ fn two_rotations_are_followed_from_any_root_and_the_newest_seed_opens_all_before
     for (of, old) in newest.generations.iter().zip([&keys.read, &read(&second), &read(&third)]) {
         let scope = keys.writer.scope;
         let (mine, theirs) = (of.dedup.keys(scope), old.generations[0].dedup.keys(scope));
-        assert_eq!((of.reader.id(), of.janitor.id()), (old.generations[0].reader.id(), old.generations[0].janitor.id()));
+        assert_eq!(
+            (of.reader.id(), of.janitor.id()),
+            (old.generations[0].reader.id(), old.generations[0].janitor.id())
+        );
         assert_eq!(mine.id_key.chunk_id(b"chunk"), theirs.id_key.chunk_id(b"chunk"));
     }
     // The other way nothing opens.
@@ -113,20 +119,20 @@ fn a_root_without_its_predecessors_word_or_with_a_rival_is_not_believed() {
     let vault = keys.public.vault;
     let (_, good) = rotated(&keys, &keys.master, &shown, 2, &Revocations::new());
     let (_, rival) = rotated(&keys, &keys.master, &shown, 3, &Revocations::new());
-    let both = [shown[0].clone(), good.record.clone(), rival.record.clone()];
+    let both = [shown[0].clone(), good.record.0.clone(), rival.record.0.clone()];
     assert!(matches!(in_force(vault, &keys.public.root, &both), Err(KeysError::Roots { .. })));
 
     // Who pins the new root already is not disturbed by the rival.
     let body = |bytes: &[u8]| vault_format::decode::<VaultRecord>("r", &Envelope::decode(bytes).unwrap().body).unwrap();
-    let new_root = VerifyingKey::from_slice(&body(&good.record).root_public.0).unwrap();
-    assert_eq!(in_force(vault, &new_root, &both).unwrap().unwrap().hash, record::hash(&good.record));
+    let new_root = VerifyingKey::from_slice(&body(&good.record.0).root_public.0).unwrap();
+    assert_eq!(in_force(vault, &new_root, &both).unwrap().unwrap().hash, record::hash(&good.record.0));
 
     // A stranger's record, and one whose cross signature covers another key.
     let stranger = SigningKey::random(&mut rng(9));
-    let mut forged = body(&good.record);
+    let mut forged = body(&good.record.0);
     forged.root_public = Blob(stranger.verifying_key().as_bytes().to_vec());
     let forged = record::sign(RecordKind::Vault, vault, &vault_format::encode(&forged), &stranger);
-    let mut flipped = body(&good.record);
+    let mut flipped = body(&good.record.0);
     flipped.predecessors[0].signatures.0[100] ^= 1;
     let root = Seed::random(&mut rng(2)).root_key(Generation(2));
     let flipped = record::sign(RecordKind::Vault, vault, &vault_format::encode(&flipped), &root);
@@ -144,7 +150,7 @@ fn what_the_former_root_signs_after_the_rotation_does_not_count() {
     late.epoch = 77;
     let root = keys.master.seed.root_key(Generation::FIRST);
     shown.push(record::sign(RecordKind::Vault, keys.public.vault, &vault_format::encode(&late), &root));
-    shown.push(done.record);
+    shown.push(done.record.0);
     let found = in_force(keys.public.vault, &keys.public.root, &shown).unwrap().unwrap();
     assert_eq!((found.record.epoch, found.record.predecessors.len()), (2, 1), "not the higher epoch of the old root");
     let found = in_force(keys.public.vault, &keys.public.root, &shown[..2]).unwrap().unwrap();
@@ -169,7 +175,7 @@ fn the_keys_of_a_host_follow_and_keep_what_they_sign_with() {
     revoked.add(&keys.public.authority(), None, &operator, &bytes).unwrap();
 
     let (second, done) = rotated(&keys, &keys.master, &shown, 2, &revoked);
-    shown.push(done.record);
+    shown.push(done.record.0);
     let now = in_force(keys.public.vault, &keys.public.root, &shown).unwrap().unwrap();
     let (before, chunk) = (keys.writer.certified().unwrap(), keys.writer.dedup.id_key.chunk_id(b"x"));
     assert!(keys.writer.follow(&now.root, &now.record).unwrap());
@@ -189,7 +195,7 @@ fn the_keys_of_a_host_follow_and_keep_what_they_sign_with() {
     // The operator that was revoked is, under its new certificate too.
     let mut again = Revocations::new();
     let authority = Authority::new(keys.public.vault, now.root.clone());
-    again.add(&authority, None, &renewed, &done.revocations[0]).unwrap();
+    again.add(&authority, None, &renewed, &done.revocations[0].0).unwrap();
     assert_eq!(again.last_good(&renewed.certificate_hash()), Some(Position { epoch: 4, sequence: 9 }));
 }
 
