@@ -47,8 +47,9 @@ pub(crate) fn janitor(opened: &Assembled) -> Result<Janitor, Failure> {
              this host, as it should be on one that is backed up. Run it where they are",
         ));
     }
-    let operator: OperatorKey = keys::files::load(&folder.operator_key()).map_err(fail)?;
-    let read: ReadKey = keys::files::load(&folder.read_key()).map_err(fail)?;
+    let operator: OperatorKey = assembly::operator_key(folder, &opened.vault)?;
+    let mut read: ReadKey = keys::files::load(&folder.read_key()).map_err(fail)?;
+    opened.vault.complete(&mut read)?;
     Ok(Janitor::Operator { operator: Arc::new(operator), read: Some(Arc::new(read)) })
 }
 

@@ -13,6 +13,9 @@ mod janitor;
 mod kernel;
 mod kernel_put;
 mod keys_commands;
+mod keys_issue;
+mod keys_rotate;
+mod keys_status;
 mod output;
 mod read_repair;
 mod session;
@@ -27,6 +30,7 @@ mod vault_location;
 mod vault_lock;
 mod vault_look;
 mod vault_mend;
+mod vault_reencrypt;
 mod vault_restore;
 mod vault_run;
 mod vault_trash;
@@ -168,6 +172,7 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
         VaultCommand::Forget(arguments) => vault_forget::run(session, &arguments).await,
         VaultCommand::Trash { command } => vault_trash::run(session, &command).await,
+        VaultCommand::Reencrypt(arguments) => vault_reencrypt::run(session, &arguments).await,
         VaultCommand::Gc(arguments) => vault_gc::run(session, &arguments).await,
         VaultCommand::ImportOrphans { from, apply, key, reach, .. } => {
             vault_import::run(session, &from, &reach, apply, &key).await
@@ -183,7 +188,10 @@ async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
             keys_commands::split(session, split).await
         }
         KeysCommand::Recover { cards, out } => keys_commands::recover(session, &cards, &out),
-        KeysCommand::Status { keys_dir } => keys_commands::status(session, keys_dir),
+        KeysCommand::Status { keys_dir } => keys_status::run(session, keys_dir).await,
+        KeysCommand::Issue(arguments) => keys_issue::issue(session, &arguments).await,
+        KeysCommand::Revoke(arguments) => keys_issue::revoke(session, &arguments).await,
+        KeysCommand::Rotate(arguments) => keys_rotate::run(session, &arguments).await,
     }
 }
 

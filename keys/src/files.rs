@@ -80,6 +80,18 @@ pub fn replace<T: KeyFile>(path: &Path, key: &T) -> Result<()> {
     std::fs::rename(&beside, path).and_then(|()| sync_folder(path)).map_err(fault)
 }
 
+/// Likewise bytes that are not secret, under a name of the key folder.
+pub fn replace_public(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    let written = std::fs::write(&beside, bytes)
+        .and_then(|()| File::open(&beside)?.sync_all())
+        .and_then(|()| std::fs::rename(&beside, path))
+        .and_then(|()| sync_folder(path));
+    written.map_err(|error| KeysError::KeyFile { path: path.to_owned(), fault: FileFault::Io(error) })
+}
+
 /// Writes a card to a new file and syncs it with its folder.
 pub fn create_card(path: &Path, card: &Card) -> Result<()> {
     create_file(path, &card.to_text(), 0o600)

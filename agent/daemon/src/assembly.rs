@@ -14,7 +14,7 @@ use agent_sources::kernel::{Client, Endpoint, KernelSource};
 use async_trait::async_trait;
 use backends::{BackendError, Credentials, Kind, LocationSpec};
 use config::{Attached, Config, KernelAt, Scheme, SecretFrom, SourceKind};
-use keys::files::{VaultPublic, WriterKey};
+use keys::files::{OperatorKey, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use vault_ops::catalog::Catalog;
 use vault_ops::source::Source;
@@ -270,6 +270,21 @@ pub fn load_key<T: keys::files::KeyFile>(path: &std::path::Path) -> Result<T> {
 /// Loads the writer key of a vault.
 pub fn writer_key(keys: &KeyFolder) -> Result<Arc<WriterKey>> {
     Ok(Arc::new(load_key(&keys.writer_key())?))
+}
+
+/// Loads the writer key of an opened vault as it must be now: after a rotation it
+/// follows in memory, and the file stays as it is.
+pub fn writer_key_in(keys: &KeyFolder, vault: &Vault) -> Result<Arc<WriterKey>> {
+    let mut key: WriterKey = load_key(&keys.writer_key())?;
+    vault.follow(&mut key)?;
+    Ok(Arc::new(key))
+}
+
+/// Likewise the operator key.
+pub fn operator_key(keys: &KeyFolder, vault: &Vault) -> Result<OperatorKey> {
+    let mut key: OperatorKey = load_key(&keys.operator_key())?;
+    vault.follow_operator(&mut key)?;
+    Ok(key)
 }
 
 /// Makes a source of the configuration.

@@ -148,7 +148,7 @@ impl Jobs {
 
     async fn back_up(&self, policy: &PolicyPlan) -> Result<Made, OpsError> {
         let mut opened = assembly::open_vault(&self.config, &policy.vault, self.world.clone()).await?;
-        let keys = assembly::writer_key(&opened.keys)?;
+        let keys = assembly::writer_key_in(&opened.keys, &opened.vault)?;
         let source = assembly::source(&self.config, &policy.source)?;
         let options =
             BackupOptions { host: self.host.clone(), tags: Vec::new(), compression: backup::Compression::default() };
