@@ -9,11 +9,14 @@ use keys::page::PageFormat;
 use crate::ceremony::Deal;
 use crate::drill::SimArguments;
 use crate::kernel::KernelCommand;
+use crate::keys_issue::{IssueArguments, RevokeArguments};
+use crate::keys_rotate::RotateArguments;
 use crate::keys_seal::SealArguments;
 use crate::passphrase::PassphraseFrom;
 use crate::vault_forget::ForgetArguments;
 use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
+use crate::vault_reencrypt::ReencryptArguments;
 use crate::vault_trash::TrashCommand;
 
 /// Backups that prove they can be restored.
@@ -156,6 +159,8 @@ pub(crate) enum VaultCommand {
         #[command(subcommand)]
         command: TrashCommand,
     },
+    /// Seal points of an older key anew, for the newest. Needs the read key or cards.
+    Reencrypt(ReencryptArguments),
     /// Free the space of what left the trash.
     Gc(GcArguments),
     /// Rebuild missing and wrong shards from the others. Needs no key.
@@ -359,7 +364,13 @@ pub(crate) enum KeysCommand {
         /// The key file.
         file: PathBuf,
     },
-    /// Say which keys are on this host.
+    /// Make a key for another host or role; the operator certifies it.
+    Issue(IssueArguments),
+    /// Say up to where a lost or stolen key is believed.
+    Revoke(RevokeArguments),
+    /// Draw a new seed: what is sealed from then on opens with the new one only.
+    Rotate(RotateArguments),
+    /// Keys, certificates and cards of the vault; what lies on this host, and what a thief of it could do.
     Status {
         /// Folder of the key files [default: the vault's, from the configuration].
         #[arg(long, value_name = "DIR")]

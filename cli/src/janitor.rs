@@ -46,8 +46,9 @@ pub(crate) fn janitor(session: &Session, opened: &Assembled) -> Result<Janitor, 
              this host, as it should be on one that is backed up. Run it where they are",
         ));
     }
-    let operator: OperatorKey = session.key(&folder.operator_key())?;
-    let read: ReadKey = session.key(&folder.read_key())?;
+    let operator: OperatorKey = session.operator_key(folder, &opened.vault)?;
+    let mut read: ReadKey = session.key(&folder.read_key())?;
+    opened.vault.complete(&mut read)?;
     Ok(Janitor::Operator { operator: Arc::new(operator), read: Some(Arc::new(read)) })
 }
 

@@ -12,7 +12,7 @@ use crate::exit::{self, Failure, Outcome};
 use crate::session::{Session, host_name};
 
 /// The folder given, or the vault's.
-fn folder(session: &Session, given: Option<PathBuf>) -> Result<KeyFolder, Failure> {
+pub(crate) fn folder(session: &Session, given: Option<PathBuf>) -> Result<KeyFolder, Failure> {
     match given {
         Some(folder) => Ok(KeyFolder(folder)),
         None => {
@@ -45,28 +45,4 @@ pub(crate) fn init(session: &Session, keys_dir: Option<PathBuf>) -> Outcome {
         .say("Next:  holdfast vault init, then: holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed");
     session.output.summary(exit::OK, json!({ "folder": folder.path().display().to_string() }));
     Ok(exit::OK)
-}
-
-pub(crate) fn status(session: &Session, keys_dir: Option<PathBuf>) -> Outcome {
-    let folder = folder(session, keys_dir)?;
-    let line = |name: &str, path: PathBuf, there: &str, gone: &str| {
-        let here = path.exists();
-        session.output.say(format!(
-            "{name:<13} {:<8} {}",
-            if here { "here" } else { "not here" },
-            if here { there } else { gone }
-        ));
-        session.output.event("key", json!({ "name": name, "here": here }));
-        here
-    };
-    let seed = line("master.seed", folder.master_seed(), "AT RISK: deal it onto cards and remove it", "good");
-    let read =
-        line("read.key", folder.read_key(), "a thief of this host can read all backups", "good: this host cannot read");
-    line("operator.key", folder.operator_key(), "this host can admit writers", "");
-    line("janitor.key", folder.janitor_key(), "this host can forget and free space", "");
-    line("writer.key", folder.writer_key(), "this host can back up", "this host cannot back up");
-    line("vault.pub", folder.public(), "this host can audit and repair", "this host cannot audit");
-    let exit = if seed || read { exit::WARNINGS } else { exit::OK };
-    session.output.summary(exit, json!({}));
-    Ok(exit)
 }

@@ -21,6 +21,9 @@ mod keys_commands;
 mod keys_recover;
 mod keys_verify;
 mod keys_seal;
+mod keys_issue;
+mod keys_rotate;
+mod keys_status;
 mod output;
 mod passphrase;
 mod read_repair;
@@ -37,6 +40,7 @@ mod vault_location;
 mod vault_lock;
 mod vault_look;
 mod vault_mend;
+mod vault_reencrypt;
 mod vault_restore;
 mod vault_run;
 mod vault_trash;
@@ -181,6 +185,7 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
         VaultCommand::Forget(arguments) => vault_forget::run(session, &arguments).await,
         VaultCommand::Trash { command } => vault_trash::run(session, &command).await,
+        VaultCommand::Reencrypt(arguments) => vault_reencrypt::run(session, &arguments).await,
         VaultCommand::Gc(arguments) => vault_gc::run(session, &arguments).await,
         VaultCommand::ImportOrphans { from, apply, key, reach, .. } => {
             vault_import::run(session, &from, &reach, apply, &key).await
@@ -203,7 +208,10 @@ async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
         KeysCommand::Sheet { file } => recovery_sheet::run(session, &file).await,
         KeysCommand::Seal(arguments) => keys_seal::seal(session, arguments),
         KeysCommand::Unseal { file } => keys_seal::unseal(session, &file),
-        KeysCommand::Status { keys_dir } => keys_commands::status(session, keys_dir),
+        KeysCommand::Status { keys_dir } => keys_status::run(session, keys_dir).await,
+        KeysCommand::Issue(arguments) => keys_issue::issue(session, &arguments).await,
+        KeysCommand::Revoke(arguments) => keys_issue::revoke(session, &arguments).await,
+        KeysCommand::Rotate(arguments) => keys_rotate::run(session, &arguments).await,
     }
 }
 

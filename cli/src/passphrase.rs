@@ -11,9 +11,10 @@ use std::sync::Arc;
 use agent_daemon::assembly;
 use backends::SecretSource;
 use clap::Args;
-use keys::files::{KeyFile, Loaded, SealedFile, WriterKey};
+use keys::files::{KeyFile, Loaded, OperatorKey, SealWith, SealedFile, WriterKey};
 use keys::first::KeyFolder;
 use keys::{FileFault, KeysError, Passphrase, SecretBytes};
+use vault_ops::vault::Vault;
 
 use crate::exit::{self, Failure};
 use crate::session::Session;
@@ -58,9 +59,37 @@ impl Session {
         }
     }
 
-    /// Loads the writer key of a vault.
-    pub(crate) fn writer_key(&self, folder: &KeyFolder) -> Result<Arc<WriterKey>, Failure> {
-        self.key(&folder.writer_key()).map(Arc::new)
+    /// The writer key of an opened vault as it must be now: after a rotation it follows
+    /// in memory, and the file stays as it is.
+    pub(crate) fn writer_key(&self, folder: &KeyFolder, vault: &Vault) -> Result<Arc<WriterKey>, Failure> {
+        let mut key: WriterKey = self.key(&folder.writer_key())?;
+        vault.follow(&mut key)?;
+        Ok(Arc::new(key))
+    }
+
+    /// Likewise the operator key.
+    pub(crate) fn operator_key(&self, folder: &KeyFolder, vault: &Vault) -> Result<OperatorKey, Failure> {
+        let mut key: OperatorKey = self.key(&folder.operator_key())?;
+        vault.follow_operator(&mut key)?;
+        Ok(key)
+    }
+
+    /// Puts a key that was opened here in the place of its file, sealed as that is.
+    pub(crate) fn replace_key<T: KeyFile>(&self, path: &Path, key: &T) -> Result<(), Failure> {
+        let Loaded::Sealed(file) = keys::files::load_any::<T>(path).map_err(key_failure)? else {
+            return keys::files::replace(path, key, None).map_err(key_failure);
+        };
+        let asked;
+        let passphrase = match self.passphrase.get().filter(|known| file.open(known).is_ok()) {
+            Some(known) => known,
+            None => {
+                asked = self.passphrase_of(path)?;
+                file.open(&asked).map_err(key_failure)?;
+                &asked
+            }
+        };
+        let seal = SealWith::new(passphrase, &mut self.world.rng());
+        keys::files::replace(path, key, Some(&seal)).map_err(key_failure)
     }
 
     fn open_sealed<T: KeyFile>(&self, path: &Path, file: &SealedFile<T>) -> Result<T, Failure> {

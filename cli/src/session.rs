@@ -10,7 +10,7 @@ use keys::files::ReadKey;
 use keys::first::KeyFolder;
 use keys::hand::Hand;
 use vault_ops::lease::Lease;
-use vault_ops::vault::StatePaths;
+use vault_ops::vault::{StatePaths, Vault};
 use vault_ops::world::World;
 
 use crate::arguments::{Global, ReadKeyFrom};
@@ -111,6 +111,15 @@ pub(crate) fn read_key(
         }
     };
     session.key(&path).map(Arc::new)
+}
+
+/// Gives a read key what the vault's key history holds: after a rotation the newest
+/// opens everything before it.
+pub(crate) fn complete(keys: &mut Arc<ReadKey>, vault: &Vault) -> Result<(), Failure> {
+    match Arc::get_mut(keys) {
+        Some(keys) => Ok(vault.complete(keys)?),
+        None => Err(Failure::new(exit::ERROR, "the read key is in use already; report this")),
+    }
 }
 
 /// The read key from card files.

@@ -26,7 +26,7 @@ use vault_ops::vault::{Candidate, Expected, Vault};
 use crate::arguments::{InitArguments, ReadKeyFrom};
 use crate::exit::{self, Failure, Outcome};
 use crate::given::given_locations;
-use crate::session::{Session, gather, host_name, lease, read_key};
+use crate::session::{Session, complete, gather, host_name, lease, read_key};
 
 /// The keys that were brought.
 struct Brought {
@@ -38,9 +38,11 @@ struct Brought {
 pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome {
     let config_path = std::path::absolute(session.config_path()).map_err(|error| usage(error.to_string()))?;
     refuse_occupied(&config_path)?;
-    let brought = bring(session, &arguments.key)?;
+    let mut brought = bring(session, &arguments.key)?;
     let places = given_locations(&arguments.from, &arguments.reach)?;
     let mut vault = open(session, &brought, &places).await?;
+    refuse_former_seed(&brought, &vault)?;
+    complete(&mut brought.read, &vault)?;
     let names = adopt::layout_names(&vault, &brought.read)?;
     let name = choose_name(arguments, &names, &vaults_at(&places).await, vault.id)?;
     let dir = match &arguments.dir {
@@ -115,6 +117,22 @@ fn bring(session: &Session, from: &ReadKeyFrom) -> Result<Brought, Failure> {
     };
     let read = Arc::new(ReadKey::from_seed(&recovered.seed, generation, vault));
     Ok(Brought { read, seed: Some((recovered.seed, generation)) })
+}
+
+/// A former root admits nobody any more.
+fn refuse_former_seed(brought: &Brought, vault: &Vault) -> Result<(), Failure> {
+    if brought.seed.is_none() || brought.read.root == vault.root {
+        return Ok(());
+    }
+    Err(Failure::new(
+        exit::KEY,
+        format!(
+            "these cards are of a former key of this vault ({}); the one in force is {}. They restore what was sealed \
+             before the rotation; to adopt the vault bring the newest cards",
+            brought.read.root.check(),
+            vault.root.check()
+        ),
+    ))
 }
 
 async fn candidates(places: &BTreeMap<Name, Location>) -> Vec<Candidate> {

@@ -10,7 +10,7 @@ use vault_ops::{attendance, status};
 use crate::arguments::ReadKeyFrom;
 use crate::exit::{self, Outcome};
 use crate::output::{ago_text, bytes_text, time_text};
-use crate::session::{Session, read_key};
+use crate::session::{Session, complete, read_key};
 use crate::vault_init::tolerance_text;
 
 pub(crate) async fn status(session: &Session) -> Outcome {
@@ -18,7 +18,7 @@ pub(crate) async fn status(session: &Session) -> Outcome {
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     // An empty catalog was lost: the points are in the vault, and the writer's key reads its own.
     if opened.catalog.points()?.is_empty()
-        && let Ok(keys) = session.writer_key(&opened.keys)
+        && let Ok(keys) = session.writer_key(&opened.keys, &opened.vault)
     {
         vault_ops::rebuild::catch_up(&opened.vault, &keys, &mut opened.catalog).await?;
     }
@@ -234,7 +234,8 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
     };
     let count;
     match read_key(session, from, Some(&opened.keys)) {
-        Ok(key) => {
+        Ok(mut key) => {
+            complete(&mut key, &opened.vault)?;
             let list = points::list(&opened.vault, &key).await?;
             for point in &list.points {
                 let part = &point.part;
@@ -253,7 +254,7 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
         }
         Err(failure) if from.read_key.is_some() || !from.cards.is_empty() => return Err(failure),
         Err(_) => {
-            let keys = session.writer_key(&opened.keys)?;
+            let keys = session.writer_key(&opened.keys, &opened.vault)?;
             vault_ops::rebuild::catch_up(&opened.vault, &keys, &mut opened.catalog).await?;
             let marks = &opened.vault.reread().await.marks;
             let mut points = opened.catalog.points()?;

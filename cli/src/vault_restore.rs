@@ -28,7 +28,7 @@ use crate::exit::{self, Failure, Outcome};
 use crate::given::{as_folders, given_candidates};
 use crate::output::{bytes_text, time_text};
 use crate::read_repair::Home;
-use crate::session::{Session, read_key};
+use crate::session::{Session, complete, read_key};
 
 pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
     refuse_occupied(&arguments.to)?;
@@ -189,8 +189,9 @@ async fn from_vault(
     vault: &Vault,
     name: &PointName,
     source: Option<&str>,
-    keys: Arc<ReadKey>,
+    mut keys: Arc<ReadKey>,
 ) -> Result<Opened, Failure> {
+    complete(&mut keys, vault)?;
     let list = points::list(vault, &keys).await?;
     list.remarks.iter().for_each(|remark| output.warn(remark));
     let chosen = choose(*output, &list, name, source)?;
@@ -233,13 +234,16 @@ async fn from_bare(
     world: &World,
     arguments: &RestoreArguments,
     name: &PointName,
-    keys: Arc<ReadKey>,
+    mut keys: Arc<ReadKey>,
 ) -> Result<Opened, Failure> {
     let (folders, silent) = as_folders(session, given_candidates(&arguments.from, &arguments.reach).await?)?;
     let mut found = scan(&folders).await?;
     found.silent.extend(silent);
     for bad in &found.quarantined {
         session.output.warn(format!("not used: {}/{}: {}", bad.folder, bad.name, bad.why));
+    }
+    if let Some(keys) = Arc::get_mut(&mut keys) {
+        vault_ops::scan::complete(world, &found, keys.vault, keys).await?;
     }
     let mut bare = find_points(world, &found, keys.vault, &keys).await;
     bare.holdings.silent.clone_from(&found.silent);

@@ -23,7 +23,7 @@ pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>)
     let sources = choose(&config, &what).await?;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault run")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    let keys = session.writer_key(&opened.keys)?;
+    let keys = session.writer_key(&opened.keys, &opened.vault)?;
     let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
     let (mut worst, mut failed, alone) = (exit::OK, None, sources.len() == 1);
     for source in sources {

@@ -140,6 +140,11 @@ impl CertifiedKey {
         &self.body.name
     }
 
+    /// After this readers warn, milliseconds since 1970.
+    pub fn not_after_ms(&self) -> i64 {
+        self.body.not_after_ms
+    }
+
     /// Whether `now_ms` lies outside the certificate's dates. A warning only.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         now_ms < self.body.not_before_ms || now_ms > self.body.not_after_ms

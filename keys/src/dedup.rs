@@ -19,6 +19,11 @@ impl DedupRoot {
         Self(secret.kept())
     }
 
+    /// The secret, for the key history.
+    pub(crate) fn expose_secret(&self) -> &[u8; 32] {
+        self.0.expose_secret()
+    }
+
     /// The keys of one scope.
     pub fn keys(&self, scope: ScopeId) -> DedupKeys {
         let root = Derivation::extract(labels::DEDUP, &[self.0.expose_secret()]);

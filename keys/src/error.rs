@@ -82,6 +82,12 @@ pub enum KeysError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A root whose line does not lead to the one trusted, or that has a rival.
+    #[error("the root key is not acceptable: {reason}")]
+    Roots {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Stored bytes that do not decode.
     #[error(transparent)]
     Format(#[from] FormatError),

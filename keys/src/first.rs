@@ -32,6 +32,26 @@ impl KeyFolder {
         self.0.join("master.seed")
     }
 
+    /// The seed of a rotation that is not finished.
+    pub fn next_seed(&self) -> PathBuf {
+        self.0.join("master.seed.next")
+    }
+
+    /// The vault record of a rotation that is not finished: public.
+    pub fn next_record(&self) -> PathBuf {
+        self.0.join("vault.record.next")
+    }
+
+    /// A former seed, kept after a rotation: it opens what was sealed before it.
+    pub fn former_seed(&self, generation: Generation) -> PathBuf {
+        self.0.join(format!("master.seed.{}", generation.0))
+    }
+
+    /// Who read which card when, as `keys verify-card` notes it.
+    pub fn cards_checked(&self) -> PathBuf {
+        self.0.join("cards-checked")
+    }
+
     /// Opens everything; belongs on the host only while restoring.
     pub fn read_key(&self) -> PathBuf {
         self.0.join("read.key")

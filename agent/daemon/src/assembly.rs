@@ -282,12 +282,19 @@ pub fn writer_key(keys: &KeyFolder) -> Result<Arc<WriterKey>> {
 }
 
 /// Loads the writer key of a vault where nobody can be asked: one that is sealed is
-/// opened with the passphrase the configuration names.
-pub async fn writer_key_of(config: &Config, vault: &str) -> Result<Arc<WriterKey>> {
+/// opened with the passphrase the configuration names. After a rotation it follows in
+/// memory, and the file stays as it is.
+pub async fn writer_key_of(config: &Config, name: &str, vault: &Vault) -> Result<Arc<WriterKey>> {
+    let mut key = writer_key_file(config, name).await?;
+    vault.follow(&mut key)?;
+    Ok(Arc::new(key))
+}
+
+async fn writer_key_file(config: &Config, vault: &str) -> Result<WriterKey> {
     let path = key_folder(config, vault)?.writer_key();
     let fault = |error: keys::KeysError| OpsError::Key { what: error.to_string() };
     let sealed = match keys::files::load_any::<WriterKey>(&path).map_err(fault)? {
-        Loaded::Open(key) => return Ok(Arc::new(key)),
+        Loaded::Open(key) => return Ok(key),
         Loaded::Sealed(sealed) => sealed,
     };
     let Some(from) = config.vaults.get(vault).and_then(|vault| vault.passphrase.as_ref()) else {
@@ -298,7 +305,7 @@ pub async fn writer_key_of(config: &Config, vault: &str) -> Result<Arc<WriterKey
         );
         return Err(OpsError::Key { what });
     };
-    sealed.open(&passphrase(&secret_source(from)).await?).map(Arc::new).map_err(fault)
+    sealed.open(&passphrase(&secret_source(from)).await?).map_err(fault)
 }
 
 /// Reads a passphrase from where it is.

@@ -149,7 +149,7 @@ impl Jobs {
 
     async fn back_up(&self, policy: &PolicyPlan) -> Result<Made, OpsError> {
         let mut opened = assembly::open_vault(&self.config, &policy.vault, self.world.clone()).await?;
-        let keys = assembly::writer_key_of(&self.config, &policy.vault).await?;
+        let keys = assembly::writer_key_of(&self.config, &policy.vault, &opened.vault).await?;
         let source = assembly::source(&self.config, &policy.source).await?;
         let options =
             BackupOptions { host: self.host.clone(), tags: Vec::new(), compression: backup::Compression::default() };

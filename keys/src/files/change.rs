@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use super::{
-    JanitorKey, KeyFile, Loaded, MasterSeed, OperatorKey, ReadKey, SealWith, VaultPublic, WriterKey, create_file,
-    decode_any, read_file, sync_folder, text_of,
+    AuditorKey, JanitorKey, KeyFile, Loaded, MasterSeed, MigratorKey, OperatorKey, ReadKey, SealWith, VaultPublic, WriterKey, decode_any,
+    read_file, replace_file, text_of,
 };
 use crate::error::{FileFault, KeysError, Result};
 use crate::key_file;
@@ -37,6 +37,8 @@ pub fn reseal(path: &Path, old: Option<&Passphrase>, new: Option<&SealWith<'_>>)
         Some(OperatorKey::ROLE) => again::<OperatorKey>(path, bytes, old, new),
         Some(WriterKey::ROLE) => again::<WriterKey>(path, bytes, old, new),
         Some(JanitorKey::ROLE) => again::<JanitorKey>(path, bytes, old, new),
+        Some(AuditorKey::ROLE) => again::<AuditorKey>(path, bytes, old, new),
+        Some(MigratorKey::ROLE) => again::<MigratorKey>(path, bytes, old, new),
         Some(VaultPublic::ROLE) => Err(fault(FileFault::Public)),
         Some(_) => Err(fault(FileFault::Content("this program does not know its role. Use a newer holdfast"))),
         None => Err(fault(FileFault::NotAKeyFile)),
@@ -51,9 +53,5 @@ fn again<T: KeyFile>(path: &Path, bytes: &[u8], old: Option<&Passphrase>, new: O
         (Loaded::Sealed(_), None) => return Err(fault(FileFault::Sealed)),
     };
     let text = text_of(&key, new).map_err(fault)?;
-    let beside = path.with_extension("new");
-    // Left by a run that was killed; the file itself still stands.
-    let _ = std::fs::remove_file(&beside);
-    create_file(&beside, &text, 0o600)?;
-    std::fs::rename(&beside, path).and_then(|()| sync_folder(path)).map_err(|error| fault(FileFault::Io(error)))
+    replace_file(path, &text, 0o600)
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use keys::signature::SigningKey;
 use vault_format::envelope::RecordKind;
-use vault_format::names;
 use vault_format::vault::{CardSet, VaultRecord};
+use vault_format::{Blob, names};
 
 use crate::create::write_record;
 use crate::error::{OpsError, Result};
@@ -21,6 +21,13 @@ use crate::vault::Vault;
 pub async fn add_card_set(vault: &Vault, root: &SigningKey, set: CardSet) -> Result<()> {
     let mut record = vault.record.clone();
     record.card_sets.push(set);
+    publish(vault, root, record).await
+}
+
+/// Names one more operator.
+pub async fn add_operator(vault: &Vault, root: &SigningKey, certificate: Blob) -> Result<()> {
+    let mut record = vault.record.clone();
+    record.operators.push(certificate);
     publish(vault, root, record).await
 }
 

@@ -294,6 +294,13 @@ impl Lab {
         self.open_through(|_, store| store).await
     }
 
+    /// All locations, as a program would open them.
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+        let store = |store: &Arc<InMemory>| Ok(Arc::clone(store) as Arc<dyn ObjectStore>);
+        let all = self.stores.iter();
+        all.map(|(name, at)| Candidate { name: name.clone(), store: store(at), versions: None }).collect()
+    }
+
     /// Opens the vault with each location's store wrapped.
     pub(crate) async fn open_through(
         &self,

@@ -1,0 +1,96 @@
+//! A rotation brought into force, and keys that follow one.
+//!
+//! What always holds: the certificates and revocations of the new root stand on a
+//! quorum before its vault record is written anywhere; the rotation counts once that
+//! stands on a quorum; until then the old generation is whole, and one that shows
+//! itself early is completed by whoever writes next; a key follows only where the
+//! vault's line of roots leads from its own root.
+
+use std::collections::BTreeMap;
+
+use keys::certificate::Authority;
+use keys::files::{OperatorKey, ReadKey, WriterKey};
+use keys::rotation::Rotated;
+use keys::signature::VerifyingKey;
+use vault_format::envelope::Envelope;
+use vault_format::vault::VaultRecord;
+use vault_format::{Blob, names};
+
+use crate::backup::check_domains;
+use crate::commit;
+use crate::error::{OpsError, Result};
+use crate::step::Step;
+use crate::vault::Vault;
+
+/// Writes a rotation to the locations. Doing it again completes it. Returns who is
+/// owed a record, and why.
+pub async fn publish(vault: &Vault, rotated: &Rotated) -> Result<BTreeMap<String, String>> {
+    check_domains(vault)?;
+    let mut owed = BTreeMap::new();
+    for Blob(bytes) in &rotated.certificates {
+        owed.extend(commit::publish(vault, &names::certificate(keys::record::hash(bytes)), bytes, None).await?);
+    }
+    for Blob(bytes) in &rotated.revocations {
+        owed.extend(commit::publish(vault, &names::revocation(keys::record::hash(bytes)), bytes, None).await?);
+    }
+    let name = names::vault(record_of(rotated)?.epoch);
+    owed.extend(commit::publish(vault, &name, &rotated.record.0, Some(Step::AmendRecordWritten)).await?);
+    Ok(owed)
+}
+
+/// The vault record a rotation brings.
+pub fn record_of(rotated: &Rotated) -> Result<VaultRecord> {
+    let malformed = |error| OpsError::format("the vault record of the rotation", &error);
+    let envelope = Envelope::decode(&rotated.record.0).map_err(malformed)?;
+    vault_format::decode("vault record", &envelope.body).map_err(malformed)
+}
+
+impl Vault {
+    /// Every root that may have signed what this vault shows: the one in force first.
+    pub fn authorities(&self) -> Vec<Authority> {
+        let roots = [&self.root].into_iter().chain(&self.former);
+        roots.map(|root| Authority::new(self.id, root.clone())).collect()
+    }
+
+    /// Completes a read key with what this vault's history says. An older key stays
+    /// one: it reads what was sealed up to its generation.
+    pub fn complete(&self, keys: &mut ReadKey) -> Result<()> {
+        complete(keys, &self.root, &self.former, &self.record)
+    }
+
+    /// A writer key as it must be now: sealing to the newest generation, certified
+    /// under the root in force. Its file stays as it is.
+    pub fn follow(&self, keys: &mut WriterKey) -> Result<bool> {
+        self.check_line(&keys.root, "the writer key file")?;
+        keys.follow(&self.root, &self.record).map_err(|error| OpsError::Key { what: error.to_string() })
+    }
+
+    /// Likewise an operator's.
+    pub fn follow_operator(&self, keys: &mut OperatorKey) -> Result<bool> {
+        self.check_line(&keys.root, "the operator key file")?;
+        keys.follow(&self.root, &self.record).map_err(|error| OpsError::Key { what: error.to_string() })
+    }
+
+    fn check_line(&self, root: &VerifyingKey, what: &str) -> Result<()> {
+        if *root == self.root || self.former.contains(root) {
+            return Ok(());
+        }
+        Err(OpsError::Key {
+            what: format!(
+                "{what} trusts a root key ({}) that this vault's ({}) does not come from; nothing was written. Use this \
+                 vault's key files",
+                root.check(),
+                self.root.check()
+            ),
+        })
+    }
+}
+
+/// Gives a read key the older generations, and the roots whose signatures it meets.
+pub fn complete(keys: &mut ReadKey, root: &VerifyingKey, former: &[VerifyingKey], record: &VaultRecord) -> Result<()> {
+    keys.learn(&record.key_history).map_err(|error| OpsError::Key {
+        what: format!("{error}. What was sealed before the rotation cannot be opened with this key alone"),
+    })?;
+    keys.line = [root].into_iter().chain(former).filter(|other| **other != keys.root).cloned().collect();
+    Ok(())
+}
