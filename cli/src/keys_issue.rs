@@ -88,7 +88,9 @@ fn key_failure(error: &keys::KeysError) -> Failure {
 /// The seed from cards, or from the key folder; `None` if it is at neither.
 pub(crate) fn seed_at_hand(
     session: &Session,
-    cards: &[PathBuf], folder: &KeyFolder) -> Result<Option<(Seed, Generation)>, Failure> {
+    cards: &[PathBuf],
+    folder: &KeyFolder,
+) -> Result<Option<(Seed, Generation)>, Failure> {
     if cards.is_empty() {
         if !folder.master_seed().exists() {
             return Ok(None);
@@ -120,18 +122,19 @@ pub(crate) async fn issue(session: &Session, arguments: &IssueArguments) -> Outc
         IssuedRole::Operator => operator(session, &opened, arguments, &said).await?,
         IssuedRole::Writer => {
             let drawn = || writer(session, &opened, arguments, &said);
-            admitted(&opened, &arguments.out, drawn, |key: &WriterKey| &key.certificates).await?
+            admitted(session, &opened, &arguments.out, drawn, |key: &WriterKey| &key.certificates).await?
         }
         IssuedRole::Migrator => {
             let drawn = || migrator(session, &opened, arguments, &said);
-            admitted(&opened, &arguments.out, drawn, |key: &keys::files::MigratorKey| &key.0.certificates).await?
+            admitted(session, &opened, &arguments.out, drawn, |key: &keys::files::MigratorKey| &key.0.certificates)
+                .await?
         }
         IssuedRole::Auditor => {
             let drawn = || {
                 let operator = session.operator_key(&opened.keys, &opened.vault)?;
                 draw::auditor(&mut session.world.rng(), &operator, &said).map_err(|error| key_failure(&error))
             };
-            admitted(&opened, &arguments.out, drawn, |key: &AuditorKey| &key.certificates).await?
+            admitted(session, &opened, &arguments.out, drawn, |key: &AuditorKey| &key.certificates).await?
         }
         IssuedRole::Janitor => {
             let drawn = || {
@@ -139,7 +142,7 @@ pub(crate) async fn issue(session: &Session, arguments: &IssueArguments) -> Outc
                 let read = whole_read_key(session, &arguments.key, &opened)?;
                 draw::janitor(&mut session.world.rng(), &operator, &read, &said).map_err(|error| key_failure(&error))
             };
-            admitted(&opened, &arguments.out, drawn, |key: &JanitorKey| &key.certificates).await?
+            admitted(session, &opened, &arguments.out, drawn, |key: &JanitorKey| &key.certificates).await?
         }
     };
     for (location, why) in &owed {
@@ -184,7 +187,7 @@ fn next_step(role: IssuedRole) -> &'static str {
 }
 
 /// The read key with all generations of the vault's history.
-fn whole_read_key(from: &ReadKeyFrom, opened: &Assembled) -> Result<ReadKey, Failure> {
+fn whole_read_key(session: &Session, from: &ReadKeyFrom, opened: &Assembled) -> Result<ReadKey, Failure> {
     let read = read_key(session, from, Some(&opened.keys))?;
     let mut read = std::sync::Arc::into_inner(read)
         .ok_or_else(|| Failure::new(exit::ERROR, "the read key is in use twice; report this"))?;
@@ -252,6 +255,7 @@ fn refuse_other_seed(opened: &Assembled, (seed, generation): &(Seed, Generation)
 /// Writes the key file, or takes up one that was written and not admitted; then the
 /// vault hears of it.
 async fn admitted<T: KeyFile>(
+    session: &Session,
     opened: &Assembled,
     out: &Path,
     drawn: impl FnOnce() -> Result<T, Failure>,
@@ -395,7 +399,7 @@ pub(crate) async fn migrator_of(
             draw::migrator(&mut session.world.rng(), &operator, &opened.vault.record, read, scope, &said)
                 .map_err(|error| key_failure(&error))
         };
-        admitted(opened, out, drawn, |key: &keys::files::MigratorKey| &key.0.certificates).await?;
+        admitted(session, opened, out, drawn, |key: &keys::files::MigratorKey| &key.0.certificates).await?;
     }
     let mut key: keys::files::MigratorKey = session.key(out)?;
     opened.vault.follow(&mut key.0)?;

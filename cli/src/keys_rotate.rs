@@ -83,7 +83,9 @@ fn begin(session: &Session, opened: &Assembled, arguments: &RotateArguments) -> 
 
 fn seed_in_force(
     session: &Session,
-    opened: &Assembled, arguments: &RotateArguments) -> Result<(Seed, Generation), Failure> {
+    opened: &Assembled,
+    arguments: &RotateArguments,
+) -> Result<(Seed, Generation), Failure> {
     let Some((seed, generation)) = seed_at_hand(session, &arguments.cards, &opened.keys)? else {
         return Err(Failure::new(
             exit::KEY,

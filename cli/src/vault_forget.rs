@@ -228,7 +228,7 @@ fn own_writer(session: &Session, opened: &Assembled) -> Result<Option<WriterId>,
     if !opened.keys.writer_key().exists() {
         return Ok(None);
     }
-    session.writer_key(&opened.keys).map(|keys| Some(keys.writer))
+    session.writer_key(&opened.keys, &opened.vault).map(|keys| Some(keys.writer))
 }
 
 /// The rules of the policies of this vault.

@@ -49,7 +49,7 @@ pub(crate) async fn run(session: &Session, arguments: &ReencryptArguments) -> Ou
     let (config, name) = session.vault_name()?;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault reencrypt")?;
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    let mut read = read_key(&arguments.key, Some(&opened.keys))?;
+    let mut read = read_key(session, &arguments.key, Some(&opened.keys))?;
     complete(&mut read, &opened.vault)?;
     refuse_former_key(&read, &opened)?;
     let plan = reencrypt::plan(&opened.vault, &read).await?;
@@ -128,7 +128,7 @@ async fn scope_of(
     let mut plan = reencrypt::plan(&opened.vault, read).await?;
     plan.points.retain(|point| point.scope == scope);
     plan.points.truncate(most);
-    let janitor = janitor(&opened)?;
+    let janitor = janitor(session, &opened)?;
     let state = assembly::state_paths(&config, &name);
     let mut catalog = Catalog::open(&state.folder.join(format!("migrator-{}.sqlite", migrator.writer.short())))?;
     let own: Option<WriterKey> = session.key(&opened.keys.writer_key()).ok();

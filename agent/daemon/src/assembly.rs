@@ -290,7 +290,8 @@ pub async fn writer_key_of(config: &Config, name: &str, vault: &Vault) -> Result
     Ok(Arc::new(key))
 }
 
-async fn writer_key_file(config: &Config, vault: &str) -> Result<WriterKey> {
+/// The same as it stands in the file.
+pub async fn writer_key_file(config: &Config, vault: &str) -> Result<WriterKey> {
     let path = key_folder(config, vault)?.writer_key();
     let fault = |error: keys::KeysError| OpsError::Key { what: error.to_string() };
     let sealed = match keys::files::load_any::<WriterKey>(&path).map_err(fault)? {

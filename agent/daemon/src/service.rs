@@ -89,7 +89,7 @@ fn take_leases(config: &Config) -> Result<Vec<Lease>, OpsError> {
 async fn plans(config: &Config) -> Result<Vec<PolicyPlan>, OpsError> {
     let mut plans = Vec::new();
     for (name, policy) in &config.policies {
-        let writer = assembly::writer_key_of(config, policy.vault.as_str()).await?.writer;
+        let writer = assembly::writer_key_file(config, policy.vault.as_str()).await?.writer;
         assembly::source(config, policy.source.as_str()).await?;
         plans.push(PolicyPlan {
             name: name.as_str().to_owned(),

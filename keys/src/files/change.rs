@@ -7,8 +7,8 @@
 use std::path::Path;
 
 use super::{
-    AuditorKey, JanitorKey, KeyFile, Loaded, MasterSeed, MigratorKey, OperatorKey, ReadKey, SealWith, VaultPublic, WriterKey, decode_any,
-    read_file, replace_file, text_of,
+    AuditorKey, JanitorKey, KeyFile, Loaded, MasterSeed, MigratorKey, OperatorKey, ReadKey, SealWith, VaultPublic,
+    WriterKey, decode_any, read_file, replace_file, text_of,
 };
 use crate::error::{FileFault, KeysError, Result};
 use crate::key_file;
