@@ -72,6 +72,9 @@ struct Play<'a> {
     content: Vec<u8>,
     tried: Vec<Arc<Vec<u8>>>,
     points: Vec<Reported>,
+    /// How many points were reported before each run that ended without a report: it
+    /// may have left one that stands.
+    unreported: Vec<usize>,
     /// Points that were said to wait in the spool.
     spooled: BTreeMap<PointId, Arc<Vec<u8>>>,
     opened: Opened,
@@ -113,6 +116,7 @@ impl<'a> Play<'a> {
             content: Vec::new(),
             tried: Vec::new(),
             points: Vec::new(),
+            unreported: Vec::new(),
             spooled: BTreeMap::new(),
             opened: Opened::default(),
             forgot: false,
@@ -327,6 +331,9 @@ impl<'a> Play<'a> {
             Some(meanwhile) => self.slept_through(backup.crash.as_ref(), meanwhile, bytes, &mut told)?,
         };
         self.lines.append(&mut told);
+        if !matches!(done, Some(Ok(_))) {
+            self.unreported.push(self.points.len());
+        }
         Ok(match done {
             None => "backup: crashed".to_owned(),
             Some(Err(error)) => {

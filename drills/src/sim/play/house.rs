@@ -42,9 +42,8 @@ impl Play<'_> {
             janitor.forget(sites, &chosen, grace_ms, &mut planned).await
         })?;
         if let Chosen::Daily(_) = chosen {
-            let newest = live.iter().rev().take(NEWEST_DEFAULT);
-            if let Some(point) = newest.filter(|_| live.len() > NEWEST_DEFAULT).find(|id| planned.contains(id)) {
-                return Err(format!("retention would forget {}, one of the newest", point_text(*point)));
+            if let Some(point) = self.surely_newest().into_iter().find(|id| planned.contains(id)) {
+                return Err(format!("retention would forget {}, one of the newest", point_text(point)));
             }
         }
         let sure = matches!(done, Some(Ok(_)));
@@ -65,6 +64,17 @@ impl Play<'_> {
             Some(Err(error)) => format!("forget {points:?}: {error}"),
             Some(Ok(any)) => format!("forget {points:?} for {} days: {any}", forget.days),
         })
+    }
+
+    /// Of more points than always stay, those that are among the newest whatever the
+    /// runs left that could not report.
+    fn surely_newest(&self) -> Vec<PointId> {
+        let live: Vec<usize> = (0..self.points.len()).filter(|&at| self.points[at].fate == Fate::Live).collect();
+        let newest = live.iter().rev().enumerate().filter(|(newer, at)| {
+            let silent = self.unreported.iter().filter(|&&before| before > **at).count();
+            live.len() > NEWEST_DEFAULT && newer + silent < NEWEST_DEFAULT
+        });
+        newest.map(|(_, &at)| self.points[at].id).collect()
     }
 
     /// A point of the trash, by when it was forgotten.
