@@ -302,6 +302,9 @@ pub(crate) struct RestoreArguments {
     pub(crate) reach: Reach,
     #[command(flatten)]
     pub(crate) key: ReadKeyFrom,
+    /// Type the cards at the terminal; the key stays in memory.
+    #[arg(long, conflicts_with_all = ["read_key", "cards"])]
+    pub(crate) type_cards: bool,
 }
 
 /// `holdfast keys ..`

@@ -111,7 +111,7 @@ pub(crate) async fn run(session: &Session, deal: Deal) -> Outcome {
     refuse_occupied(&deal)?;
     preflight(session, &deal, &room, &mut note);
     let origin = origin(session, &deal, &room)?;
-    let (seed, planned) = plan(session, &deal, &room, origin, &mut note)?;
+    let (seed, planned) = plan(session, &deal, &room, origin, &stop, &mut note)?;
     let dealt = planned.deal(seed, &mut session.world.rng()).map_err(|error| usage(&error))?;
     let (dealt, paths) = match (room.terminal, &deal.cards_dir) {
         (_, Some(folder)) => to_files(session, &deal, folder, dealt, &stop, &mut note)?,
@@ -142,7 +142,7 @@ pub(crate) async fn run(session: &Session, deal: Deal) -> Outcome {
         session.output.warn(failure.text);
         exit = exit::WARNINGS;
     }
-    end_with_the_seed(session, &deal, &room)?;
+    end_with_the_seed(session, &deal, &room, &stop)?;
     session.output.summary(exit, json!({ "cards": deal.cards, "need": deal.need, "set": terms.set }));
     Ok(exit)
 }
@@ -230,6 +230,7 @@ fn plan(
     deal: &Deal,
     room: &Room,
     origin: Origin,
+    stop: &Stop,
     note: &mut impl FnMut(u8, &str),
 ) -> Result<(Seed, Planned), Failure> {
     let set = room.known.first().and_then(KnownCards::newest_set).unwrap_or(0) + 1;
@@ -275,10 +276,12 @@ fn plan(
     if let Some(terminal) = room.terminal {
         if holders.is_empty() {
             for number in 1..=deal.cards {
-                holders.push(terminal.ask(&format!("Name of the holder of card {number} (Enter for none): "))?);
+                let asked = terminal.ask(&format!("Name of the holder of card {number} (Enter for none): "));
+                holders.push(asked.map_err(|failure| stop.failed(failure))?);
             }
         }
-        if !terminal.agrees("Go on with this plan? Type yes: ")? {
+        let agreed = terminal.agrees("Go on with this plan? Type yes: ");
+        if !agreed.map_err(|failure| stop.failed(failure))? {
             return Err(Failure::new(exit::USAGE, "the plan was not agreed to. Nothing was changed"));
         }
     }
@@ -514,13 +517,16 @@ fn write_transcript(
 }
 
 /// What becomes of the seed file.
-fn end_with_the_seed(session: &Session, deal: &Deal, room: &Room) -> Result<(), Failure> {
+fn end_with_the_seed(session: &Session, deal: &Deal, room: &Room, stop: &Stop) -> Result<(), Failure> {
     if !room.folder.master_seed().exists() && !room.folder.read_key().exists() {
         return Ok(());
     }
     let wished = deal.remove_seed
         || match room.terminal {
-            Some(terminal) => terminal.agrees("Remove the seed and the read key from this host now? Type yes: ")?,
+            Some(terminal) => {
+                let agreed = terminal.agrees("Remove the seed and the read key from this host now? Type yes: ");
+                agreed.map_err(|failure| stop.failed(failure))?
+            }
             None => false,
         };
     if wished {

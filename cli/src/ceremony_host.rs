@@ -14,6 +14,9 @@ use keys::ceremony::gathering::{Identity, KnownCards, Standing, identify};
 use keys::ceremony::preflight::Facts;
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 
+/// No card's file is longer.
+const CARD_BYTES_MAX: u64 = 64 << 10;
+
 /// Looks. `cards` is the folder the card files go to, `known` what vault records say.
 pub(crate) fn facts(cards: Option<&Path>, vault: Option<(&Config, &str)>, known: &[KnownCards]) -> Facts {
     let said = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -87,6 +90,7 @@ fn leftovers(folder: &Path, known: &[KnownCards]) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<String> = entries
         .flatten()
+        .filter(|entry| entry.metadata().is_ok_and(|found| found.is_file() && found.len() <= CARD_BYTES_MAX))
         .filter(|entry| {
             let text = fs::read_to_string(entry.path()).map(keys::SecretText::new);
             text.is_ok_and(|text| {

@@ -24,6 +24,8 @@ enum Reached {
 }
 
 struct Left {
+    /// What it means that nothing was reached.
+    nothing: &'static str,
     cards: Vec<PathBuf>,
     litter: Option<PathBuf>,
     reached: Reached,
@@ -32,13 +34,13 @@ struct Left {
 impl Left {
     fn text(&self) -> String {
         let mut text = match self.reached {
-            Reached::Nothing => "Nothing was changed: the vault knows no new card, and older cards work as before".to_owned(),
+            Reached::Nothing => self.nothing.to_owned(),
             Reached::Commit => {
                 "The commit had begun: the vault may know the new cards or not, and older cards work as before. Run the \
                  ceremony again"
                     .to_owned()
             }
-            Reached::Committed => return "The new cards count".to_owned(),
+            Reached::Committed => return "The new cards count; a seed that is still on this host is there, too".to_owned(),
         };
         let cards: Vec<String> =
             self.cards.iter().filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
@@ -62,8 +64,19 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    /// Over a ceremony.
     pub(crate) fn watch(output: Output) -> Self {
-        let left = Arc::new(Mutex::new(Left { cards: Vec::new(), litter: None, reached: Reached::Nothing }));
+        Self::new(output, "Nothing was changed: the vault knows no new card, and older cards work as before")
+    }
+
+    /// Over somebody who types cards and changes nothing.
+    pub(crate) fn watch_typing(output: Output) -> Self {
+        Self::new(output, "Nothing was changed")
+    }
+
+    fn new(output: Output, nothing: &'static str) -> Self {
+        let left = Left { nothing, cards: Vec::new(), litter: None, reached: Reached::Nothing };
+        let left = Arc::new(Mutex::new(left));
         let watched = Arc::clone(&left);
         let watch = tokio::spawn(async move {
             let code = signalled().await;

@@ -19,7 +19,8 @@ use vault_ops::claims::{Claim, claims};
 use vault_ops::vault::{Expected, Vault};
 
 use crate::arguments::Reach;
-use crate::ceremony_terminal::{Terminal, leave_private};
+use crate::ceremony_stop::Stop;
+use crate::ceremony_terminal::Terminal;
 use crate::exit::{self, Failure, Outcome};
 use crate::given::given_candidates;
 use crate::session::Session;
@@ -80,6 +81,14 @@ pub(crate) async fn run(session: &Session, cards: &[PathBuf], out: &Path, from: 
     Ok(exit::OK)
 }
 
+/// The read key from cards that are typed now, for one run: it is written nowhere.
+pub(crate) async fn in_memory(session: &Session, from: &[String], reach: &Reach) -> Result<ReadKey, Failure> {
+    let at_hand = at_hand(session, from, reach).await?;
+    let recovered = recovered(session, &[], at_hand.known.clone())?;
+    let (generation, vault) = whose(&recovered, &at_hand.claims).ok_or_else(bare_words)?;
+    Ok(ReadKey::from_seed(&recovered.seed, generation, vault))
+}
+
 /// Before people type a hundred words.
 fn refuse_occupied(out: &Path) -> Result<(), Failure> {
     if !out.exists() {
@@ -112,12 +121,6 @@ pub(crate) fn bare_words() -> Failure {
 /// The seed from card files, or typed.
 pub(crate) fn recovered(session: &Session, cards: &[PathBuf], known: Vec<KnownCards>) -> Result<Recovered, Failure> {
     let mut gathering = Gathering::new(known);
-    if !gathering.knows_cards() {
-        session.output.say(
-            "no vault record is at hand: only the words' checksums and the digest speak, and one bad card among enough \
-             cannot be named",
-        );
-    }
     let recovered = if cards.is_empty() {
         let Some(terminal) = Terminal::at_hand(session.output) else {
             return Err(Failure::new(
@@ -125,11 +128,11 @@ pub(crate) fn recovered(session: &Session, cards: &[PathBuf], known: Vec<KnownCa
                 "no cards were given and there is no terminal to type them: use --card FILE..",
             ));
         };
-        let watch = tokio::spawn(clear_when_stopped());
-        let recovered = typed(terminal, &mut gathering);
-        watch.abort();
-        recovered?
+        say_what_speaks(session, &gathering);
+        let stop = Stop::watch_typing(session.output);
+        typed(terminal, &mut gathering).map_err(|failure| stop.failed(failure))?
     } else {
+        say_what_speaks(session, &gathering);
         from_files(session, cards, &mut gathering)?
     };
     for number in &recovered.unfit {
@@ -146,12 +149,13 @@ pub(crate) fn recovered(session: &Session, cards: &[PathBuf], known: Vec<KnownCa
     Ok(recovered)
 }
 
-/// Typing is interrupted: nothing was changed, only the screen is cleared.
-async fn clear_when_stopped() {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        leave_private();
-        eprintln!("error: interrupted. Nothing was changed");
-        std::process::exit(130);
+/// Without a record less can be said, and people should know.
+fn say_what_speaks(session: &Session, gathering: &Gathering) {
+    if !gathering.knows_cards() {
+        session.output.say(
+            "no vault record is at hand: only the words' checksums and the digest speak, and one bad card among enough \
+             cannot be named",
+        );
     }
 }
 
@@ -235,7 +239,7 @@ fn typed(terminal: Terminal, gathering: &mut Gathering) -> Result<Recovered, Fai
 
 fn too_few(gathering: &Gathering) -> Failure {
     let progress = gathering.progress();
-    let text = format!("{} good cards of the {} needed. Nothing was changed", progress.have, progress.need);
+    let text = format!("{} good cards of the {} needed", progress.have, progress.need);
     Failure::new(exit::CARDS, text)
 }
 

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::arguments::Reach;
 use crate::card_checks;
+use crate::ceremony_stop::Stop;
 use crate::ceremony_terminal::Terminal;
 use crate::exit::{self, Failure, Outcome};
 use crate::keys_recover::at_hand;
@@ -26,10 +27,12 @@ pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String]
             .map(SecretText::new)
             .map_err(|error| Failure::new(exit::USAGE, format!("reading the card {}: {error}", path.display())))?,
         (None, Some(terminal)) => {
+            let stop = Stop::watch_typing(session.output);
             let typed = terminal.private(|| {
                 terminal.say("Type the words of the card: four letters of each are enough; an empty line stops.");
                 terminal.card()
-            })?;
+            });
+            let typed = typed.map_err(|failure| stop.failed(failure))?;
             typed.ok_or_else(|| Failure::new(exit::CARDS, "no card was typed"))?
         }
         (None, None) => {

@@ -185,8 +185,25 @@ fn from_the_first_key_to_a_restore_by_three_people() {
     assert_eq!(mode & 0o777, 0o600);
 
     let from = [vec!["--from".to_owned()], PLACES.map(str::to_owned).to_vec()].concat();
+    // Too few places: the layout says where the others are.
+    let few = stage.holdfast(&["vault", "restore", "--read-key", "r.key", "--to", "few", "--from", "p1"]);
+    assert!(few.code != 0, "{}", few.shown());
+    few.says("The vault also lies at: p2 file://").says("p4 file://");
     stage.holdfast_with(&["vault", "restore", "--read-key", "r.key", "--to", "out"], &from).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
+
+    // The same with a key that no file ever held.
+    fs::remove_file(stage.path("r.key")).unwrap();
+    let mut person =
+        stage.person(&[&["vault", "restore", "--type-cards", "--to", "again", "--from"], &PLACES[..]].concat());
+    for card in [4, 0, 2] {
+        person.sees("Press Enter (or type stop): ");
+        person.types("");
+        person.sees("word 1: ");
+        person.types(&paper[card].join(" "));
+    }
+    person.ends(0);
+    assert_same_tree(&stage.path("tree"), &stage.path("again/tree"));
 }
 
 /// Every byte of the places: what the vault is.
@@ -272,7 +289,7 @@ fn interrupted_at_any_step_the_old_state_stands() {
     fs::remove_dir_all(stage.path("cards")).unwrap();
     stage.holdfast_in(&split, &[("HOLDFAST_DIE_AT", "amend.record-written:1")]).ends(-9);
     assert!(stage.path("vault/keys/master.seed").exists() && places(&stage) != before);
-    stage.holdfast(&["vault", "restore", "--to", "out"]);
+    stage.holdfast(&["vault", "restore", "--to", "out"]).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
     fs::rename(stage.path("cards"), stage.path("killed")).unwrap();
     stage.holdfast(&split).ends(0).says("6/6 committed");
@@ -306,6 +323,21 @@ fn new_cards_from_old_ones_and_both_sets_open() {
         .says("card 3/3  #5 again: same card, not counted")
         .never_says("need 9");
     recover("3.key", &[("2", 5), ("1", 2), ("1", 3), ("2", 4)]).ends(13).says("2 good cards of the 3 needed");
+    // Typed at a terminal, the old cards give the seed for new ones; then it is too late to stop.
+    let mut person = stage.person(&["keys", "reshare", "--cards", "1", "--need", "1", "--holder", "Anna"]);
+    for number in [1, 3] {
+        let card = fs::read_to_string(stage.path(&format!("old/card-set1-{number}.txt"))).unwrap();
+        person.sees("Press Enter (or type stop): ");
+        person.types("");
+        person.sees("word 1: ");
+        person.types(&written_down(&card).join(" "));
+    }
+    person.sees("Go on with this plan? Type yes: ");
+    person.types("yes");
+    let sheet = write_down(&mut person);
+    person.types(&sheet.join(" "));
+    person.sees("6/6 committed: the vault record knows the cards of set 3");
+    person.ends(0);
     let (one, two) = (fs::read(stage.path("1.key")).unwrap(), fs::read(stage.path("2.key")).unwrap());
     assert!(one == two, "two sets of one seed give two keys");
     assert!(!stage.path("3.key").exists());
