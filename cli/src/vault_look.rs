@@ -24,7 +24,8 @@ pub(crate) async fn status(session: &Session) -> Outcome {
     let mut look = status::look(&opened.vault, &opened.catalog).await?;
     let output = session.output;
     let now = session.world.now_ms();
-    if opened.keys.master_seed().exists() || opened.keys.read_key().exists() {
+    let secrets = [opened.keys.master_seed(), opened.keys.next_seed(), opened.keys.read_key()];
+    if secrets.iter().any(|path| path.exists()) {
         look.risks.push(
             "the key lies on this host: it dies with it, and a thief can read. holdfast keys split --cards 5 --need 3 \
              --cards-dir DIR --remove-seed"
