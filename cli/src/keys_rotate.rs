@@ -65,6 +65,10 @@ pub(crate) async fn run(session: &Session, arguments: &RotateArguments) -> Outco
     }
     // As everybody sees it from now on.
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    // The spool opens the vault where no location answers: under the root that is pinned next.
+    if let Err(error) = vault_ops::spool::keep_records(&opened.vault).await {
+        session.output.warn(format!("without locations this vault cannot be opened until the next run: {error}"));
+    }
     settle(session, &opened.keys, &next, &opened.vault)?;
     Ok(tell_done(session, &opened, next.generation, owed.len()))
 }
@@ -214,15 +218,17 @@ fn settle(session: &Session, folder: &KeyFolder, next: &MasterSeed, vault: &Vaul
             rename(&folder.master_seed(), &folder.former_seed(old.generation))?;
         }
     }
+    match std::fs::remove_file(folder.next_record()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(io_failure("removing", &folder.next_record(), &error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    // Last: as long as it is there, the next run goes on with this rotation.
     if folder.next_seed().exists() {
         rename(&folder.next_seed(), &folder.master_seed())?;
     }
-    match std::fs::remove_file(folder.next_record()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io_failure("removing", &folder.next_record(), &error))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+    Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), Failure> {

@@ -15,10 +15,10 @@ use vault_format::sealed::SealedField;
 use vault_format::shard::Signatures;
 use vault_format::suite::{ED25519_BYTES, SIGNATURES_BYTES};
 use vault_format::vault::{CrossSignature, KemKey, KemRole, KeyHistoryEntry, VaultRecord};
-use vault_format::{Blob, Hash, VaultId};
+use vault_format::{Blob, Hash, RecipientId, ScopeId, VaultId};
 
 use crate::certificate::{self, Authority, CertifiedKey, Request};
-use crate::dedup::DedupRoot;
+use crate::dedup::{DedupRoot, IdKey};
 use crate::error::{KeysError, Result};
 use crate::files::{JanitorGeneration, JanitorKey, OperatorKey, ReadGeneration, ReadKey, WriterKey};
 use crate::first::CERTIFICATE_MS;
@@ -235,28 +235,48 @@ impl ReadKey {
     /// Takes the older generations out of a key history as far as the keys at hand open
     /// it. Returns how many it learned.
     pub fn learn(&mut self, history: &[KeyHistoryEntry]) -> Result<usize> {
-        let mut learned = 0;
+        let learned = self.older(history)?;
+        let count = learned.len();
+        self.generations.extend(learned);
+        self.generations.sort_by_key(|keys| keys.generation);
+        Ok(count)
+    }
+
+    /// Keys that a scope's chunk ids may have been made with in the generations that
+    /// only the history knows: a writer goes on with those it has, so the record that
+    /// carries the history may itself be named by one of them.
+    pub fn older_id_keys(&self, history: &[KeyHistoryEntry], scope: ScopeId) -> Result<Vec<IdKey>> {
+        Ok(self.older(history)?.iter().map(|keys| keys.dedup.keys(scope).id_key).collect())
+    }
+
+    /// The generations of a history that are not at hand, each opened by the one after it.
+    fn older(&self, history: &[KeyHistoryEntry]) -> Result<Vec<ReadGeneration>> {
         let mut numbers: Vec<u32> = history.iter().map(|entry| entry.generation).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         numbers.dedup();
+        numbers.retain(|number| self.generations.iter().all(|keys| keys.generation.0 != *number));
+        let mut found: Vec<ReadGeneration> = Vec::new();
         for number in numbers {
-            if self.generations.iter().any(|keys| keys.generation.0 == number) {
-                continue;
-            }
-            let Some(keys) = self.opened(history, number)? else { continue };
-            let at = self.generations.partition_point(|known| known.generation < keys.generation);
-            self.generations.insert(at, keys);
-            learned += 1;
+            let opened = {
+                let of_found = |id: &RecipientId| found.iter().map(|keys| &keys.reader).find(|key| key.id() == *id);
+                self.opened(history, number, |id| self.reader(id).or_else(|| of_found(id)))?
+            };
+            found.extend(opened);
         }
-        Ok(learned)
+        Ok(found)
     }
 
     /// One generation of the history; `None` if nothing at hand opens it.
-    fn opened(&self, history: &[KeyHistoryEntry], number: u32) -> Result<Option<ReadGeneration>> {
+    fn opened<'a>(
+        &self,
+        history: &[KeyHistoryEntry],
+        number: u32,
+        key: impl Fn(&RecipientId) -> Option<&'a RecipientPrivate>,
+    ) -> Result<Option<ReadGeneration>> {
         let what = "an entry of the key history";
         let open = |role: KemRole| {
             let entry = history.iter().find(|entry| entry.generation == number && entry.role == role)?;
-            let key = self.reader(&entry.seed.recipient)?;
+            let key = key(&entry.seed.recipient)?;
             Some(wrap::open_field(SealedField::KeyHistory, self.vault, key, &entry.seed).map(|plain| (entry, plain)))
         };
         let (Some(reader), Some(janitor)) = (open(KemRole::Reader), open(KemRole::Janitor)) else { return Ok(None) };

@@ -125,6 +125,12 @@ impl Stage {
             .env_remove("RUST_LOG");
     }
 
+    /// Runs a command that dies when it comes to a named step.
+    pub fn start_killed(&self, arguments: &[&str], more: &[String], at: &str) -> Ran {
+        let all: Vec<&str> = arguments.iter().copied().chain(more.iter().map(String::as_str)).collect();
+        self.holdfast_in(&all, &[("HOLDFAST_DIE_AT", at)])
+    }
+
     fn start_in(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let logs = self.path("output");

@@ -78,7 +78,14 @@ pub async fn find_record(fetcher: &Fetcher, keys: &ReadKey, pack: PackId) -> Res
     let (authority, writer) = certified(keys, &record).map_err(|error| {
         OpsError::corrupt(format!("the certificates in the point record of {}", of(pack)), error.to_string())
     })?;
-    if !id_keys(keys, &writer).iter().any(|key| key.chunk_id(&bytes) == expected) {
+    let vault_record = check_vault_record(&authority, &record)
+        .map_err(|why| OpsError::corrupt(format!("the vault record in the point record of {}", of(pack)), why))?;
+    let mut named_by = id_keys(keys, &writer);
+    if let Some(scope) = writer.scope() {
+        let older = keys.older_id_keys(&vault_record.key_history, scope);
+        named_by.extend(older.map_err(|error| OpsError::corrupt(of(pack), error.to_string()))?);
+    }
+    if !named_by.iter().any(|key| key.chunk_id(&bytes) == expected) {
         return Err(OpsError::corrupt(format!("the point record of {}", of(pack)), "its bytes do not match its id"));
     }
     let signed = header.clone().verify(|hash| (*hash == writer.certificate_hash()).then_some(&writer));
@@ -86,8 +93,6 @@ pub async fn find_record(fetcher: &Fetcher, keys: &ReadKey, pack: PackId) -> Res
     if (record.vault, record.writer) != (header.h0().vault, header.h0().writer) || writer.subject() != record.writer {
         return Err(OpsError::corrupt(format!("the point record of {}", of(pack)), "it names another vault or writer"));
     }
-    check_vault_record(&authority, &record)
-        .map_err(|why| OpsError::corrupt(format!("the vault record in the point record of {}", of(pack)), why))?;
     let hash = keys::hash::labelled(labels::POINT_RECORD, &bytes);
     Ok(Some(FoundRecord { hash, header: header.hash(), record, writer }))
 }
@@ -107,14 +112,14 @@ fn certified(keys: &ReadKey, record: &PointRecord) -> keys::Result<(Authority, C
 
 /// The root's word as the point carries it: signed by the root that certified its
 /// writer, and naming that root (FORMAT.md, 15).
-fn check_vault_record(authority: &Authority, point: &PointRecord) -> std::result::Result<(), String> {
+fn check_vault_record(authority: &Authority, point: &PointRecord) -> std::result::Result<VaultRecord, String> {
     let verified = authority.vault_record(&point.vault_record.0).map_err(|error| error.to_string())?;
     let record: VaultRecord = verified.decode("vault record").map_err(|error| error.to_string())?;
     record.check().map_err(|error| error.to_string())?;
     if record.root_public.0 != authority.root().as_bytes()[..] {
         return Err("it names another root than the one that signed it".to_owned());
     }
-    Ok(())
+    Ok(record)
 }
 
 fn id_keys(keys: &ReadKey, writer: &CertifiedKey) -> Vec<IdKey> {

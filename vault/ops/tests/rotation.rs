@@ -112,11 +112,13 @@ async fn the_new_seed_opens_all_and_the_old_one_what_was_sealed_before() {
 async fn another_host_follows_without_a_new_key_file() {
     let mut lab = Lab::new(SEED + 1, (3, 5), 1, &[0, 1, 2, 3]).await;
     let vault = lab.open().await.unwrap();
-    let said = issue_said(&lab, &vault, "second");
+    // Its certificate ended in 1980: that is said and stops nothing.
+    let said = keys::issue::Said { now_ms: 1, ..issue_said(&lab, &vault, "second") };
     let from = keys::issue::ScopeFrom::Read(&lab.keys.read);
     let second = keys::issue::writer(&mut rng(5), &lab.keys.operator, &vault.record, from, &said).unwrap();
     issue::admit(&vault, &lab.keys.operator, &second.certificates[1]).await.unwrap();
     let vault = lab.open().await.unwrap();
+    assert!(vault.writer(second.writer).unwrap().is_expired(lab.world.now_ms()));
     let (one, two) = (random_bytes(10, 80_000), random_bytes(11, 90_000));
     lab.backup_in(&vault, &one).await.unwrap();
     let first_catalog = std::mem::replace(&mut lab.catalog, other_catalog());
@@ -213,4 +215,46 @@ async fn two_rotations_from_one_seed_are_refused_not_chosen_from() {
     let expected = Expected { vault: Some(vault.id), root };
     let opened = Vault::open(lab.world.clone(), &expected, lab.candidates()).await.unwrap();
     assert_eq!(opened.record.epoch, 2);
+}
+
+/// A key was lost: what it signed up to a place stays, what it signs after that is nobody's.
+#[tokio::test]
+async fn a_revoked_writers_later_points_count_nowhere_and_its_earlier_ones_stay() {
+    let mut lab = Lab::new(SEED + 4, (3, 5), 1, &[0, 1, 2, 3]).await;
+    let vault = lab.open().await.unwrap();
+    let said = issue_said(&lab, &vault, "second");
+    let from = keys::issue::ScopeFrom::Shared(&lab.keys.writer);
+    let second = keys::issue::writer(&mut rng(40), &lab.keys.operator, &vault.record, from, &said).unwrap();
+    issue::admit(&vault, &lab.keys.operator, &second.certificates[1]).await.unwrap();
+    issue::admit(&vault, &lab.keys.operator, &second.certificates[1]).await.unwrap();
+    let vault = lab.open().await.unwrap();
+    assert_eq!((vault.layout.epoch, vault.layout.writers.len()), (2, 2), "once is enough");
+    let (good, bad, ours) = (random_bytes(41, 60_000), random_bytes(42, 60_000), random_bytes(43, 60_000));
+    let first_catalog = std::mem::replace(&mut lab.catalog, other_catalog());
+    lab.backup_as(&vault, loaded(&second), &good).await.unwrap();
+    lab.backup_as(&vault, loaded(&second), &bad).await.unwrap();
+
+    let vault = lab.open().await.unwrap();
+    let (hash, certificate) = issue::find(&vault, "second").unwrap();
+    assert_eq!(certificate.subject, second.writer);
+    let seen = issue::last_seen(&vault, &certificate).await.unwrap();
+    assert_eq!((seen.epoch, seen.sequence), (1, 2), "without a word all that is seen stays");
+    let last = keys::revocation::Position { epoch: 1, sequence: 1 };
+    let by = &lab.keys.operator.signing;
+    issue::revoke(&vault, by, (hash, certificate.subject), last, "lost").await.unwrap();
+    let vault = lab.open().await.unwrap();
+    let (bytes, list) = all_with(&vault, &lab.read_key()).await;
+    assert!(bytes == [good.clone()]);
+    assert!(list.remarks.iter().any(|remark| remark.contains("revoked")), "{:?}", list.remarks);
+    let refused = lab.backup_as(&vault, loaded(&second), &ours).await.unwrap_err();
+    assert!(refused.to_string().contains("was revoked"), "{refused}");
+    // The other writer goes on, and so does it across a rotation.
+    lab.catalog = first_catalog;
+    let new = next_seed(&lab, 44);
+    rotate::publish(&vault, &signed(&lab, &vault, &new)).await.unwrap();
+    let vault = lab.open().await.unwrap();
+    lab.backup_as(&vault, followed(&vault, &lab.keys.writer), &ours).await.unwrap();
+    let vault = lab.open().await.unwrap();
+    let (bytes, _) = all_with(&vault, &read_key(&new, &vault)).await;
+    assert!(bytes == [good, ours], "the revocation holds under the new root");
 }
