@@ -65,6 +65,10 @@ fn host() -> (Stage, tempfile::TempDir) {
     ));
     let mut agent = stage.start(&["agent"]);
     agent.wait_for("docs -> demo: ok");
+    for round in 0..4 {
+        write_tree(&stage.path(&format!("tree/round{round}")), 200_000, &mut Numbers(60 + round));
+        wait_for_runs(&mut agent, "docs -> demo: ok", 2);
+    }
     move_places(&stage, true);
     write_tree(&stage.path("tree/later"), 1_000_000, &mut Numbers(52));
     write_secrets(&stage.path("tree/later"), 2);
