@@ -5,17 +5,17 @@
 //! vault says is shown only if it opened under the key this host trusts; a date that
 //! has passed is said and stops nothing.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use agent_daemon::assembly::{self, Assembled};
 use keys::first::KeyFolder;
-use serde_json::{Value, json};
+use serde_json::json;
 use vault_ops::issue;
 
+use crate::card_checks;
 use crate::exit::{self, Failure, Outcome};
 use crate::keys_commands;
-use crate::output::{ago_text, time_text};
+use crate::output::time_text;
 use crate::session::Session;
 
 pub(crate) async fn run(session: &Session, keys_dir: Option<PathBuf>) -> Outcome {
@@ -189,46 +189,18 @@ fn certificates(session: &Session, opened: &Assembled) -> usize {
 
 fn cards(session: &Session, opened: &Assembled) {
     let (output, now) = (session.output, session.world.now_ms());
-    let checked = checked(&opened.keys);
+    let checks = card_checks::read(&opened.state);
     if opened.vault.record.card_sets.is_empty() {
         output.say("no cards were dealt: holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed");
     }
     for set in &opened.vault.record.card_sets {
-        let seen = checked.get(&u64::from(set.number));
-        let last = seen.and_then(|cards| cards.values().max());
-        output.say(format!(
-            "card set {}  any {} of {}  dealt {}  {}",
-            set.number,
-            set.need,
-            set.cards.len(),
-            time_text(set.created_ms),
-            match (seen, last) {
-                (Some(cards), Some(last)) => format!("{} verified here, last {}", cards.len(), ago_text(now, *last)),
-                _ => "none verified here: holdfast keys verify-card".to_owned(),
-            }
-        ));
+        let seen: Vec<i64> = checks.iter().filter(|((of, _), _)| *of == set.number).map(|(_, ms)| *ms).collect();
+        let text = card_checks::set_text(set, &checks, now);
+        output.say(format!("card {text}, dealt {}", time_text(set.created_ms)));
         output.event(
             "card_set",
             json!({ "set": set.number, "need": set.need, "cards": set.cards.len(), "dealt_ms": set.created_ms,
-                    "verified": seen.map_or(0, BTreeMap::len), "last_verified_ms": last }),
+                    "verified": seen.len(), "last_verified_ms": seen.iter().max() }),
         );
     }
-}
-
-/// When each card of each set was last verified on this host. A line that does not
-/// parse says nothing.
-fn checked(folder: &KeyFolder) -> BTreeMap<u64, BTreeMap<u64, i64>> {
-    let text = std::fs::read_to_string(folder.cards_checked()).unwrap_or_default();
-    let mut checked: BTreeMap<u64, BTreeMap<u64, i64>> = BTreeMap::new();
-    for line in text.lines() {
-        let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
-        let (Some(set), Some(card), Some(when)) =
-            (line["set"].as_u64(), line["card"].as_u64(), line["when_ms"].as_i64())
-        else {
-            continue;
-        };
-        let known = checked.entry(set).or_default().entry(card).or_insert(when);
-        *known = (*known).max(when);
-    }
-    checked
 }

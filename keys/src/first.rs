@@ -37,6 +37,19 @@ impl KeyFolder {
         self.0.join("master.seed.next")
     }
 
+    /// Seeds that lie here: the one in force, one of a rotation that is not finished,
+    /// former ones.
+    pub fn seeds_here(&self) -> Vec<PathBuf> {
+        let mut here: Vec<PathBuf> = std::fs::read_dir(&self.0)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("master.seed")))
+            .collect();
+        here.sort();
+        here
+    }
+
     /// The vault record of a rotation that is not finished: public.
     pub fn next_record(&self) -> PathBuf {
         self.0.join("vault.record.next")
@@ -45,11 +58,6 @@ impl KeyFolder {
     /// A former seed, kept after a rotation: it opens what was sealed before it.
     pub fn former_seed(&self, generation: Generation) -> PathBuf {
         self.0.join(format!("master.seed.{}", generation.0))
-    }
-
-    /// Who read which card when, as `keys verify-card` notes it.
-    pub fn cards_checked(&self) -> PathBuf {
-        self.0.join("cards-checked")
     }
 
     /// Opens everything; belongs on the host only while restoring.

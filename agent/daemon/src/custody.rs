@@ -10,7 +10,7 @@ use vault_format::vault::VaultRecord;
 /// What is known of a vault's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Custody {
-    /// The master seed is a file here.
+    /// A master seed is a file here: the one in force, a next or a former one.
     pub seed_here: bool,
     /// The read key is.
     pub read_key_here: bool,
@@ -27,7 +27,7 @@ impl Custody {
     pub fn of(folder: &KeyFolder, record: &VaultRecord) -> Self {
         let sheets = record.card_sets.iter().filter(|set| set.need == 1).count();
         Self {
-            seed_here: folder.master_seed().exists(),
+            seed_here: !folder.seeds_here().is_empty(),
             read_key_here: folder.read_key().exists(),
             sheets,
             card_sets: record.card_sets.len() - sheets,
