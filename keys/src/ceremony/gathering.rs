@@ -253,17 +253,7 @@ impl Gathering {
                 if first {
                     self.hand = Hand::new();
                 }
-                match error {
-                    CardError::Duplicate { .. } => refuse(Why::Again),
-                    CardError::NotHandedOut { .. } => refuse(Why::NotHandedOut),
-                    CardError::WrongVault { found, .. } => refuse(Why::Foreign(found)),
-                    CardError::WrongSet {
-                        found: SetName::Numbered(found, old),
-                        wanted: SetName::Numbered(ours, new),
-                        ..
-                    } => refuse(if (old, found) < (new, ours) { Why::OldSet } else { Why::NewerSet }),
-                    other => refuse(Why::Card(other)),
-                }
+                refuse(why(error))
             }
         }
     }
@@ -272,4 +262,20 @@ impl Gathering {
     pub fn recover(&self) -> Result<Recovered, CardError> {
         self.hand.recover()
     }
+}
+
+/// What the hand said, in the terms of somebody who brings cards.
+fn why(error: CardError) -> Why {
+    if let CardError::WrongSet { found: SetName::Numbered(found, old), wanted: SetName::Numbered(ours, new), .. } =
+        error
+    {
+        return if (old, found) < (new, ours) { Why::OldSet } else { Why::NewerSet };
+    }
+    if let CardError::WrongVault { found, .. } = error {
+        return Why::Foreign(found);
+    }
+    if matches!(error, CardError::Duplicate { .. }) {
+        return Why::Again;
+    }
+    if matches!(error, CardError::NotHandedOut { .. }) { Why::NotHandedOut } else { Why::Card(error) }
 }
