@@ -153,7 +153,7 @@ pub fn written_down(screen: &str) -> Vec<String> {
     let tokens: Vec<&str> = card.split_whitespace().collect();
     let words = (1..=33).map(|number: u32| {
         let is_it = |pair: &&[&str]| pair[0] == number.to_string() && pair[1].bytes().all(|b| b.is_ascii_lowercase());
-        let found = tokens.windows(2).filter(is_it).filter(|pair| pair[1] != "of").next_back();
+        let found = tokens.windows(2).filter(is_it).rfind(|pair| pair[1] != "of");
         found.unwrap_or_else(|| panic!("there is no word {number} in:\n{card}"))[1].to_owned()
     });
     words.collect()

@@ -83,6 +83,12 @@ pub enum Standing {
 
 /// Reads one card and says what it is. Checksum and words are checked first.
 pub fn identify(text: &str, known: &[KnownCards]) -> Result<Identity, CardError> {
+    look(text, known).map(|(identity, _)| identity)
+}
+
+/// Likewise, with the handout of the record that holds the card's hash: of several
+/// records of one vault some may be forged, and those do not hold it.
+fn look(text: &str, known: &[KnownCards]) -> Result<(Identity, Option<Handout>), CardError> {
     let (head, share) = if Card::looks_like(text) {
         let (head, share) = Card::parse(text)?.into_parts();
         (Some(head), share)
@@ -101,13 +107,20 @@ pub fn identify(text: &str, known: &[KnownCards]) -> Result<Identity, CardError>
         }
         (None, None) => Standing::NotHandedOut,
     };
-    Ok(Identity {
+    let handout = found.map(|(known, set)| Handout {
+        vault: known.vault,
+        generation: known.generation,
+        root: known.root,
+        set: set.clone(),
+    });
+    let identity = Identity {
         number: share.member_index + 1,
         need: share.member_threshold,
         set: found.map(|(_, set)| set.number).or(head.map(|head| head.set)),
         vault: found.map(|(known, _)| known.vault).or(head.map(|head| head.vault)),
         standing,
-    })
+    };
+    Ok((identity, handout))
 }
 
 /// A card that was counted.
@@ -207,7 +220,7 @@ impl Gathering {
     /// Counts a card, or says why not.
     pub fn add(&mut self, text: &str) -> Result<Counted, NotCounted> {
         let unread = |error| NotCounted { number: None, set: None, why: Why::Card(error) };
-        let identity = identify(text, &self.known).map_err(unread)?;
+        let (identity, handout) = look(text, &self.known).map_err(unread)?;
         let Identity { number, set, vault, .. } = identity;
         let refuse = |why| Err(NotCounted { number: Some(number), set, why });
         if self.progress().have > 0 {
@@ -227,7 +240,7 @@ impl Gathering {
             return refuse(Why::NotHandedOut);
         }
         let first = self.progress().have == 0;
-        if first && let Some(handout) = self.handout(&identity) {
+        if first && let Some(handout) = handout {
             self.hand = Hand::for_handout(handout);
         }
         match self.hand.add_text(text) {
@@ -240,30 +253,29 @@ impl Gathering {
                 if first {
                     self.hand = Hand::new();
                 }
-                match error {
-                    CardError::Duplicate { .. } => refuse(Why::Again),
-                    CardError::NotHandedOut { .. } => refuse(Why::NotHandedOut),
-                    CardError::WrongVault { found, .. } => refuse(Why::Foreign(found)),
-                    CardError::WrongSet {
-                        found: SetName::Numbered(found, old),
-                        wanted: SetName::Numbered(ours, new),
-                        ..
-                    } => refuse(if (old, found) < (new, ours) { Why::OldSet } else { Why::NewerSet }),
-                    other => refuse(Why::Card(other)),
-                }
+                refuse(why(error))
             }
         }
-    }
-
-    fn handout(&self, identity: &Identity) -> Option<Handout> {
-        let handed_out = matches!(identity.standing, Standing::Current | Standing::Superseded);
-        let known = self.known.iter().find(|known| Some(known.vault) == identity.vault).filter(|_| handed_out)?;
-        let set = known.sets.iter().find(|set| Some(set.number) == identity.set)?.clone();
-        Some(Handout { vault: known.vault, generation: known.generation, root: known.root, set })
     }
 
     /// Puts the seed together.
     pub fn recover(&self) -> Result<Recovered, CardError> {
         self.hand.recover()
     }
+}
+
+/// What the hand said, in the terms of somebody who brings cards.
+fn why(error: CardError) -> Why {
+    if let CardError::WrongSet { found: SetName::Numbered(found, old), wanted: SetName::Numbered(ours, new), .. } =
+        error
+    {
+        return if (old, found) < (new, ours) { Why::OldSet } else { Why::NewerSet };
+    }
+    if let CardError::WrongVault { found, .. } = error {
+        return Why::Foreign(found);
+    }
+    if matches!(error, CardError::Duplicate { .. }) {
+        return Why::Again;
+    }
+    if matches!(error, CardError::NotHandedOut { .. }) { Why::NotHandedOut } else { Why::Card(error) }
 }

@@ -5,6 +5,7 @@
 
 /// What the host looks like.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Facts {
     /// Network interfaces that are up, without the loopback.
     pub interfaces: Vec<String>,

@@ -182,6 +182,22 @@ fn an_old_set_still_opens_and_without_a_record_only_checksum_and_digest_speak() 
 }
 
 #[test]
+fn a_forged_record_beside_the_true_one_stops_nobody() {
+    let dealt = dealt(1, 2, 3);
+    let words: Vec<String> = (1..=3).map(|number| bare(&dealt, number)).collect();
+    let truth = known(&[committed(dealt)]);
+    let mut forged = truth.clone();
+    forged.root = Hash([6; 32]);
+    forged.sets[0].cards = vec![Hash([5; 32]); 3];
+    for records in [vec![forged.clone(), truth.clone()], vec![truth, forged]] {
+        let mut gathering = Gathering::new(records);
+        gathering.add(&words[2]).unwrap();
+        gathering.add(&words[1]).unwrap();
+        assert_eq!(gathering.recover().unwrap().confirmed, Confirmation::Root);
+    }
+}
+
+#[test]
 fn every_three_of_five_recover_and_every_two_do_not() {
     let dealt = dealt(1, 3, 5);
     let words: Vec<String> = (1..=5).map(|number| bare(&dealt, number)).collect();

@@ -1,6 +1,8 @@
 //! Cards, words and key files: what people and disks bring to the keys.
 
 use keys::card::Card;
+use keys::ceremony::entry::Entry;
+use keys::ceremony::gathering::identify;
 use keys::files::{KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey, decode_any};
 use keys::hand::Hand;
 use keys::slip39::Share;
@@ -15,6 +17,7 @@ use crate::{Target, same, target};
 pub(crate) const TARGETS: &[Target] = &[
     target("card", card, 4_000),
     target("card-words", card_words, 10_000),
+    target("card-typed", card_typed, 10_000),
     target("hand", hand, 400),
     target("key-slot", key_slot, 2_000),
     target("key-master-seed", key_file::<MasterSeed>, 4_000),
@@ -39,6 +42,20 @@ fn card(bytes: &[u8]) {
 fn card_words(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = Share::parse(text);
+}
+
+/// A card as somebody types it; what is finished is a card or words that read.
+fn card_typed(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut entry = Entry::new();
+    for line in text.lines() {
+        let _ = entry.line(line);
+        assert!(entry.have() <= keys::card::WORDS);
+        if let Some(Ok(finished)) = entry.finished() {
+            let found = identify(finished.expose_secret(), &[]).unwrap_or_else(|error| panic!("{error}"));
+            assert!(found.number >= 1 && found.need >= 1);
+        }
+    }
 }
 
 /// Two cards in one hand, and what they give.

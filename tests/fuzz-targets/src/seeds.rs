@@ -128,7 +128,7 @@ pub fn seeds_of(target: &str) -> Vec<Vec<u8>> {
         "certificate-chain" => vec![crate::codec::chain_seed()],
         "writers-index" => vectors(&["index", "writer", "sealed"]),
         "journal-object" => vectors(&["journal"]),
-        "card" | "card-words" => key_files("card"),
+        "card" | "card-words" | "card-typed" => key_files("card"),
         "hand" => vec![key_files("card").join(&0xc)],
         "key-slot" => key_slots(),
         "key-master-seed" => key_files("master"),
