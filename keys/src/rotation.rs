@@ -363,6 +363,3 @@ impl JanitorKey {
         Ok(true)
     }
 }
-
-#[cfg(test)]
-mod tests;

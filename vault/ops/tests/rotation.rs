@@ -226,6 +226,7 @@ async fn a_revoked_writers_later_points_count_nowhere_and_its_earlier_ones_stay(
     let from = keys::issue::ScopeFrom::Shared(&lab.keys.writer);
     let second = keys::issue::writer(&mut rng(40), &lab.keys.operator, &vault.record, from, &said).unwrap();
     issue::admit(&vault, &lab.keys.operator, &second.certificates[1]).await.unwrap();
+    let vault = lab.open().await.unwrap();
     issue::admit(&vault, &lab.keys.operator, &second.certificates[1]).await.unwrap();
     let vault = lab.open().await.unwrap();
     assert_eq!((vault.layout.epoch, vault.layout.writers.len()), (2, 2), "once is enough");

@@ -1,10 +1,20 @@
+//! Rotation by the rules of FORMAT.md, section 5: which root counts, what the newest
+//! seed opens, and what the keys of a host keep when they follow.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use keys::certificate::Authority;
+use keys::files::{JanitorGeneration, MasterSeed, ReadKey};
+use keys::first::FirstKeys;
+use keys::revocation::{Position, Revocations};
+use keys::rotation::{Rotated, Rotation, in_force};
+use keys::{Generation, KeysError, RecipientPublic, Seed, SigningKey, VerifyingKey, record};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-
-use super::*;
-use crate::files::MasterSeed;
-use crate::first::FirstKeys;
-use crate::revocation::Position;
+use vault_format::certificate::{Revocation, Role};
+use vault_format::envelope::{Envelope, RecordKind};
+use vault_format::vault::{KemKey, KemRole, VaultRecord};
+use vault_format::{Blob, Hash};
 
 const NOW_MS: i64 = 5_000;
 
