@@ -41,10 +41,10 @@ impl Play<'_> {
         let done = self.act_of(Who::Janitor, forget.crash.as_ref(), async |janitor, _, sites| {
             janitor.forget(sites, &chosen, grace_ms, &mut planned).await
         })?;
-        if let Chosen::Daily(_) = chosen {
-            if let Some(point) = self.surely_newest().into_iter().find(|id| planned.contains(id)) {
-                return Err(format!("retention would forget {}, one of the newest", point_text(point)));
-            }
+        if let Chosen::Daily(_) = chosen
+            && let Some(point) = self.surely_newest().into_iter().find(|id| planned.contains(id))
+        {
+            return Err(format!("retention would forget {}, one of the newest", point_text(point)));
         }
         let sure = matches!(done, Some(Ok(_)));
         let until_us = begun_us + u64::from(forget.days.max(1)) * DAY_US;
