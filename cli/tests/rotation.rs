@@ -135,14 +135,14 @@ fn rotated(stage: &Stage, old: &[String]) {
 
     let order = ["writer.key", "operator.key", "janitor.key", "vault.pub"];
     for done in 0..=order.len() + 1 {
-        let mut state = at_kill.clone();
+        let mut left = at_kill.clone();
         for name in order.iter().take(done) {
-            state.insert((*name).to_owned(), after[*name].clone());
+            left.insert((*name).to_owned(), after[*name].clone());
         }
         if done > order.len() {
-            state.remove("vault.record.next");
+            left.remove("vault.record.next");
         }
-        put_files(&keys, &state);
+        put_files(&keys, &left);
         stage.holdfast(&["keys", "rotate", "--apply"]).ends(3).says("Key generation 2 is in force");
         assert!(files(&keys) == after, "after {done} of the files");
     }

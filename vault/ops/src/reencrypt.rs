@@ -258,10 +258,10 @@ pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Prog
     let mut originals = plan.succeeded.clone();
     if !mine.is_empty() {
         let mut place = condemned::next_place(mover.vault, &mover.migrator, mover.catalog).await?;
-        let mut moved = mover.found_again(&place.marks).await?;
+        let mut known = mover.found_again(&place.marks).await?;
         for (at, point) in mine.iter().enumerate() {
             let seen = place.seen_epoch();
-            let (successor, next) = mover.move_point(point, place.next, seen, &mut moved, &mut report).await?;
+            let (successor, next) = mover.move_point(point, place.next, seen, &mut known, &mut report).await?;
             place.next = next;
             originals.push(point.summary.clone());
             report.moved += 1;

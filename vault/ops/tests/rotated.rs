@@ -240,9 +240,9 @@ async fn a_revoked_writers_later_points_count_nowhere_and_its_earlier_ones_stay(
     assert_eq!(certificate.subject, second.writer);
     let seen = issue::last_seen(&vault, &certificate).await.unwrap();
     assert_eq!((seen.epoch, seen.sequence), (1, 2), "without a word all that is seen stays");
-    let last = keys::revocation::Position { epoch: 1, sequence: 1 };
+    let until = keys::revocation::Position { epoch: 1, sequence: 1 };
     let by = &lab.keys.operator.signing;
-    issue::revoke(&vault, by, (hash, certificate.subject), last, "lost").await.unwrap();
+    issue::revoke(&vault, by, (hash, certificate.subject), until, "lost").await.unwrap();
     let vault = lab.open().await.unwrap();
     let (bytes, list) = all_with(&vault, &lab.read_key()).await;
     assert!(bytes == [good.clone()]);
