@@ -41,7 +41,8 @@ pub(crate) fn seal(session: &Session, arguments: SealArguments) -> Outcome {
             "what stood there unsealed may still be found in the disk's free blocks, in snapshots and in backups of it",
         );
     }
-    done(session, &path, true)
+    done(session, &path, true);
+    Ok(exit::OK)
 }
 
 /// Takes the passphrase away.
@@ -52,10 +53,10 @@ pub(crate) fn unseal(session: &Session, path: &Path) -> Outcome {
     let old = session.passphrase_of(path)?;
     files::reseal(path, Some(&old), None).map_err(key_failure)?;
     session.output.warn(format!("{} is not sealed any more: whoever can read it can use it", path.display()));
-    done(session, path, false)
+    done(session, path, false);
+    Ok(exit::OK)
 }
 
-fn done(session: &Session, path: &Path, sealed: bool) -> Outcome {
+fn done(session: &Session, path: &Path, sealed: bool) {
     session.output.summary(exit::OK, json!({ "file": path.display().to_string(), "sealed": sealed }));
-    Ok(exit::OK)
 }

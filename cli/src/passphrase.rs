@@ -22,6 +22,7 @@ use crate::session::Session;
 /// Where the passphrase of sealed key files is.
 #[derive(Args, Debug, Clone, Default)]
 #[group(multiple = false)]
+#[allow(clippy::struct_field_names, reason = "each is named as its option")]
 pub(crate) struct PassphraseFrom {
     /// File with the passphrase of sealed key files.
     #[arg(long, global = true, value_name = "FILE", help_heading = "Sealed key files")]

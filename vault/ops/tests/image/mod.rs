@@ -190,7 +190,9 @@ pub(crate) fn try_as_kem_seeds(bytes: &[u8], headers: &[Vec<u8>]) -> (usize, Opt
     for window in texts.iter().flat_map(|text| text.windows(32)) {
         // No key has so few different bytes; a page of zeros has, and digits of hex have.
         let mut different = [false; 256];
-        window.iter().for_each(|byte| different[usize::from(*byte)] = true);
+        for byte in window {
+            different[usize::from(*byte)] = true;
+        }
         if different.iter().filter(|is| **is).count() < 20 || !tried.insert(window.to_vec()) {
             continue;
         }
