@@ -2,10 +2,11 @@
 //!
 //! What always holds: the new record names the hash of the one before; it is
 //! written beside it, never over it; it counts once it stands on a majority of
-//! the domains.
+//! the domains; a record that could not be opened again is not written.
 
 use std::collections::BTreeSet;
 
+use keys::certificate::Authority;
 use keys::signature::SigningKey;
 use vault_format::envelope::RecordKind;
 use vault_format::vault::{CardSet, VaultRecord};
@@ -24,15 +25,24 @@ pub async fn add_card_set(vault: &Vault, root: &SigningKey, set: CardSet) -> Res
     publish(vault, root, record).await
 }
 
-/// Names one more operator.
+/// Names one more operator. One that the root in force did not certify is refused: a
+/// record that names it opens nowhere.
 pub async fn add_operator(vault: &Vault, root: &SigningKey, certificate: Blob) -> Result<()> {
+    let authority = Authority::new(vault.id, vault.root.clone());
+    authority.operator(&certificate.0).map_err(|error| OpsError::Key {
+        what: format!(
+            "the root key in force (key check {}) did not certify this operator: {error}. Nothing was written: a vault \
+             record that names it could not be opened. Make a new key, in another file",
+            vault.root.check()
+        ),
+    })?;
     let mut record = vault.record.clone();
     record.operators.push(certificate);
     publish(vault, root, record).await
 }
 
 async fn publish(vault: &Vault, root: &SigningKey, mut record: VaultRecord) -> Result<()> {
-    record.epoch = vault.record.epoch + 1;
+    record.epoch = free_epoch(vault, vault.record.epoch + 1, None).await;
     record.previous = vault.record_hash;
     record.created_ms = vault.world.now_ms();
     let bytes = keys::record::sign(RecordKind::Vault, vault.id, &vault_format::encode(&record), root);
@@ -59,5 +69,29 @@ async fn publish(vault: &Vault, root: &SigningKey, mut record: VaultRecord) -> R
             domains.len(),
             failed.join("; ")
         ),
+    })
+}
+
+/// The first epoch from this one on whose name no reachable location holds for another
+/// vault record of this line. Two hosts, or a rotation that was interrupted, may have
+/// claimed one number while they did not see each other's locations; neither record is
+/// written over, so whoever writes next takes the number after both.
+pub async fn free_epoch(vault: &Vault, from: u64, own: Option<&[u8]>) -> u64 {
+    let mut epoch = from;
+    while is_taken(vault, epoch, own).await {
+        epoch += 1;
+    }
+    epoch
+}
+
+/// Only what a root of the line signed takes a number: rubbish is a location's fault, and
+/// a repair's business.
+async fn is_taken(vault: &Vault, epoch: u64, own: Option<&[u8]>) -> bool {
+    let name = names::vault(epoch);
+    let reads = vault.locations.iter().map(|location| location.read(&name));
+    let found = futures::future::join_all(reads).await;
+    let authorities = vault.authorities();
+    found.into_iter().filter_map(|read| read.ok().flatten()).any(|bytes| {
+        own != Some(&bytes[..]) && authorities.iter().any(|authority| authority.vault_record(&bytes).is_ok())
     })
 }

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use keys::certificate::Authority;
 use keys::files::{OperatorKey, ReadKey, WriterKey};
 use keys::rotation::Rotated;
-use keys::signature::VerifyingKey;
-use vault_format::envelope::Envelope;
+use keys::signature::{SigningKey, VerifyingKey};
+use vault_format::envelope::{Envelope, RecordKind};
 use vault_format::vault::VaultRecord;
 use vault_format::{Blob, names};
 
+use crate::amend;
 use crate::backup::check_domains;
 use crate::commit;
 use crate::error::{OpsError, Result};
@@ -36,6 +37,37 @@ pub async fn publish(vault: &Vault, rotated: &Rotated) -> Result<BTreeMap<String
     let name = names::vault(record_of(rotated)?.epoch);
     owed.extend(commit::publish(vault, &name, &rotated.record.0, Some(Step::AmendRecordWritten)).await?);
     Ok(owed)
+}
+
+/// The same rotation under a number that is free, where another vault record has taken its
+/// own: written by somebody who did not see what was written of it. Signed again by the new
+/// root; `None` if nothing stands in the way.
+pub async fn raised(vault: &Vault, rotated: &Rotated, new_root: &SigningKey) -> Result<Option<Rotated>> {
+    let record = record_of(rotated)?;
+    let epoch = amend::free_epoch(vault, record.epoch, Some(&rotated.record.0)).await;
+    if epoch == record.epoch {
+        return Ok(None);
+    }
+    resigned(vault, rotated, new_root, |record| {
+        record.epoch = epoch;
+        // Beside it, if it counts already.
+        record.previous = vault.record_hash;
+        record.created_ms = vault.world.now_ms();
+    })
+    .map(Some)
+}
+
+/// A rotation whose record says something else, signed by the new root.
+pub fn resigned(
+    vault: &Vault,
+    rotated: &Rotated,
+    new_root: &SigningKey,
+    change: impl FnOnce(&mut VaultRecord),
+) -> Result<Rotated> {
+    let mut record = record_of(rotated)?;
+    change(&mut record);
+    let bytes = keys::record::sign(RecordKind::Vault, vault.id, &vault_format::encode(&record), new_root);
+    Ok(Rotated { record: Blob(bytes), ..rotated.clone() })
 }
 
 /// The vault record a rotation brings.

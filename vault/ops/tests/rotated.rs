@@ -16,7 +16,7 @@ use vault_ops::points::{self, PointList};
 use vault_ops::restore::open_point;
 use vault_ops::vault::{Expected, Vault};
 use vault_ops::world::Compute;
-use vault_ops::{issue, rotate};
+use vault_ops::{amend, issue, rotate};
 use world::stores::{Trip, Tripwire};
 use world::yard::loaded;
 use world::{Lab, random_bytes, read_stream, rng, scale};
@@ -258,4 +258,63 @@ async fn a_revoked_writers_later_points_count_nowhere_and_its_earlier_ones_stay(
     let vault = lab.open().await.unwrap();
     let (bytes, _) = all_with(&vault, &read_key(&new, &vault)).await;
     assert!(bytes == [good, ours], "the revocation holds under the new root");
+}
+
+/// A record that names an operator whom the root in force did not certify opens nowhere.
+#[tokio::test]
+async fn an_operator_of_a_former_root_is_not_named() {
+    let lab = Lab::new(SEED + 5, (3, 5), 1, &[0, 1, 2, 3]).await;
+    let vault = lab.open().await.unwrap();
+    let of_the_first = (&lab.keys.master.seed, lab.keys.master.generation);
+    let said = issue_said(&lab, &vault, "second");
+    let operator = keys::issue::operator(&mut rng(50), vault.id, of_the_first, &said).unwrap();
+    let new = next_seed(&lab, 51);
+    rotate::publish(&vault, &signed(&lab, &vault, &new)).await.unwrap();
+    let vault = lab.open().await.unwrap();
+    let root = new.seed.root_key(new.generation);
+    let refused = amend::add_operator(&vault, &root, operator.certificate).await.unwrap_err();
+    assert!(refused.to_string().contains("did not certify this operator"), "{refused}");
+    let vault = lab.open().await.unwrap();
+    assert_eq!((vault.record.epoch, vault.record.operators.len()), (2, 1));
+
+    let operator = keys::issue::operator(&mut rng(52), vault.id, (&new.seed, new.generation), &said).unwrap();
+    amend::add_operator(&vault, &root, operator.certificate).await.unwrap();
+    assert_eq!(lab.open().await.unwrap().record.operators.len(), 2);
+}
+
+/// A rotation wrote its record at one place and was killed; while that was away another
+/// record took its number everywhere else. The run that goes on takes the next number.
+#[tokio::test]
+async fn a_number_that_two_records_claim_is_left_to_both() {
+    let mut lab = Lab::new(SEED + 6, (3, 5), 1, &[0, 1, 2, 3]).await;
+    let old = random_bytes(60, 50_000);
+    lab.backup(&old).await.unwrap();
+    let vault = lab.open().await.unwrap();
+    let new = next_seed(&lab, 61);
+    let rotated = signed(&lab, &vault, &new);
+    let name = vault_format::names::vault(2);
+    let set = vault_format::vault::CardSet { number: 1, need: 1, cards: Vec::new(), created_ms: 1 };
+    let old_root = lab.keys.master.seed.root_key(lab.keys.master.generation);
+    amend::add_card_set(&vault, &old_root, set).await.unwrap();
+    lab.delete(0, &name).await;
+    lab.put(0, &name, rotated.record.0.clone()).await;
+    for certificate in &rotated.certificates {
+        let name = vault_format::names::certificate(keys::record::hash(&certificate.0));
+        lab.put(0, &name, certificate.0.clone()).await;
+    }
+
+    let vault = lab.open().await.unwrap();
+    assert_eq!(vault.record_bytes, rotated.record.0, "it shows itself early, and counts");
+    assert!(rotate::publish(&vault, &rotated).await.is_err(), "its number is taken");
+    let root = new.seed.root_key(new.generation);
+    let raised = rotate::raised(&vault, &rotated, &root).await.unwrap().unwrap();
+    assert!(rotate::publish(&vault, &raised).await.unwrap().is_empty());
+    let vault = lab.open().await.unwrap();
+    assert_eq!((vault.record.epoch, &vault.record_bytes), (3, &raised.record.0));
+    assert!(rotate::raised(&vault, &raised, &root).await.unwrap().is_none());
+    // A backup completes what it finds, and everything opens.
+    let more = random_bytes(62, 50_000);
+    lab.backup_as(&vault, followed(&vault, &lab.keys.writer), &more).await.unwrap();
+    let (bytes, _) = all_with(&lab.open().await.unwrap(), &read_key(&new, &vault)).await;
+    assert!(bytes == [old, more]);
 }
