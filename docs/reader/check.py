@@ -1,0 +1,356 @@
+#!/usr/bin/env python3
+"""Tests of the reader: the golden vault, and vaults that the program makes here and now.
+
+    check.py PROGRAM       the `holdfast` to make vaults with; HOLDFAST_SEED changes the choices
+
+Run by tests/readers, which installs what it needs.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import shamir_mnemonic
+
+import cards
+import keys
+import points
+import restore
+import shards
+import tree
+from cards import Refused
+
+HERE = pathlib.Path(__file__).resolve().parent
+GOLDEN = HERE / "golden"
+ELSEWHERE = HERE.parent.parent / "vault/ops/testdata/golden/v1"
+SEED = int(os.environ.get("HOLDFAST_SEED", "1"))
+PROGRAM = ""
+
+
+def golden_card(number):
+    return GOLDEN / "cards" / f"card-{number}.txt"
+
+
+def read(folders, hand, *more, plain_python=False):
+    """Runs the reader as a person would: its exit code and all it said."""
+    command = [sys.executable, HERE / "reader.py", "--shards", *folders, "--card", *hand, *more]
+    environment = os.environ | ({"READER_PLAIN_PYTHON": "1"} if plain_python else {})
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def words_of(card):
+    return " ".join(cards.WORDS[number] for number in card.numbers)
+
+
+def forged(path, change):
+    """A card whose share was changed and whose checksum fits again."""
+    card = cards.Card(path.read_text(), str(path))
+    numbers = change(card.numbers[:-3])
+    state = cards.checksum([*numbers, 0, 0, 0], card.extendable) ^ 1
+    numbers += [state >> 20, state >> 10 & 1023, state & 1023]
+    lines = [line for line in path.read_text().splitlines() if ":" in line or line == "holdfast card"]
+    return "\n".join([*lines, " ".join(cards.WORDS[number] for number in numbers)]) + "\n"
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-reader-"))
+        self.addCleanup(shutil.rmtree, self.scratch)
+        self.to = self.scratch / "restored"
+
+    def refuse(self, folders, hand, *said):
+        """The reader must end in an error that says this, and leave nothing behind."""
+        code, text = read(folders, hand, "--to", self.to)
+        self.assertEqual(code, 1, text)
+        for part in (*said, "Nothing was restored."):
+            self.assertIn(part, text)
+        self.assertNotIn("Traceback", text)
+        self.assertEqual(list(self.scratch.glob("restored*")), [])
+
+
+class Golden(Case):
+    """Three shards of five, two of them parity, and five cards of which three are enough; checked in."""
+
+    def altered(self, change, which=("a/holiday.jpg", "a/x", "b/0042")):
+        folder = self.scratch / "shards"
+        shutil.copytree(GOLDEN / "shards", folder)
+        for name in which:
+            data = bytearray((folder / name).read_bytes())
+            cut = change(data)
+            (folder / name).write_bytes(data if cut is None else cut)
+        return folder
+
+    def hand(self, *numbers):
+        return [golden_card(number) for number in numbers or (1, 3, 4)]
+
+    def test_restores(self):
+        expected = (GOLDEN / "expected.txt").read_text().splitlines()
+        for plain_python in (False, True):
+            to = self.scratch / f"restored-{plain_python}"
+            code, text = read([GOLDEN / "shards"], self.hand(), "--to", to, plain_python=plain_python)
+            self.assertEqual(code, 0, text)
+            self.assertEqual(tree.describe(to / "shelf"), expected)
+
+    def test_the_programs_own_golden_vault(self):
+        hand = [ELSEWHERE / "keys" / f"card-{number}.txt" for number in (2, 3, 5)]
+        code, text = read([ELSEWHERE / "p2", ELSEWHERE / "p4", ELSEWHERE / "p5"], hand, "--to", self.to)
+        self.assertEqual(code, 0, text)
+        lines = b"".join(b"%d bottles of water on the shelf\n" % line for line in range(4000))
+        self.assertEqual((self.to / "bytes").read_bytes(), lines + keys.blake3(b"golden").digest(60_000))
+
+    def test_every_three_cards_and_no_two(self):
+        texts = [cards.Card(golden_card(number).read_text(), f"{number}") for number in range(1, 6)]
+        found = set()
+        for three in itertools.combinations(texts, 3):
+            found.update(cards.seeds(list(three)))
+        self.assertEqual(len(found), 1)
+        for two in itertools.combinations(texts, 2):
+            self.assertRaises(Refused, cards.seeds, list(two))
+        self.assertEqual(set(cards.seeds(texts)), found)
+
+    def test_bare_words(self):
+        hand = []
+        for number in (2, 4, 5):
+            hand.append(self.scratch / f"{number}")
+            hand[-1].write_text(" ".join(word[:4] for word in words_of(cards.Card(golden_card(number).read_text(), "")).split()))
+        code, text = read([GOLDEN / "shards"], hand, "--list")
+        self.assertEqual(code, 0, text)
+        self.assertIn("shelf", text)
+
+    def test_another_tool(self):
+        """shamir-mnemonic recovers the seed of our cards, and we that of its shares."""
+        ours = [cards.Card(golden_card(number).read_text(), "") for number in (1, 2, 5)]
+        seed = shamir_mnemonic.combine_mnemonics([words_of(card) for card in ours], b"")
+        self.assertEqual([seed], list(cards.seeds(ours)))
+        for extendable in (False, True):
+            theirs = shamir_mnemonic.generate_mnemonics(1, [(3, 5)], seed, b"", extendable, 1)[0]
+            self.assertEqual([seed], list(cards.seeds([cards.Card(words, "") for words in theirs[2:]])))
+
+    def test_too_few_or_the_same_cards(self):
+        self.refuse([GOLDEN / "shards"], self.hand(1, 2), "2 different cards; 3 are needed")
+        self.refuse([GOLDEN / "shards"], self.hand(1, 2, 2), "2 different cards; 3 are needed")
+
+    def test_a_card_of_another_set(self):
+        hand = [*self.hand(1, 2), ELSEWHERE / "keys/card-3.txt"]
+        self.refuse([GOLDEN / "shards"], hand, "of another vault", "card-3.txt")
+        bare = self.scratch / "bare"
+        bare.write_text(words_of(cards.Card((ELSEWHERE / "keys/card-3.txt").read_text(), "")))
+        self.refuse([GOLDEN / "shards"], [*self.hand(1, 2), bare], "bare", "of another set")
+
+    def test_cards_of_another_vault(self):
+        hand = [ELSEWHERE / "keys" / f"card-{number}.txt" for number in (1, 2, 3)]
+        self.refuse([GOLDEN / "shards"], hand, "no point")
+        for card in hand:
+            (self.scratch / card.name).write_text(words_of(cards.Card(card.read_text(), "")))
+        self.refuse([GOLDEN / "shards"], [self.scratch / card.name for card in hand], "not this vault's")
+
+    def test_a_misread_word(self):
+        card, text = self.scratch / "card", golden_card(3).read_text()
+        word = cards.WORDS[cards.Card(text, "").numbers[7]]
+        for other, said in (("academic", "checksum"), ("zzz", "word 8 ('zzz') is not in the list")):
+            card.write_text(text.replace(word, other))
+            self.refuse([GOLDEN / "shards"], [*self.hand(1, 2), card], said)
+
+    def test_a_forged_card_is_named(self):
+        card = self.scratch / "forged"
+        card.write_text(forged(golden_card(4), lambda numbers: [*numbers[:9], numbers[9] ^ 5, *numbers[10:]]))
+        self.refuse([GOLDEN / "shards"], [*self.hand(1, 2), card], "forged is not the card that the vault record names")
+        alone = self.altered(lambda data: b"", ("b/notes.old",))
+        self.refuse([alone], [*self.hand(1, 2), card], "only the vault record would tell")
+        shutil.rmtree(alone)
+        # With a spare card the others do.
+        code, text = read([GOLDEN / "shards"], [*self.hand(1, 2, 3), card], "--list")
+        self.assertEqual(code, 0, text)
+
+    def test_damage_beyond_repair(self):
+        def flip(data):
+            data[8192 + 30_000] ^= 1
+        self.refuse([self.altered(flip, ("a/x",))], self.hand(), "2 good shards of the 3 that are needed", "a/x")
+
+    def test_a_cut_shard(self):
+        self.refuse([self.altered(lambda data: data[:50_000], ("b/0042",))], self.hand(), "2 good shards", "b/0042")
+
+    def test_a_missing_shard(self):
+        self.refuse([GOLDEN / "shards/b"], self.hand(), "1 good shards of the 3")
+
+    def test_one_other_header(self):
+        def flip(data):
+            data[60] ^= 1
+        self.refuse([self.altered(flip, ("a/x",))], self.hand(), "good shards of the 3")
+
+    def test_both_signatures_count(self):
+        for at, what in ((4720, "Ed25519"), (4784 + 1000, "ML-DSA")):
+            with self.subTest(what):
+                def flip(data, at=at):
+                    data[at] ^= 1
+                for plain_python in ("", "1"):
+                    os.environ["READER_PLAIN_PYTHON"] = plain_python
+                    folder = self.altered(flip)
+                    self.refuse([folder], self.hand(), "a signature of its header is wrong")
+                    shutil.rmtree(folder)
+        os.environ.pop("READER_PLAIN_PYTHON")
+
+    def test_a_fitting_forgery(self):
+        """A payload altered by someone who fits the root to it: only the signatures tell."""
+        header = shards.Header((GOLDEN / "shards/a/x").read_bytes()[:8192])
+        data = bytearray((GOLDEN / "shards/a/x").read_bytes())
+        data[8192 + 60_000] ^= 1
+        root = shards.merkle_root(bytes(data[8192:8192 + 65536]))
+
+        def fit(other):
+            other[3824 + 32 * header.index:3856 + 32 * header.index] = root
+            if other[8176] == header.index:
+                other[8192 + 60_000] ^= 1
+        self.refuse([self.altered(fit)], self.hand(), "pack")
+
+    def test_header_bits(self):
+        """One flipped bit, the same in all shards, anywhere in what is signed or fixed: never a restore."""
+        choose = random.Random(SEED)
+        places = [0, 12, 64, 80, 96, 256, 1380, 3760, 3792, 3824, 4600, 4719, 8100, 8180] + [choose.randrange(8176) for _ in range(12)]
+        for at in places:
+            with self.subTest(at=at, seed=SEED):
+                def flip(data, at=at):
+                    data[at] ^= 1 << at % 8
+                folder = self.altered(flip)
+                self.refuse([folder], self.hand())
+                shutil.rmtree(folder)
+
+    def test_holes(self):
+        class Fake:
+            def stream(self, content, kind):
+                yield from (b"head", b"midtail")
+        entry = {"content": {"bytes": 11}, "size": 40,
+                 "holes": [{"offset": 4, "bytes": 10}, {"offset": 17, "bytes": 9}, {"offset": 30, "bytes": 10}]}
+        restore.file(Fake(), entry, self.to)
+        self.assertEqual(self.to.read_bytes(), b"head" + bytes(10) + b"mid" + bytes(9) + b"tail" + bytes(10))
+        entry["size"] = 41
+        self.assertRaises(Refused, restore.file, Fake(), entry, self.scratch / "other")
+
+
+class Made(Case):
+    """A vault of 5 of 9 that the program makes now: any five shards of each pack, under random names."""
+
+    def setUp(self):
+        super().setUp()
+        print(f"HOLDFAST_SEED={SEED}")
+        self.choose = random.Random(SEED)
+        self.vault, self.home = self.scratch / "vault", self.scratch / "home"
+        self.home.mkdir()
+        self.say("vault", "init", "--local", self.vault)
+
+    def say(self, *arguments):
+        environment = os.environ | {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config")}
+        done = subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=300,
+                              stdin=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, 0, f"{arguments}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def deal(self):
+        folder = self.scratch / "cards"
+        self.say("keys", "split", "--cards", "5", "--need", "3", "--cards-dir", folder)
+        return self.choose.sample(sorted(folder.iterdir()), 3)
+
+    def pile(self, lost=0):
+        """Five shards of each pack (less what is lost of one) in two folders, under random names."""
+        folders = [self.scratch / name for name in ("pile-1", "pile-2")]
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+            (folder / "deep").mkdir(parents=True)
+        packs = {}
+        for path in sorted(self.vault.glob("p*/shards/*/*/*")):
+            packs.setdefault(path.stem, []).append(path)
+        for number, shards_of_pack in enumerate(packs.values()):
+            self.assertEqual(len(shards_of_pack), 9)
+            for path in self.choose.sample(shards_of_pack, 5 - (lost if number == 0 else 0)):
+                folder = self.choose.choice(folders) / self.choose.choice(("", "deep"))
+                shutil.copy(path, folder / f"{self.choose.getrandbits(64):x}")
+        return folders
+
+    def test_a_tree_twice(self):
+        source = self.scratch / "source"
+        (source / "deep/deeper").mkdir(parents=True)
+        (source / "big").write_bytes(self.choose.randbytes(6_000_000))
+        (source / "deep/text").write_bytes(b"the same line again and again\n" * 40_000)
+        (source / "deep/deeper/link").symlink_to("../text")
+        os.chmod(source / "deep/deeper", 0o711)
+        os.utime(source / "big", ns=(1_234_567_890_123_456_789,) * 2)
+        self.say("vault", "run", source)
+        first = tree.describe(source)
+        (source / "deep/new").write_bytes(self.choose.randbytes(100_000))
+        (source / "deep/text").unlink()
+        self.say("vault", "run", source)
+        hand, pile = self.deal(), self.pile()
+        code, text = read(pile, hand, "--to", self.to)
+        self.assertEqual(code, 0, text)
+        self.assertEqual(tree.describe(self.to / "source"), tree.describe(source))
+        code, text = read(pile, hand, "--list")
+        oldest = text.splitlines()[0].split()[0]
+        code, text = read(pile, hand, "--point", oldest[:12], "--to", self.scratch / "older")
+        self.assertEqual(code, 0, text)
+        self.assertEqual(tree.describe(self.scratch / "older/source"), first)
+        shutil.rmtree(self.to)
+        self.refuse(self.pile(lost=1), hand, "4 good shards of the 5 that are needed")
+
+    def test_the_program_takes_shares_of_another_tool(self):
+        seed = next(iter(cards.seeds([cards.Card(path.read_text(), path.name) for path in self.deal()])))
+        theirs = shamir_mnemonic.generate_mnemonics(1, [(3, 5)], seed, b"", False, 1)[0]
+        ours = (self.scratch / "cards/card-set1-1.txt").read_text().splitlines()
+        hand = []
+        for words in theirs[1:4]:
+            number = cards.Card(words, "").index + 1
+            lines = [f"card: {number} of 5" if line.startswith("card:") else line for line in ours if ": " in line]
+            hand.append(self.scratch / f"theirs-{number}")
+            hand[-1].write_text("\n".join(["holdfast card", *lines, words, ""]))
+            hand[-1].chmod(0o600)
+        options = [option for path in hand for option in ("--card", path)]
+        self.say("keys", "recover", "--out", self.scratch / "read.key", *options)
+        self.assertEqual((self.scratch / "read.key").read_bytes(), (self.vault / "keys/read.key").read_bytes())
+
+    def test_a_kernel_node(self):
+        """What the reader writes is a node's data directory: a node started on it answers with the recorded hash."""
+        def start(data):
+            command = [PROGRAM, "kernel", "run", "--data", data, "--token-file", token, "--listen", "127.0.0.1:0", "--json"]
+            node = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"HOME": str(self.home)})
+            self.addCleanup(node.wait)
+            self.addCleanup(node.kill)
+            self.addCleanup(node.stdout.close)
+            address = next(line for line in node.stdout if "127.0.0.1:" in line)
+            return node, "127.0.0.1:" + address.split("127.0.0.1:")[1].split('"')[0].split()[0]
+
+        def put(address, first):
+            lines = [json.dumps({"id": n, "vector": [1.0, n, 0.5], "metadata": f"entry {n}"}) for n in range(first, first + 50)]
+            (self.scratch / "lines").write_text("\n".join(lines))
+            self.say("kernel", "put", "--address", address, "--token-file", token, "--collection", "shelf", self.scratch / "lines")
+
+        token = self.scratch / "token"
+        node, address = start(self.scratch / "node")
+        with open(self.home / ".config/holdfast/config.toml", "a") as file:
+            file.write(f'\n[source.memory]\nkind = "kernel"\nurl = "http://{address}"\ntoken = {{ file = "{token}" }}\n')
+        hand = self.deal()
+        for first in (1, 101):
+            put(address, first)
+            self.say("vault", "run", "memory")
+        proof = self.say("kernel", "proof", "--address", address, "--token-file", token)
+        node.send_signal(signal.SIGTERM)
+        node.wait(60)
+        code, text = read(self.pile(), hand, "--to", self.to)
+        self.assertEqual(code, 0, text)
+        node, address = start(self.to)
+        again = self.say("kernel", "proof", "--address", address, "--token-file", token)
+        self.assertEqual(again, proof)
+        recorded = text.split("state hash ")[1].split()[0]
+        self.assertIn(recorded, again)
+
+
+if __name__ == "__main__":
+    PROGRAM = sys.argv.pop(1)
+    unittest.main()
