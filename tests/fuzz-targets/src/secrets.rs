@@ -4,7 +4,11 @@ use keys::card::Card;
 use keys::files::{KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey, decode};
 use keys::hand::Hand;
 use keys::slip39::Share;
+use keys::{RecipientPrivate, Secret, wrap};
+use vault_format::Hash;
+use vault_format::shard::{KEM_ENC_BYTES, KeySlot};
 
+use crate::seeds::slot_vector;
 use crate::{Target, same, target};
 
 /// Cards, words, key files.
@@ -12,6 +16,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target("card", card, 4_000),
     target("card-words", card_words, 10_000),
     target("hand", hand, 400),
+    target("key-slot", key_slot, 2_000),
     target("key-master-seed", key_file::<MasterSeed>, 4_000),
     target("key-read", key_file::<ReadKey>, 1_000),
     target("key-operator", key_file::<OperatorKey>, 500),
@@ -44,6 +49,17 @@ fn hand(bytes: &[u8]) {
         let _ = hand.add_text(part);
     }
     let _ = hand.recover();
+}
+
+/// A slot opens for its recipient as it was made, and in no other form.
+fn key_slot(bytes: &[u8]) {
+    let Some((enc, wrapped)) = bytes.split_first_chunk::<KEM_ENC_BYTES>() else { return };
+    let Ok(wrapped) = wrapped.try_into() else { return };
+    let made = slot_vector("slot.json");
+    let recipient = RecipientPrivate::from_seed(Secret::from_array(made.kem_seed));
+    if wrap::unwrap(&KeySlot { enc: *enc, wrapped }, &recipient, &Hash(made.h0)).is_ok() {
+        assert!(bytes == made.slot, "an altered key slot was opened");
+    }
 }
 
 /// As it is, and with a check value that a mutation cannot miss.
