@@ -24,6 +24,7 @@ import cards
 import keys
 import points
 import restore
+import rotated
 import shards
 import tree
 from cards import Refused
@@ -223,6 +224,36 @@ class Golden(Case):
                 folder = self.altered(flip)
                 self.refuse([folder], self.hand())
                 shutil.rmtree(folder)
+
+    def test_after_rotations(self):
+        """The cards of a third generation open the packs of the first through the key history of its vault record."""
+        first = next(iter(cards.seeds([cards.Card(path.read_text(), "") for path in self.hand()])))
+        seeds = [first, b"second seed".ljust(32), b"third seed".ljust(32)]
+        former = (GOLDEN / "shards/b/notes.old").read_bytes()
+        head = [line for line in golden_card(1).read_text().splitlines() if ": " in line]
+        check = "-".join(f"{byte:02X}" for byte in keys.fingerprint(keys.root_public(seeds[2], 3))[:3])
+        hand = []
+        for number, words in enumerate(shamir_mnemonic.generate_mnemonics(1, [(3, 5)], seeds[2], b"", False, 1)[0], 1):
+            said = {"generation": "3", "set": "2", "key check": check, "card": f"{number} of 5"}
+            lines = [f"{line.split(':')[0]}: {said.get(line.split(':')[0], line.split(': ')[1])}" for line in head]
+            hand.append(self.scratch / f"new-{number}")
+            hand[-1].write_text("\n".join(["holdfast card", *lines, words]))
+        record = rotated.vault_record(former, seeds)
+        folder = self.altered(lambda data: record, ("b/notes.old",))
+        code, text = read([folder], hand[1:4], "--to", self.to)
+        self.assertEqual(code, 0, text)
+        self.assertEqual(tree.describe(self.to / "shelf"), (GOLDEN / "expected.txt").read_text().splitlines())
+        shutil.rmtree(self.to)
+        # Without the record, with another's cross signature, or with one that the new root did not sign: nothing.
+        self.refuse([GOLDEN / "shards/a", GOLDEN / "shards/b"], hand[1:4], "no point")
+        imposter = rotated.vault_record(former, [b"not the first".ljust(32), *seeds[1:]])
+        (folder / "b/notes.old").write_bytes(imposter)
+        self.refuse([folder], hand[1:4])
+        (folder / "b/notes.old").write_bytes(record[:-9] + bytes([record[-9] ^ 1]) + record[-8:])
+        self.refuse([folder], hand[1:4], "a signature is wrong")
+        # The old cards open what is old, as before.
+        code, text = read([GOLDEN / "shards"], self.hand(), "--list")
+        self.assertEqual(code, 0, text)
 
     def test_holes(self):
         class Fake:

@@ -76,9 +76,8 @@ def from_seed(seed, purpose, generation, subject=b""):
     return derive(b"holdfast seed 1", [seed], purpose, [generation.to_bytes(4, "little"), subject], 32)
 
 
-def id_key(seed, generation, scope):
-    root = from_seed(seed, b"dedup root", generation)
-    return derive(b"holdfast dedup root 1", [root], b"dedup id key", [scope], 32)
+def id_key(dedup_root, scope):
+    return derive(b"holdfast dedup root 1", [dedup_root], b"dedup id key", [scope], 32)
 
 
 def root_public(seed, generation):

@@ -140,8 +140,6 @@ def run(arguments):
     vault.believe(point)
     for line in restore(vault, point, arguments.to):
         print(line)
-    if vault.unchecked:
-        warn(f"! {vault.unchecked} chunks of an older key generation: ids not compared, seals and signatures were")
     print(f"Restored point {point.id.hex()} of {point.record['source']} to {arguments.to}")
 
 

@@ -161,7 +161,7 @@ class Pack:
         keys = derive(b"holdfast pack keys 1", [data_key], b"seal and commit", [h0], 64)
         if not hmac.compare_digest(keys[32:], header.commitment):
             raise Refused(f"{self}: its key is not the one the header commits to")
-        self.key, self.opened_by = keys[:32], held[0][0].id
+        self.key = keys[:32]
         locator = self.section(4, 2, body[-48:])
         at, size, count = u(locator, 0, 8), u(locator, 8, 8), u(locator, 16, 4)
         table = self.section(2, 1, body[at:at + size]) if at + size == len(body) - 96 else b""
