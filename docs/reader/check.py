@@ -22,7 +22,8 @@ import shamir_mnemonic
 
 import cards
 import keys
-import points
+import reader
+import records
 import restore
 import rotated
 import shards
@@ -154,6 +155,15 @@ class Golden(Case):
             (self.scratch / card.name).write_text(words_of(cards.Card(card.read_text(), "")))
         self.refuse([GOLDEN / "shards"], [self.scratch / card.name for card in hand], "not this vault's")
 
+    def test_cards_that_name_another_root(self):
+        hand = []
+        for number in (1, 2, 3):
+            hand.append(self.scratch / f"{number}")
+            text = golden_card(number).read_text()
+            at = text.index("key check: ") + 11
+            hand[-1].write_text(text[:at] + "00-00-00" + text[at + 8:])
+        self.refuse([GOLDEN / "shards"], hand, "its root is not the one on the cards")
+
     def test_a_misread_word(self):
         card, text = self.scratch / "card", golden_card(3).read_text()
         word = cards.WORDS[cards.Card(text, "").numbers[7]]
@@ -249,11 +259,51 @@ class Golden(Case):
         imposter = rotated.vault_record(former, [b"not the first".ljust(32), *seeds[1:]])
         (folder / "b/notes.old").write_bytes(imposter)
         self.refuse([folder], hand[1:4])
+        spoiled = rotated.vault_record(former, seeds, lambda cross: bytes([cross[0] ^ 1]) + cross[1:])
+        (folder / "b/notes.old").write_bytes(spoiled)
+        self.refuse([folder], hand[1:4], "a root that these cards do not give")
         (folder / "b/notes.old").write_bytes(record[:-9] + bytes([record[-9] ^ 1]) + record[-8:])
         self.refuse([folder], hand[1:4], "a signature is wrong")
         # The old cards open what is old, as before.
         code, text = read([GOLDEN / "shards"], self.hand(), "--list")
         self.assertEqual(code, 0, text)
+
+    def test_guards_behind_the_signatures(self):
+        """What a writer with good keys could still get wrong."""
+        hand = [cards.Card(path.read_text(), "") for path in self.hand()]
+
+        def opened():
+            vault = reader.open_vault(hand, shards.scan([GOLDEN / "shards"]))
+            vault.believe(vault.points[0])
+            return vault, vault.points[0]
+
+        vault, point = opened()
+        vault.id_keys = [bytes(32)]
+        self.assertRaisesRegex(Refused, "not the one its id names", restore.restore, vault, point, str(self.to))
+        vault, point = opened()
+        point.root["hash"] = bytes(32)
+        self.assertRaisesRegex(Refused, "not the one its root names", restore.restore, vault, point, str(self.to))
+        vault, point = opened()
+        point.root["content"]["bytes"] += 1
+        self.assertRaisesRegex(Refused, "that should have", restore.restore, vault, point, str(self.to))
+        pack = point.pack
+        pack.header.commitment = bytes(32)
+        self.assertRaisesRegex(Refused, "commits to", pack.open, vault.recipients)
+        for certificates, said in (
+            (point.record["certificates"][::-1], "is not signed by"),
+            (point.record["certificates"][:1] * 2, "is not signed by"),
+        ):
+            self.assertRaisesRegex(Refused, said, keys.certified, *certificates, vault.root, vault.vault)
+        self.assertRaisesRegex(Refused, "another vault", keys.certified, *point.record["certificates"], vault.root, bytes(16))
+        self.assertEqual(list(self.scratch.iterdir()), [])
+
+    def test_records_have_one_spelling(self):
+        good = records.encode([[[b"\1" * 32, 7]]])
+        self.assertEqual(records.read(good, "ChunkList")["chunks"][0]["bytes"], 7)
+        for bad in (good + b"\0", good[:-1], good[:-1] + b"\x18\x07", good.replace(b"\x81\x82", b"\x9f\x82") + b"\xff",
+                    records.encode([[[b"\1" * 31, 7]]]), records.encode([[[b"\1" * 32, 1 << 32]]]),
+                    records.encode([[[b"\1" * 32, 7, None]]]), records.encode([[], []]), b"\x9b" + b"\xff" * 8, b"\x81" * 99):
+            self.assertRaises(Refused, records.read, bad, "ChunkList")
 
     def test_holes(self):
         class Fake:
@@ -290,8 +340,9 @@ class Made(Case):
         self.say("keys", "split", "--cards", "5", "--need", "3", "--cards-dir", folder)
         return self.choose.sample(sorted(folder.iterdir()), 3)
 
-    def pile(self, lost=0):
-        """Five shards of each pack (less what is lost of one) in two folders, under random names."""
+    def pile(self, first=5, damaged=0):
+        """Five shards of each pack (of the first one as many as said, some with a flipped bit) in two folders, under
+        random names."""
         folders = [self.scratch / name for name in ("pile-1", "pile-2")]
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
@@ -301,9 +352,12 @@ class Made(Case):
             packs.setdefault(path.stem, []).append(path)
         for number, shards_of_pack in enumerate(packs.values()):
             self.assertEqual(len(shards_of_pack), 9)
-            for path in self.choose.sample(shards_of_pack, 5 - (lost if number == 0 else 0)):
+            for which, path in enumerate(self.choose.sample(shards_of_pack, 5 if number else first)):
+                data = bytearray(path.read_bytes())
+                if number == 0 and which < damaged:
+                    data[8192 + self.choose.randrange(65536)] ^= 1 << self.choose.randrange(8)
                 folder = self.choose.choice(folders) / self.choose.choice(("", "deep"))
-                shutil.copy(path, folder / f"{self.choose.getrandbits(64):x}")
+                (folder / f"{self.choose.getrandbits(64):x}").write_bytes(data)
         return folders
 
     def test_a_tree_twice(self):
@@ -329,7 +383,13 @@ class Made(Case):
         self.assertEqual(code, 0, text)
         self.assertEqual(tree.describe(self.scratch / "older/source"), first)
         shutil.rmtree(self.to)
-        self.refuse(self.pile(lost=1), hand, "4 good shards of the 5 that are needed")
+        # Two wrong ones of seven are left out by themselves; one of five is one too many.
+        code, text = read(self.pile(first=7, damaged=2), hand, "--to", self.to)
+        self.assertEqual(code, 0, text)
+        self.assertEqual(tree.describe(self.to / "source"), tree.describe(source))
+        shutil.rmtree(self.to)
+        for first, damaged in ((4, 0), (5, 1)):
+            self.refuse(self.pile(first, damaged), hand, "4 good shards of the 5 that are needed")
 
     def test_the_program_takes_shares_of_another_tool(self):
         seed = next(iter(cards.seeds([cards.Card(path.read_text(), path.name) for path in self.deal()])))

@@ -38,9 +38,9 @@ def seal(kem_seed, info, plain):
     return ciphertext + sent, AESGCM(key).encrypt(nonce, plain, b"")
 
 
-def vault_record(former, seeds, whole_history=True):
+def vault_record(former, seeds, spoil=lambda cross: cross):
     """The envelope that follows `former` (an envelope's bytes) after rotations through `seeds`, oldest first: the seed
-    of generation 1, then the newer ones. Each generation's keys are sealed to the next."""
+    of generation 1, then the newer ones. Each generation's keys are sealed to the next. `spoil` alters cross signatures."""
     before = keys.Envelope(former)
     fields = [field.split()[0] for field in records.TABLES["VaultRecord"].split(", ")]
     record = dict(zip(fields, records.decode(former[80:-3373])[0]))
@@ -48,14 +48,14 @@ def vault_record(former, seeds, whole_history=True):
     for older in range(1, newest):
         new, old = seeds[older], seeds[older - 1]
         kem_seed = keys.from_seed(old, b"reader kem", older)
-        secrets = kem_seed + (keys.from_seed(old, b"dedup root", older) if whole_history else b"")
+        secrets = kem_seed + keys.from_seed(old, b"dedup root", older)
         info = keys.frame(b"holdfast sealed 1 key history") + keys.frame(before.vault)
         newer = keys.from_seed(new, b"reader kem", older + 1)
         sealed = [keys.Recipient(newer).id, *seal(newer, info, secrets)]
         record["key_history"].append([older, 1, keys.Recipient(kem_seed).id, sealed])
         next_root = keys.root_public(new, older + 1)
         cross = sign(old, older, b"holdfast cross signature 1", next_root)
-        record["predecessors"].append([keys.root_public(old, older), cross])
+        record["predecessors"].append([keys.root_public(old, older), spoil(cross)])
         record["root_public"] = next_root
     record["epoch"] += newest - 1
     body = records.encode(list(record.values()))
