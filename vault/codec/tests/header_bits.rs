@@ -65,17 +65,14 @@ fn no_bit_leads_to_other_plain_text() {
     let objects: Vec<Vec<u8>> = set.objects().map(|object| object.to_vec()).collect();
     let body: Bytes =
         decode(set.verified_header(), &candidates(&objects), &world.buffers).unwrap().body.to_vec().into();
-    let read = |header: &[u8], reader, whole: bool| {
+    let read = |header: &[u8], reader| {
         let key = unlock(&ParsedHeader::parse(header).ok()?, reader).ok()?;
-        if !whole {
-            return Some(content.clone());
-        }
         let pack = key.open(body.clone()).ok()?;
         pack.chunk(&mut FrameDecoder::new().unwrap(), 0, &world.dedup.id_key).ok()
     };
     let slots = SLOTS_AT..COMMITMENT_AT;
     for (slot, reader) in [&world.reader, &world.other_reader].into_iter().enumerate() {
-        assert!(read(&objects[0], reader, true).unwrap() == content);
+        assert!(read(&objects[0], reader).unwrap() == content);
         let own = SLOTS_AT + slot * KEY_SLOT_BYTES..SLOTS_AT + (slot + 1) * KEY_SLOT_BYTES;
         let (refused, opened) = (AtomicUsize::new(0), AtomicUsize::new(0));
         every_bit(|bit| {
@@ -85,9 +82,11 @@ fn no_bit_leads_to_other_plain_text() {
                 return;
             }
             let bound = byte < SLOTS_AT || own.contains(&byte) || (COMMITMENT_AT..COMMITMENT_AT + 32).contains(&byte);
-            // A key that passes the commitment is the key: what it opens is looked at where
-            // it must not, and now and then elsewhere.
-            let plain = read(&flipped(&objects[0], bit), reader, bound || bit % 61 == 0);
+            // The first test has every bit of the rest; here one of each byte.
+            if !bound && bit % 8 != byte % 8 {
+                return;
+            }
+            let plain = read(&flipped(&objects[0], bit), reader);
             assert!(plain.as_ref().is_none_or(|plain| *plain == content), "bit {} of byte {byte}", bit % 8);
             assert!(!(bound && plain.is_some()), "bit {} of byte {byte} is bound to the key and was not", bit % 8);
             (if plain.is_some() { &opened } else { &refused }).fetch_add(1, Ordering::Relaxed);

@@ -105,6 +105,8 @@ fn name_culprits(known: &Handout, texts: &[String], dealt: &BTreeMap<String, u8>
                 assert!(number == twice && taken.contains(&number), "{}", shown());
             }
             (Err(error), None) => {
+                // Of two that contradict each other the record knows which one is false.
+                assert!(!matches!(error, CardError::Conflict { .. }), "{error}: {}", shown());
                 let claimed = Card::parse(text).map(|card| card.number());
                 let claimed = claimed.or_else(|_| Share::parse(text).map(|share| share.member_index + 1));
                 if let Ok(claimed) = claimed {
