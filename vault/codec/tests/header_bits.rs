@@ -47,7 +47,7 @@ fn no_bit_passes_without_a_key() {
             let error = verify_shard_object(&whole, world.lookup()).expect_err(&place);
             assert_eq!(error.name(), "corrupt", "{place}: {error}");
         } else {
-            let error = verify_header(&bad, world.lookup()).err().expect(&place);
+            let error = verify_header(&bad, world.lookup()).expect_err(&place);
             assert!(["corrupt", "unsupported", "unknown-certificate"].contains(&error.name()), "{place}: {error}");
         }
     });
