@@ -22,6 +22,7 @@ import shamir_mnemonic
 
 import cards
 import keys
+import points
 import reader
 import records
 import restore
@@ -296,6 +297,26 @@ class Golden(Case):
             self.assertRaisesRegex(Refused, said, keys.certified, *certificates, vault.root, vault.vault)
         self.assertRaisesRegex(Refused, "another vault", keys.certified, *point.record["certificates"], vault.root, bytes(16))
         self.assertEqual(list(self.scratch.iterdir()), [])
+
+    def test_contents_of_lists(self):
+        """A content too wide for one list: chunks, lists of them, a list of those."""
+        chunks = {}
+
+        def put(kind, data):
+            name = keys.blake3(bytes([kind]) + data).digest()
+            chunks[name, kind] = data
+            return [name, len(data)]
+        pieces = [b"%d," % number for number in range(100)]
+        level = [put(1, piece) for piece in pieces]
+        for _ in range(2):
+            level = [put(3, records.encode([level[at:at + 7]])) for at in range(0, len(level), 7)]
+        whole = b"".join(pieces)
+        content = records.fit([len(whole), 2, level], "Content")
+        vault = points.Vault.__new__(points.Vault)
+        vault.chunk = lambda reference, kind: chunks[reference["id"], kind]
+        self.assertEqual(vault.read(content, 1), whole)
+        for wrong in ({"bytes": len(whole) + 1}, {"depth": 4}, {"chunks": content["chunks"] * 3000}):
+            self.assertRaises(Refused, vault.read, content | wrong, 1)
 
     def test_records_have_one_spelling(self):
         good = records.encode([[[b"\1" * 32, 7]]])
