@@ -96,12 +96,13 @@ def choose(vault, arguments):
         if len({point.id for point in points}) != 1:
             raise Refused(f"{len(points)} points begin with {arguments.point}")
         return points[0]
-    if vault.broken:
-        raise Refused("a newer point may be in a pack that cannot be read; choose one with --point, or bring more shards")
+    if not points and not vault.broken:
+        raise Refused("no point is in these shards" + (" for these cards" if vault.foreign else ""))
+    if vault.broken or vault.foreign:
+        raise Refused("a newer point may be in a pack that cannot be read; choose one with --point, or bring more shards"
+                      + (" or newer cards" if vault.foreign else ""))
     if len({point.record["source"] for point in points}) > 1:
         raise Refused("points of several sources are here: choose with --source or --point (--list shows them)")
-    if not points:
-        raise Refused("no point is in these shards" + (" for these cards" if vault.foreign else ""))
     return max(points, key=lambda point: (point.record["finished_ms"], point.record["epoch"], point.record["sequence"]))
 
 
