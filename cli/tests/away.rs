@@ -241,7 +241,7 @@ fn what_can_never_be_delivered_stops_nobody_and_goes_aside() {
     assert_eq!(summary(&stage, &["vault", "status"])["spool"]["stuck"].as_array().unwrap().len(), 1);
     for _ in 0..2 {
         fs::write(stage.path("tree/new"), numbers.bytes(200_000)).unwrap();
-        stage.holdfast(&["vault", "run", "tree"]).ends(0).says("full");
+        stage.holdfast(&["vault", "run", "tree"]).ends(3).says("full").says("stays in the spool").says(fix);
         witness.look(&stage, "tree");
         witness.newest_restores(&stage, "tree", &[0]);
     }
