@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use agent_daemon::assembly::{self, Assembled};
 use clap::{Args, ValueEnum};
 use keys::certificate::CertifiedKey;
-use keys::files::{AuditorKey, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, WriterKey};
+use keys::files::{AuditorKey, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, SealWith, WriterKey};
 use keys::first::KeyFolder;
 use keys::issue::{self as draw, Said, ScopeFrom};
 use keys::revocation::Position;
@@ -297,7 +297,9 @@ async fn operator(
     } else {
         let key = draw::operator(&mut session.world.rng(), opened.vault.id, (&seed.0, seed.1), said)
             .map_err(|error| key_failure(&error))?;
-        keys::files::create(&arguments.out, &key).map_err(|error| key_failure(&error))?;
+        let passphrase = session.passphrase_for_new(&arguments.out.display().to_string())?;
+        let seal = passphrase.map(|passphrase| SealWith::new(passphrase, &mut session.world.rng()));
+        keys::files::create_as(&arguments.out, &key, seal.as_ref()).map_err(|error| key_failure(&error))?;
         key
     };
     if key.vault != opened.vault.id || opened.vault.record.operators.contains(&key.certificate) {

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_daemon::assembly;
 use backends::SecretSource;
 use clap::Args;
 use keys::files::{self, SealWith};
 use serde_json::json;
+use vault_ops::lease::Lease;
 
 use crate::exit::{self, Failure, Outcome};
 use crate::passphrase::key_failure;
-use crate::session::Session;
+use crate::session::{Session, lease};
 
 /// `holdfast keys seal ..`
 #[derive(Args, Debug)]
@@ -24,9 +26,20 @@ pub(crate) struct SealArguments {
     pub(crate) new_passphrase_fd: Option<u32>,
 }
 
+/// The lease of the vault whose key folder the file lies in, if the configuration has one:
+/// a rotation or an issue writes key files too.
+fn lease_of(session: &Session, path: &Path, what: &str) -> Result<Option<Lease>, Failure> {
+    let Ok(config) = session.config() else { return Ok(None) };
+    let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let named = |keys: &Path| keys.canonicalize().ok().is_some_and(|keys| Some(keys) == folder);
+    let Some((name, _)) = config.vaults.iter().find(|(_, vault)| named(&vault.keys)) else { return Ok(None) };
+    lease(&assembly::state_paths(&config, name.as_str()), what).map(Some)
+}
+
 /// Seals a file, or changes the passphrase of one that is.
 pub(crate) fn seal(session: &Session, arguments: SealArguments) -> Outcome {
     let path = arguments.file;
+    let _lease = lease_of(session, &path, "keys seal")?;
     let sealed = files::is_sealed(&path).map_err(key_failure)?;
     let new = arguments.new_passphrase_file.map(SecretSource::File);
     let new = new.or(arguments.new_passphrase_fd.map(SecretSource::Descriptor));
@@ -47,6 +60,7 @@ pub(crate) fn seal(session: &Session, arguments: SealArguments) -> Outcome {
 
 /// Takes the passphrase away.
 pub(crate) fn unseal(session: &Session, path: &Path) -> Outcome {
+    let _lease = lease_of(session, path, "keys unseal")?;
     if !files::is_sealed(path).map_err(key_failure)? {
         return Err(Failure::new(exit::USAGE, format!("{} is not sealed; nothing was changed", path.display())));
     }

@@ -77,8 +77,25 @@ impl Session {
 
     /// Puts a key that was opened here in the place of its file, sealed as that is.
     pub(crate) fn replace_key<T: KeyFile>(&self, path: &Path, key: &T) -> Result<(), Failure> {
+        self.sealed_as::<T>(path, |seal| keys::files::replace(path, key, seal))
+    }
+
+    /// Writes a new key file, sealed as another of its role is, if that is there.
+    pub(crate) fn create_key_as<T: KeyFile>(&self, path: &Path, key: &T, other: &Path) -> Result<(), Failure> {
+        if !other.exists() {
+            return keys::files::create(path, key).map_err(key_failure);
+        }
+        self.sealed_as::<T>(other, |seal| keys::files::create_as(path, key, seal))
+    }
+
+    /// Hands on what a key file is sealed with: its passphrase, which was checked, if it has one.
+    fn sealed_as<T: KeyFile>(
+        &self,
+        path: &Path,
+        write: impl FnOnce(Option<&SealWith<'_>>) -> Result<(), KeysError>,
+    ) -> Result<(), Failure> {
         let Loaded::Sealed(file) = keys::files::load_any::<T>(path).map_err(key_failure)? else {
-            return keys::files::replace(path, key, None).map_err(key_failure);
+            return write(None).map_err(key_failure);
         };
         let asked;
         let passphrase = match self.passphrase.get().filter(|known| file.open(known).is_ok()) {
@@ -90,7 +107,7 @@ impl Session {
             }
         };
         let seal = SealWith::new(passphrase, &mut self.world.rng());
-        keys::files::replace(path, key, Some(&seal)).map_err(key_failure)
+        write(Some(&seal)).map_err(key_failure)
     }
 
     fn open_sealed<T: KeyFile>(&self, path: &Path, file: &SealedFile<T>) -> Result<T, Failure> {

@@ -175,6 +175,17 @@ pub enum FileFault {
         /// Lanes.
         lanes: u32,
     },
+    /// It has other names on the disk.
+    #[error(
+        "it has {names} names on the disk (hard links), and the others would keep what stands in it. Remove the others first"
+    )]
+    Names {
+        /// How many.
+        names: u64,
+    },
+    /// Somebody else wrote it meanwhile.
+    #[error("it was changed by somebody else meanwhile; nothing was replaced. Run it again")]
+    Changed,
     /// It is public: there is nothing to seal.
     #[error("it is public; nothing in it needs a passphrase")]
     Public,

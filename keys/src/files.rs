@@ -24,9 +24,11 @@ use crate::passphrase::{Cost, Passphrase, SALT_BYTES, Stretch};
 use crate::secret::{SecretBytes, SecretText};
 
 mod change;
+mod place;
 mod roles;
 
 pub use change::{is_sealed, reseal};
+pub use place::{place, replace_public};
 
 pub use roles::{
     AuditorKey, JanitorGeneration, JanitorKey, MasterSeed, MigratorKey, OperatorKey, ReadGeneration, ReadKey,
@@ -103,34 +105,7 @@ fn text_of<T: KeyFile>(key: &T, seal: Option<&SealWith<'_>>) -> std::result::Res
 pub fn replace<T: KeyFile>(path: &Path, key: &T, seal: Option<&SealWith<'_>>) -> Result<()> {
     let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
     let text = text_of(key, seal).map_err(fault)?;
-    replace_file(path, &text, if T::SECRET { 0o600 } else { 0o644 })
-}
-
-/// Beside it first, synced, then over it by its name.
-fn replace_file(path: &Path, text: &SecretText, mode: u32) -> Result<()> {
-    let fault = |error| KeysError::KeyFile { path: path.to_owned(), fault: FileFault::Io(error) };
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(fault(error)),
-        // What a killed run left half written.
-        Ok(()) | Err(_) => {}
-    }
-    create_file(&beside, text, mode)?;
-    std::fs::rename(&beside, path).and_then(|()| sync_folder(path)).map_err(fault)
-}
-
-/// Likewise bytes that are not secret, under a name of the key folder.
-pub fn replace_public(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    let written = std::fs::write(&beside, bytes)
-        .and_then(|()| File::open(&beside)?.sync_all())
-        .and_then(|()| std::fs::rename(&beside, path))
-        .and_then(|()| sync_folder(path));
-    written.map_err(|error| KeysError::KeyFile { path: path.to_owned(), fault: FileFault::Io(error) })
+    place::replace(path, &text, if T::SECRET { 0o600 } else { 0o644 }, None)
 }
 
 /// Writes a card to a new file and syncs it with its folder.

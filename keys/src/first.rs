@@ -38,13 +38,16 @@ impl KeyFolder {
     }
 
     /// Seeds that lie here: the one in force, one of a rotation that is not finished,
-    /// former ones.
+    /// former ones, what a killed run left half written.
     pub fn seeds_here(&self) -> Vec<PathBuf> {
         let mut here: Vec<PathBuf> = std::fs::read_dir(&self.0)
             .into_iter()
             .flatten()
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("master.seed")))
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().trim_start_matches('.').starts_with("master.seed"))
+            })
             .collect();
         here.sort();
         here

@@ -1,14 +1,15 @@
 //! Changing how a key file is sealed.
 //!
 //! What always holds: the file is opened and understood before anything is written;
-//! the new file stands whole under the old name or not at all; only the seal changes.
+//! the new file stands whole under the old name or not at all, and never over another that
+//! came there meanwhile; only the seal changes.
 //! What stood on the disk unsealed may still be found in its free blocks.
 
 use std::path::Path;
 
 use super::{
     AuditorKey, JanitorKey, KeyFile, Loaded, MasterSeed, MigratorKey, OperatorKey, ReadKey, SealWith, VaultPublic,
-    WriterKey, decode_any, read_file, replace_file, text_of,
+    WriterKey, decode_any, place, read_file, text_of,
 };
 use crate::error::{FileFault, KeysError, Result};
 use crate::key_file;
@@ -29,6 +30,8 @@ pub fn is_sealed(path: &Path) -> Result<bool> {
 /// `new`, or unsealed.
 pub fn reseal(path: &Path, old: Option<&Passphrase>, new: Option<&SealWith<'_>>) -> Result<()> {
     let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
+    // Also refuses what cannot be put over.
+    let path = &place::place(path)?;
     let bytes = read_file(path, true).map_err(fault)?;
     let bytes = bytes.expose_secret();
     match key_file::role(bytes) {
@@ -53,5 +56,5 @@ fn again<T: KeyFile>(path: &Path, bytes: &[u8], old: Option<&Passphrase>, new: O
         (Loaded::Sealed(_), None) => return Err(fault(FileFault::Sealed)),
     };
     let text = text_of(&key, new).map_err(fault)?;
-    replace_file(path, &text, 0o600)
+    place::replace(path, &text, 0o600, Some(bytes))
 }

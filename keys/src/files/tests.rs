@@ -277,3 +277,36 @@ fn a_seal_is_changed_and_the_key_is_the_same() {
     std::fs::set_permissions(scratch.path().join("vault.pub"), PermissionsExt::from_mode(0o600)).unwrap();
     assert!(reseal(&scratch.path().join("vault.pub"), None, Some(&cheap(&two))).is_err());
 }
+
+#[test]
+fn what_a_link_points_to_is_replaced_and_no_file_of_anybody_else() {
+    let (keys, scratch) = (keys(), tempfile::tempdir().unwrap());
+    let (there, link) = (scratch.path().join("there"), scratch.path().join("writer.key"));
+    create(&there, &keys.writer).unwrap();
+    std::os::unix::fs::symlink("there", &link).unwrap();
+    let (foreign, left) = (scratch.path().join("there.new"), scratch.path().join(".there.1.new"));
+    std::fs::write(&foreign, "mine").unwrap();
+    std::fs::write(&left, "half").unwrap();
+    let word = passphrase("one");
+    reseal(&link, None, Some(&cheap(&word))).unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink() && is_sealed(&there).unwrap());
+    assert_eq!(std::fs::read(&foreign).unwrap(), b"mine");
+    assert!(!left.exists());
+
+    let sealed = std::fs::read(&there).unwrap();
+    std::fs::hard_link(&there, scratch.path().join("second")).unwrap();
+    for refused in [reseal(&link, Some(&word), None), replace(&link, &keys.writer, None)] {
+        let Err(KeysError::KeyFile { fault: FileFault::Names { names: 2 }, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+    }
+    assert_eq!(std::fs::read(&there).unwrap(), sealed);
+    std::fs::remove_file(scratch.path().join("second")).unwrap();
+
+    // Somebody else was here between reading and writing.
+    let text = SecretText::new("another".to_owned());
+    let refused = super::place::replace(&link, &text, 0o600, Some(b"what it was"));
+    let Err(KeysError::KeyFile { fault: FileFault::Changed, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(std::fs::read(&there).unwrap(), sealed);
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 3, "nothing is left beside it");
+}
