@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use agent_daemon::assembly::{self, Assembled};
 use keys::first::KeyFolder;
-use serde_json::json;
+use serde_json::{Value, json};
 use vault_ops::issue;
 
 use crate::card_checks;
