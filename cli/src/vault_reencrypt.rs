@@ -48,12 +48,15 @@ pub(crate) struct ReencryptArguments {
 pub(crate) async fn run(session: &Session, arguments: &ReencryptArguments) -> Outcome {
     let (config, name) = session.vault_name()?;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault reencrypt")?;
-    let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let mut read = read_key(session, &arguments.key, Some(&opened.keys))?;
     complete(&mut read, &opened.vault)?;
     refuse_former_key(&read, &opened)?;
     let plan = reencrypt::plan(&opened.vault, &read).await?;
     tell_plan(session, &plan);
+    if arguments.apply {
+        teach(session, &mut opened, &read, &plan).await?;
+    }
     if !arguments.apply || plan.is_empty() {
         let line = if plan.is_empty() { "Nothing to do." } else { "Nothing was changed. Do it with --apply" };
         session.output.say(line);
@@ -77,6 +80,7 @@ pub(crate) async fn run(session: &Session, arguments: &ReencryptArguments) -> Ou
             ),
         ));
     }
+    let leaning = leaning(session, &opened, &plan);
     drop(opened);
     let mut done = Report::default();
     let mut left = arguments.most.unwrap_or(usize::MAX);
@@ -89,7 +93,27 @@ pub(crate) async fn run(session: &Session, arguments: &ReencryptArguments) -> Ou
         done.trashed += moved.trashed;
         done.owed.extend(moved.owed);
     }
-    Ok(tell_done(session, &plan, &done))
+    Ok(tell_done(session, &plan, &done, &leaning))
+}
+
+/// This host leans on what was moved before, here or elsewhere: that needs no migrator.
+async fn teach(session: &Session, opened: &mut Assembled, read: &Arc<ReadKey>, plan: &Plan) -> Result<(), Failure> {
+    let own: Option<WriterKey> = session.key(&opened.keys.writer_key()).ok();
+    let Some(own) = own else { return Ok(()) };
+    let told = reencrypt::teach(&opened.vault, read, own.scope, (&mut opened.catalog, plan)).await?;
+    if told > 0 {
+        session.output.say(format!("{told} new packs of earlier runs are known to this host now."));
+    }
+    Ok(())
+}
+
+/// Writers of other hosts whose points lean on old packs, for people: only this host is
+/// told of the new ones.
+fn leaning(session: &Session, opened: &Assembled, plan: &Plan) -> Vec<String> {
+    let own: Option<WriterKey> = session.key(&opened.keys.writer_key()).ok();
+    let others = plan.leaning.iter().filter(|writer| own.as_ref().is_none_or(|own| own.writer != **writer));
+    let name = |writer| opened.vault.writer(writer).map_or_else(String::new, |key| format!(" \"{}\"", key.name()));
+    others.map(|&writer| format!("{}{}", writer.short(), name(writer))).collect()
 }
 
 /// With an older key not all points can be opened, and none of the newest.
@@ -169,7 +193,7 @@ fn tell_plan(session: &Session, plan: &Plan) {
     ));
 }
 
-fn tell_done(session: &Session, plan: &Plan, done: &Report) -> u8 {
+fn tell_done(session: &Session, plan: &Plan, done: &Report, leaning: &[String]) -> u8 {
     let output = session.output;
     let left = plan.points.len().saturating_sub(done.moved);
     let owed: BTreeMap<_, _> = done.owed.iter().collect();
@@ -186,11 +210,20 @@ fn tell_done(session: &Session, plan: &Plan, done: &Report) -> u8 {
     ));
     output.say(
         "The old key opens the old packs until they are gone: after their time in the trash, and once every host has backed \
-         up: holdfast vault gc --apply. At other hosts of the same chunk scope new points lean on old packs until then: run \
-         this again after them.",
+         up: holdfast vault gc --apply",
     );
+    if !leaning.is_empty() {
+        output.warn(format!(
+            "other hosts do not know the new packs, so that each new point of theirs leans on the old ones and keeps \
+             them: writer {}. On each of these hosts that still backs up run, with the read key: holdfast vault reencrypt \
+             --apply",
+            leaning.join(", writer ")
+        ));
+    }
     let exit = if owed.is_empty() && plan.remarks.is_empty() { exit::OK } else { exit::WARNINGS };
-    output.summary(exit, summary(plan, done, true));
+    let mut fields = summary(plan, done, true);
+    fields["leaning"] = json!(leaning);
+    output.summary(exit, fields);
     exit
 }
 

@@ -6,6 +6,7 @@
 use keys::certificate::Authority;
 use keys::files::{JanitorGeneration, MasterSeed, ReadKey};
 use keys::first::FirstKeys;
+use keys::issue::{self, Said};
 use keys::revocation::{Position, Revocations};
 use keys::rotation::{Rotated, Rotation, in_force};
 use keys::{Generation, KeysError, RecipientPublic, Seed, SigningKey, VerifyingKey, record};
@@ -165,6 +166,25 @@ fn what_the_former_root_signs_after_the_rotation_does_not_count() {
     assert_eq!((found.record.epoch, found.record.predecessors.len()), (2, 1), "not the higher epoch of the old root");
     let found = in_force(keys.public.vault, &keys.public.root, &shown[..2]).unwrap().unwrap();
     assert_eq!(found.record.epoch, 77, "where the rotation is not shown the old root is all there is");
+}
+
+/// Whoever holds the old seed can certify an operator today, and a writer under it.
+#[test]
+fn a_former_root_vouches_only_for_operators_that_the_record_in_force_names() {
+    let (keys, mut shown) = drawn();
+    let vault = keys.public.vault;
+    let (second, done) = rotated(&keys, &keys.master, &shown, 2, &Revocations::new());
+    shown.push(done.record.0);
+    let now = in_force(vault, &keys.public.root, &shown).unwrap().unwrap();
+    assert_eq!(now.root, *second.seed.root_key(second.generation).verifying_key());
+
+    let said = Said { name: "made up".to_owned(), serial: 9, now_ms: NOW_MS };
+    let forged = issue::operator(&mut rng(5), vault, (&keys.master.seed, keys.master.generation), &said).unwrap();
+    let alone = Authority::new(vault, keys.public.root.clone());
+    assert!(alone.operator(&forged.certificate.0).is_ok(), "while it is in force its root may");
+    let former = Authority::new(vault, now.root.clone()).former(keys.public.root.clone(), &now.record);
+    assert!(matches!(former.operator(&forged.certificate.0), Err(KeysError::Certificate { .. })));
+    assert!(former.chain(&keys.writer.certificates).is_ok(), "what was certified before the rotation stays good");
 }
 
 #[test]

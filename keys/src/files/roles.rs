@@ -53,9 +53,10 @@ pub struct ReadKey {
     /// Keys by generation, newest last.
     #[n(2)]
     pub generations: Vec<ReadGeneration>,
-    /// Other roots of the vault's line, once its record was read: not in the file.
+    /// The roots of the vault's line, the one in force first, once its record was read:
+    /// not in the file.
     #[cbor(skip)]
-    pub line: Vec<VerifyingKey>,
+    pub line: Vec<Authority>,
 }
 
 /// The KEM keys of one generation.
@@ -108,9 +109,12 @@ impl ReadKey {
     }
 
     /// Every root that may have signed what a point carries: its own, then the others
-    /// of the vault's line.
+    /// of the vault's line. Once the line is known, a former one, its own too, vouches
+    /// only for operators that the one in force knows.
     pub fn authorities(&self) -> Vec<Authority> {
-        [&self.root].into_iter().chain(&self.line).map(|root| Authority::new(self.vault, root.clone())).collect()
+        let (own, others): (Vec<Authority>, Vec<Authority>) =
+            self.line.iter().cloned().partition(|authority| *authority.root() == self.root);
+        if own.is_empty() { [self.authority()].into_iter().chain(others).collect() } else { [own, others].concat() }
     }
 }
 

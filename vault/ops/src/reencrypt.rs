@@ -12,12 +12,11 @@ use std::sync::Arc;
 
 use keys::files::{ReadKey, WriterKey};
 use vault_codec::{Buffers, Chunk, Compression, FrameDecoder, FrameEncoder, PACK_REF_BYTES, Packer, Tail};
-use vault_format::body::{ChunkKind, IndexEntry};
-use vault_format::manifest::{ManifestKind, PackRef, WriterPart};
+use vault_format::body::ChunkKind;
+use vault_format::manifest::{ManifestKind, PackRef};
 use vault_format::point::PointRecord;
 use vault_format::tombstone::{ManifestRef, TombstoneAction};
-use vault_format::vault::KemRole;
-use vault_format::{Blob, ChunkId, Hash, PackId, PointId, RecipientId, ScopeId, labels};
+use vault_format::{Blob, ChunkId, Hash, PackId, PointId, ScopeId, labels};
 
 use crate::backup::{check_domains, check_keys, point_id};
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
@@ -25,159 +24,24 @@ use crate::commit::{self, Commit};
 use crate::condemned::{self, Halt};
 use crate::create::writer_certificate;
 use crate::error::{OpsError, Result};
-use crate::fetch::{Fetcher, Trust, list_shards};
+use crate::fetch::{Fetcher, list_shards};
 use crate::heads::{Depth, chain};
 use crate::janitor::Janitor;
 use crate::look::Head;
 use crate::packing::{Sealing, StoredPack, store_pack};
-use crate::placement::survives;
-use crate::points::{self, PointSummary, point_text};
+use crate::points::PointSummary;
 use crate::rebuild::{self, Next};
-use crate::restore::{chunk_index, find_record};
 use crate::sweep;
 use crate::tombstones::{self, Draft};
 use crate::vault::Vault;
 
-/// A point that stays readable with an old key as long as it is there.
-#[derive(Clone, Debug)]
-pub struct OldPoint {
-    /// As its manifest shows it.
-    pub summary: PointSummary,
-    /// Its record.
-    record: PointRecord,
-    /// Its packs that are sealed for an older generation.
-    pub old: Vec<PackRef>,
-    /// The others it needs.
-    kept: Vec<PackRef>,
-    /// The scope its chunks are named in.
-    pub scope: ScopeId,
-}
+mod moved;
+mod plan;
 
-/// What there is to do.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    /// Points to be moved, oldest first.
-    pub points: Vec<OldPoint>,
-    /// Old packs they need, each once.
-    pub packs: BTreeSet<PackId>,
-    /// Bytes of their bodies.
-    pub body_bytes: u64,
-    /// Points that have a successor already: only the trash is owed.
-    pub succeeded: Vec<PointSummary>,
-    /// Points in the trash with old packs: they go when their grace is over.
-    pub in_trash: usize,
-    /// What could not be looked at, and why.
-    pub remarks: Vec<String>,
-}
-
-impl Plan {
-    /// Nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.points.is_empty() && self.succeeded.is_empty()
-    }
-
-    /// Scopes of the points to be moved: a migrator's certificate names one.
-    pub fn scopes(&self) -> BTreeSet<ScopeId> {
-        self.points.iter().map(|point| point.scope).collect()
-    }
-}
-
-/// The recipient all packs shall be sealed for.
-fn newest_reader(vault: &Vault) -> Result<RecipientId> {
-    let readers = keys::rotation::recipients(&vault.record, KemRole::Reader);
-    let readers = readers.map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
-    readers
-        .last()
-        .map(keys::RecipientPublic::id)
-        .ok_or_else(|| OpsError::corrupt("the vault record", "it names no reader"))
-}
-
-fn fetcher(vault: &Vault, holdings: &crate::fetch::Holdings) -> Fetcher {
-    Fetcher::new(vault.world.clone(), holdings.clone(), Trust::Signed(vault.writers.clone()))
-}
-
-/// Looks for points with old packs. Writes nothing.
-pub async fn plan(vault: &Vault, keys: &ReadKey) -> Result<Plan> {
-    let newest = newest_reader(vault)?;
-    let list = points::list(vault, keys).await?;
-    let holdings = list_shards(vault, &vault.writer_ids()).await;
-    let fetcher = fetcher(vault, &holdings);
-    let mut seen = Seen { fetcher, newest, packs: BTreeMap::new() };
-    let mut plan = Plan { remarks: list.remarks, ..Plan::default() };
-    let mut successors = BTreeSet::new();
-    for summary in list.points {
-        match seen.point(keys, &summary).await {
-            Ok(point) => {
-                successors.extend(point.record.successor_of);
-                if !point.old.is_empty() {
-                    plan.points.push(point);
-                }
-            }
-            Err(error) => plan.remarks.push(format!("{}: {error}", point_text(summary.part.point))),
-        }
-    }
-    for summary in &list.trash {
-        plan.in_trash += usize::from(seen.point(keys, summary).await.is_ok_and(|point| !point.old.is_empty()));
-    }
-    let (done, open) = plan.points.into_iter().partition(|point| successors.contains(&point.summary.part.point));
-    plan.points = open;
-    plan.succeeded = Vec::from_iter::<Vec<OldPoint>>(done).into_iter().map(|point| point.summary).collect();
-    plan.packs = plan.points.iter().flat_map(|point| &point.old).map(|pack| pack.pack).collect();
-    plan.body_bytes = plan.packs.iter().filter_map(|pack| seen.packs.get(pack)).map(|pack| pack.body_bytes).sum();
-    Ok(plan)
-}
-
-/// What is known of packs by their headers.
-struct Seen {
-    fetcher: Fetcher,
-    newest: RecipientId,
-    packs: BTreeMap<PackId, SeenPack>,
-}
-
-#[derive(Clone, Copy)]
-struct SeenPack {
-    header: Hash,
-    is_old: bool,
-    body_bytes: u64,
-}
-
-impl Seen {
-    async fn pack(&mut self, pack: PackId) -> Result<SeenPack> {
-        if let Some(seen) = self.packs.get(&pack) {
-            return Ok(*seen);
-        }
-        let header = self.fetcher.header(pack).await?;
-        let seen = SeenPack {
-            header: header.hash(),
-            is_old: !header.h0().recipients.contains(&self.newest),
-            body_bytes: header.h0().class.body_bytes(header.coding().data_shards()) as u64,
-        };
-        self.packs.insert(pack, seen);
-        Ok(seen)
-    }
-
-    async fn point(&mut self, keys: &ReadKey, summary: &PointSummary) -> Result<OldPoint> {
-        let found = find_record(&self.fetcher, keys, summary.pack).await?;
-        let found = found.filter(|found| found.hash == summary.record).ok_or_else(|| {
-            OpsError::corrupt(format!("pack {}", summary.pack.short()), "it holds another point record than was signed")
-        })?;
-        let scope = found
-            .writer
-            .scope()
-            .ok_or_else(|| OpsError::Refused { what: "its writer's certificate names no dedup scope".to_owned() })?;
-        let own = PackRef { pack: summary.pack, header: found.header };
-        let (mut old, mut kept) = (Vec::new(), Vec::new());
-        for pack in found.record.packs.iter().cloned().chain([own]) {
-            let seen = self.pack(pack.pack).await?;
-            if seen.header != pack.header {
-                return Err(OpsError::corrupt(format!("pack {}", pack.pack.short()), "its header is another one's"));
-            }
-            if seen.is_old { &mut old } else { &mut kept }.push(pack);
-        }
-        // A pack that only holds the point's own record moves with it.
-        Ok(OldPoint { summary: summary.clone(), record: found.record, old, kept, scope })
-    }
-}
+use moved::Moved;
+pub use moved::teach;
+pub use plan::{Follower, OldPoint, Plan, plan};
+use plan::{fetcher, part_of};
 
 /// How far a run is.
 #[derive(Clone, Debug)]
@@ -230,23 +94,6 @@ pub struct Mover<'a> {
     pub grace_ms: i64,
 }
 
-/// Where the chunks of the scope stand that were moved.
-#[derive(Default)]
-struct Moved {
-    chunks: BTreeMap<ChunkId, PackId>,
-    packs: BTreeMap<PackId, Hash>,
-    /// Named by a manifest of the migrator.
-    committed: BTreeSet<PackId>,
-}
-
-impl Moved {
-    fn learn(&mut self, pack: &PackRef, index: &[IndexEntry]) {
-        self.packs.insert(pack.pack, pack.header);
-        let chunks = index.iter().filter(|entry| entry.kind != ChunkKind::PointRecord);
-        self.chunks.extend(chunks.map(|entry| (entry.id, pack.pack)));
-    }
-}
-
 /// Moves what the plan names. Doing it again goes on where it ended.
 pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Progress)) -> Result<Report> {
     check_keys(mover.vault, &mover.migrator)?;
@@ -256,12 +103,23 @@ pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Prog
     let (mine, others): (Vec<&OldPoint>, Vec<&OldPoint>) = plan.points.iter().partition(|point| point.scope == scope);
     report.other_scopes = others.len();
     let mut originals = plan.succeeded.clone();
+    let mut place = None;
     if !mine.is_empty() {
-        let mut place = condemned::next_place(mover.vault, &mover.migrator, mover.catalog).await?;
-        let mut known = mover.found_again(&place.marks).await?;
+        place = Some(condemned::next_place(mover.vault, &mover.migrator, mover.catalog).await?);
+    }
+    let marks = match &place {
+        Some(place) => Arc::clone(&place.marks),
+        None => mover.vault.reread().await.marks,
+    };
+    mover.complete(plan, &mut report).await?;
+    let mut moved = mover.found_again(&marks).await?;
+    mover.tell_before(&mut moved, plan)?;
+    if let Some(mut place) = place {
+        let holdings = list_shards(mover.vault, &mover.vault.writer_ids()).await;
+        let from = fetcher(mover.vault, &holdings);
         for (at, point) in mine.iter().enumerate() {
-            let seen = place.seen_epoch();
-            let (successor, next) = mover.move_point(point, place.next, seen, &mut known, &mut report).await?;
+            let here = (place.next, place.seen_epoch());
+            let (successor, next) = mover.move_point(&from, point, here, &mut moved, &mut report).await?;
             place.next = next;
             originals.push(point.summary.clone());
             report.moved += 1;
@@ -279,35 +137,12 @@ pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Prog
 }
 
 impl Mover<'_> {
-    /// What this migrator stored before: by its manifests, and by a run that died.
-    async fn found_again(&self, marks: &crate::marks::Marks) -> Result<Moved> {
-        let (vault, id) = (self.vault, self.migrator.writer);
-        let mut moved = Moved::default();
-        let whole = chain(vault, id, Depth::Whole).await?;
-        moved.committed = whole.all().into_iter().flat_map(|one| &one.body.packs).map(|pack| pack.pack).collect();
-        let holdings = list_shards(vault, &[id].into()).await;
-        let fetcher = fetcher(vault, &holdings);
-        for &pack in holdings.packs.keys() {
-            let durable = survives(&holdings.copies(pack), vault.coding, vault.survive());
-            if !durable || marks.is_condemned(pack) {
-                continue;
-            }
-            // What cannot be read now is stored again.
-            let Ok(header) = fetcher.signed_header(pack).await else { continue };
-            let reference = PackRef { pack, header: header.hash() };
-            if let Ok((_, index)) = chunk_index(&fetcher, &self.read, &reference).await {
-                moved.learn(&reference, &index);
-            }
-        }
-        Ok(moved)
-    }
-
     /// Moves one point: its chunks that were not moved yet, then its record.
     async fn move_point(
         &mut self,
+        from: &Fetcher,
         point: &OldPoint,
-        place: Next,
-        gc_epoch_seen: u64,
+        (place, gc_epoch_seen): (Next, u64),
         moved: &mut Moved,
         report: &mut Report,
     ) -> Result<(PointId, Next)> {
@@ -323,8 +158,6 @@ impl Mover<'_> {
         });
         let mut encoder = FrameEncoder::new(self.compression).map_err(refused)?;
         let mut packer = Packer::new(vault.coding, vault.class_max());
-        let holdings = list_shards(vault, &vault.writer_ids()).await;
-        let from = fetcher(vault, &holdings);
         from.expect(&point.old);
         let mut needed: BTreeSet<ChunkId> = BTreeSet::new();
         let mut waiting: BTreeSet<ChunkId> = BTreeSet::new();
@@ -399,14 +232,15 @@ impl Mover<'_> {
     fn note(&mut self, done: StoredPack, moved: &mut Moved, report: &mut Report) -> Result<()> {
         report.packs += 1;
         report.body_bytes += done.stored.body_bytes;
-        moved.learn(&done.stored.reference, &done.index);
         let row = PackRow {
             pack: done.stored.reference.pack,
             header: done.stored.reference.header,
             class: done.class,
             state: PackState::Stored,
         };
-        self.catalog.add_pack(row, &done.index)
+        self.catalog.add_pack(row, &done.index)?;
+        moved.learn(row, done.index);
+        Ok(())
     }
 
     /// The record of the point that follows: the same state, by this migrator.
@@ -433,17 +267,7 @@ impl Mover<'_> {
         moved: &mut Moved,
         report: &mut Report,
     ) -> Result<Next> {
-        let part = WriterPart {
-            point: point_id(hash),
-            source_kind: record.root.kind(),
-            source: record.source.clone(),
-            finished_ms: record.finished_ms,
-            position: record.root.position(),
-            root_hash: record.root.hash(),
-            references: record.packs.iter().chain([own]).map(|pack| pack.pack).collect(),
-            statistics: record.statistics.clone(),
-            tags: record.tags.clone(),
-        };
+        let part = part_of(record, point_id(hash), own.pack);
         let is_first = |pack: &&PackRef| moved.packs.contains_key(&pack.pack) && !moved.committed.contains(&pack.pack);
         let packs: Vec<PackRef> = record.packs.iter().chain([own]).filter(is_first).cloned().collect();
         let body = commit::manifest(&Commit {
@@ -476,22 +300,13 @@ impl Mover<'_> {
         self.catalog.commit_point(&row, &committed)?;
         rebuild::remember_head(self.catalog, manifest.position(), manifest.hash)?;
         moved.committed.extend(&committed);
-        self.teach_host(&packs).await?;
-        Ok(Next::after(manifest.position(), manifest.hash))
-    }
-
-    /// From now on the writer of this host leans on the new packs: what it goes on
-    /// needing would otherwise keep the old ones for ever.
-    async fn teach_host(&mut self, packs: &[PackRef]) -> Result<()> {
-        let Some(host) = &mut self.host else { return Ok(()) };
-        let holdings = list_shards(self.vault, &[self.migrator.writer].into()).await;
-        let fetcher = fetcher(self.vault, &holdings);
-        for pack in packs {
-            let (class, index) = chunk_index(&fetcher, &self.read, pack).await?;
-            let row = PackRow { pack: pack.pack, header: pack.header, class, state: PackState::Committed };
-            host.add_pack(row, &index)?;
+        moved.tell(self.host.as_deref_mut())?;
+        if let (Some(host), Some(original)) = (&mut self.host, record.successor_of)
+            && host.has_point(original)?
+        {
+            host.commit_point(&row, &[])?;
         }
-        Ok(())
+        Ok(Next::after(manifest.position(), manifest.hash))
     }
 
     /// Originals whose successors stand go into the trash.

@@ -80,8 +80,7 @@ pub fn record_of(rotated: &Rotated) -> Result<VaultRecord> {
 impl Vault {
     /// Every root that may have signed what this vault shows: the one in force first.
     pub fn authorities(&self) -> Vec<Authority> {
-        let roots = [&self.root].into_iter().chain(&self.former);
-        roots.map(|root| Authority::new(self.id, root.clone())).collect()
+        authorities(&Authority::new(self.id, self.root.clone()), &self.former, &self.record)
     }
 
     /// Completes a read key with what this vault's history says. An older key stays
@@ -123,6 +122,12 @@ pub fn complete(keys: &mut ReadKey, root: &VerifyingKey, former: &[VerifyingKey]
     keys.learn(&record.key_history).map_err(|error| OpsError::Key {
         what: format!("{error}. What was sealed before the rotation cannot be opened with this key alone"),
     })?;
-    keys.line = [root].into_iter().chain(former).filter(|other| **other != keys.root).cloned().collect();
+    keys.line = authorities(&Authority::new(keys.vault, root.clone()), former, record);
     Ok(())
+}
+
+/// The root in force, then those before it with the operators that it still names.
+fn authorities(in_force: &Authority, former: &[VerifyingKey], record: &VaultRecord) -> Vec<Authority> {
+    let former = former.iter().map(|root| in_force.former(root.clone(), record));
+    [in_force.clone()].into_iter().chain(former).collect()
 }

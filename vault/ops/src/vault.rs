@@ -23,7 +23,7 @@ use vault_format::vault::VaultRecord;
 use vault_format::{Blob, Hash, LocationId, VaultId, WriterId, labels, names};
 
 use crate::error::{OpsError, Result};
-use crate::layouts::{self, Choice, Signed};
+use crate::layouts::{self, Choice, Listed, Signed};
 use crate::location::Location;
 use crate::marks::{self, Marks};
 use crate::placement::{Spot, Tolerance, promise};
@@ -177,11 +177,11 @@ impl Vault {
         let operators = operators(&authority, &record)?;
         let told: BTreeSet<Vec<u8>> = distinct(&found, |here| &here.revocations).into_iter().cloned().collect();
         let of_operators = revoked::of_operators(&authority, &operators, &told);
-        let Choice { layout, previous, newer } = choose_layout(id, &operators, &of_operators, &found)?;
+        let Choice { layout, previous, newer, listed } = choose_layout(id, &operators, &of_operators, &found)?;
         let Signed { record: layout, hash: layout_hash, bytes: layout_bytes } = layout;
         let newer = newer.map(|newer| (newer.record, newer.bytes));
         let Certified { writers, janitors, certificates } =
-            certified(&authority, &operators, &of_operators, &record, &found);
+            certified(&authority, &operators, (&of_operators, &listed), &record, &found);
         let holders = writers.values().chain(&janitors);
         let (revocations, revocation_bytes) = revoked::all(&authority, &operators, holders, &told);
         found.truncate(answered);
@@ -463,7 +463,7 @@ struct Certified {
 fn certified(
     authority: &Authority,
     operators: &[CertifiedKey],
-    revoked: &Revocations,
+    (revoked, listed): (&Revocations, &Listed),
     record: &VaultRecord,
     found: &[Found],
 ) -> Certified {
@@ -475,7 +475,11 @@ fn certified(
     for bytes in distinct(found, |here| &here.certificates) {
         for operator in operators {
             let Ok(key) = authority.holder(operator, bytes) else { continue };
-            if !revoked.permits_certificate(operator, &key) {
+            let last = revoked.last_good(&operator.certificate_hash());
+            // Its holder chooses the serials, so that these alone tell nothing.
+            let was_listed = last.is_none_or(|last| listed.by(&key.certificate_hash(), last.epoch));
+            let is_writer = matches!(key.role(), Role::Writer | Role::Migrator);
+            if !revoked.permits_certificate(operator, &key) || (is_writer && !was_listed) {
                 break;
             }
             certificates.insert(key.certificate_hash(), bytes.clone());
