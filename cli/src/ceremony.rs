@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use agent_daemon::assembly;
 use config::Config;
-use keys::ceremony::gathering::KnownCards;
+use keys::ceremony::gathering::{KnownCards, next_set};
 use keys::ceremony::transcript::Transcript;
 use keys::ceremony::{Dealt, Planned, Rehearsal, Rehearsed, Terms};
 use keys::files::{MasterSeed, VaultPublic};
@@ -20,17 +20,22 @@ use keys::signature::KeyCheck;
 use keys::{Generation, Seed};
 use serde_json::json;
 use vault_format::suite::Coding;
+use vault_format::vault::CardSet;
 use vault_format::{Hash, VaultId};
+use vault_ops::OpsError;
 use vault_ops::canary::{self, Cage};
+use vault_ops::claims::cards_of;
+use vault_ops::lease::Lease;
 use vault_ops::placement::write_quorum;
 use vault_ops::vault::{StatePaths, Vault};
 
+use crate::ceremony_end;
 use crate::ceremony_host;
 use crate::ceremony_stop::Stop;
 use crate::ceremony_terminal::Terminal;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::time_text;
-use crate::session::{Session, host_name};
+use crate::session::{Session, host_name, lease};
 use crate::{card_checks, keys_recover};
 
 /// What is asked for.
@@ -54,8 +59,11 @@ struct Room {
     folder: KeyFolder,
     config: Option<(Config, String)>,
     vault: Option<Vault>,
+    /// Newest generation first.
     known: Vec<KnownCards>,
     terminal: Option<Terminal>,
+    /// No other command changes the vault record from this host meanwhile.
+    _lease: Option<Lease>,
 }
 
 impl Room {
@@ -63,18 +71,22 @@ impl Room {
         let terminal = Terminal::at_hand(session.output).filter(|_| deal.cards_dir.is_none());
         if let Some(folder) = &deal.keys_dir {
             let folder = KeyFolder(folder.clone());
-            return Ok(Self { folder, config: None, vault: None, known: Vec::new(), terminal });
+            return Ok(Self { folder, config: None, vault: None, known: Vec::new(), terminal, _lease: None });
         }
         let (config, name) = session.vault_name()?;
         let folder = assembly::key_folder(&config, &name)?;
+        let lease = lease(&assembly::state_paths(&config, &name), &format!("keys {}", deal.kind))?;
         let vault = match assembly::open_vault(&config, &name, session.world.clone()).await {
             Ok(opened) => Some(opened.vault),
             Err(vault_ops::OpsError::NoVault { .. }) => None,
             // Without its public key a vault cannot be opened, and there is no seed to deal either.
             Err(error) => return Err(error.into()),
         };
-        let known = vault.iter().filter_map(|vault| KnownCards::of(vault.id, &vault.record)).collect();
-        Ok(Self { folder, config: Some((config, name)), vault, known, terminal })
+        let known = match &vault {
+            Some(vault) => cards_of(vault).await,
+            None => Vec::new(),
+        };
+        Ok(Self { folder, config: Some((config, name)), vault, known, terminal, _lease: Some(lease) })
     }
 
     fn state(&self) -> Option<StatePaths> {
@@ -84,7 +96,13 @@ impl Room {
     /// Fingerprint of the root that the seed must have.
     fn root(&self) -> Option<Hash> {
         let public = || keys::files::load::<VaultPublic>(&self.folder.public()).ok();
-        self.known.first().map(|known| known.root).or_else(|| public().map(|public| public.root.fingerprint()))
+        let in_force = self.vault.as_ref().map(|vault| vault.root.fingerprint());
+        in_force.or_else(|| public().map(|public| public.root.fingerprint()))
+    }
+
+    /// Sets of the seed in force.
+    fn sets(&self) -> impl Iterator<Item = &CardSet> {
+        self.known.iter().filter(|known| Some(known.root) == self.root()).flat_map(|known| &known.sets)
     }
 }
 
@@ -109,6 +127,7 @@ pub(crate) async fn run(session: &Session, deal: Deal) -> Outcome {
     let mut transcript = Transcript::new(deal.kind, &host_name());
     let mut note = |step: u8, what: &str| transcript.add(&time_text(session.world.now_ms()), step, what);
     refuse_occupied(&deal)?;
+    refuse_removal(&deal, &room)?;
     preflight(session, &deal, &room, &mut note);
     let origin = origin(session, &deal, &room)?;
     let (seed, planned) = plan(session, &deal, &room, origin, &stop, &mut note)?;
@@ -121,7 +140,7 @@ pub(crate) async fn run(session: &Session, deal: Deal) -> Outcome {
         (None, None) => return Err(Failure::new(exit::USAGE, "there is nowhere to put the cards: --cards-dir DIR")),
     };
     let rehearsed = rehearse(session, &room, dealt, &stop, &mut note).await?;
-    commit(session, &room, &rehearsed, &stop, &mut note).await?;
+    let owed = commit(session, &room, &rehearsed, &stop, &mut note).await?;
     let terms = rehearsed.terms().clone();
     if let Some(state) = room.state() {
         let noted = card_checks::note(&state, terms.set, 1..=terms.total, session.world.now_ms());
@@ -135,14 +154,17 @@ pub(crate) async fn run(session: &Session, deal: Deal) -> Outcome {
         deal.cards, deal.need
     ));
     say_of_older_sets(session, &room, terms.set);
-    let mut exit = exit::OK;
+    let mut exit = if owed { exit::WARNINGS } else { exit::OK };
     if let Some(path) = &deal.transcript
-        && let Err(failure) = write_transcript(session, path, &transcript, &rehearsed)
+        && let Err(failure) = ceremony_end::write_transcript(session, path, &transcript, &rehearsed)
     {
         session.output.warn(failure.text);
         exit = exit::WARNINGS;
     }
-    end_with_the_seed(session, &deal, &room, &stop)?;
+    // Without a vault the set stands nowhere: the seed stays, and is not asked about.
+    if room.vault.is_some() {
+        ceremony_end::end_with_the_seed(session, &room.folder, room.terminal, deal.remove_seed)?;
+    }
     session.output.summary(exit, json!({ "cards": deal.cards, "need": deal.need, "set": terms.set }));
     Ok(exit)
 }
@@ -164,6 +186,17 @@ fn refuse_occupied(deal: &Deal) -> Result<(), Failure> {
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Where no vault record can take the set, nothing proves later that cards were handed
+/// out: the file stays until one does.
+fn refuse_removal(deal: &Deal, room: &Room) -> Result<(), Failure> {
+    if !deal.remove_seed || room.vault.is_some() {
+        return Ok(());
+    }
+    let text = "--remove-seed needs a vault whose record takes the new cards, and there is none here. Nothing was changed. \
+                Make the vault first (holdfast vault init), then deal without --keys-dir; or deal without --remove-seed";
+    Err(Failure::new(exit::USAGE, text))
 }
 
 /// Step 1.
@@ -233,7 +266,7 @@ fn plan(
     stop: &Stop,
     note: &mut impl FnMut(u8, &str),
 ) -> Result<(Seed, Planned), Failure> {
-    let set = room.known.first().and_then(KnownCards::newest_set).unwrap_or(0) + 1;
+    let set = next_set(&room.known);
     let mut holders = deal.holders.clone();
     let Origin { seed, generation, vault, from } = origin;
     let terms = |holders| Terms { vault, generation, set, need: deal.need, total: deal.cards, holders };
@@ -254,7 +287,7 @@ fn plan(
     let check = seed.root_key(generation).verifying_key().check();
     output.say(format!("  vault {}, generation {}, key check {check}, seed from {from}", vault.short(), generation.0));
     output.say(format!("  set {set}: {} cards, any {} of them read and sign everything", deal.cards, deal.need));
-    for older in room.known.iter().flat_map(|known| &known.sets) {
+    for older in room.sets() {
         output.say(format!(
             "  set {} ({} cards, need {}) goes on working: new cards do not revoke old ones",
             older.number,
@@ -325,7 +358,7 @@ fn hand_out(terminal: Terminal, mut dealt: Dealt, note: &mut impl FnMut(u8, &str
 
 /// The card, until Enter is pressed.
 fn show(terminal: Terminal, dealt: &Dealt, number: u8) -> Result<(), Failure> {
-    terminal.say(dealt.cards()[usize::from(number - 1)].to_text().expose_secret());
+    terminal.show(&dealt.cards()[usize::from(number - 1)].to_text());
     terminal.ask("Write down everything above, with the numbers. Then press Enter; the screen is cleared: ")?;
     terminal.say("\x1b[2J\x1b[H");
     Ok(())
@@ -342,12 +375,13 @@ fn to_files(
 ) -> Result<(Dealt, Vec<PathBuf>), Failure> {
     let failed = |error: keys::KeysError| Failure::new(exit::ERROR, error.to_string());
     let terms = dealt.terms().clone();
-    let names = |number| {
-        let pages = deal.page.map(PageFormat::extension).into_iter();
-        ["txt"].into_iter().chain(pages).map(move |extension| folder.join(file_name(terms.set, number, extension)))
-    };
-    let there: Vec<String> =
-        (1..=terms.total).flat_map(names).filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+    let there: Vec<String> = (1..=terms.total)
+        .flat_map(|number| {
+            ceremony_host::EXTENSIONS.map(|extension| folder.join(file_name(terms.set, number, extension)))
+        })
+        .filter(|path| path.exists())
+        .map(|path| path.display().to_string())
+        .collect();
     if !there.is_empty() {
         let text = format!(
             "{} exists already and is not overwritten: a ceremony that was interrupted may have left it. Its words still \
@@ -408,7 +442,9 @@ async fn rehearse(
     note(5, &said);
     if let Some(vault) = &room.vault {
         let terms = rehearsal.terms();
-        let read = keys::files::ReadKey::from_seed(rehearsal.seed(), terms.generation, terms.vault);
+        let mut read = keys::files::ReadKey::from_seed(rehearsal.seed(), terms.generation, terms.vault);
+        // After a rotation the newest point may be of a generation before.
+        vault.complete(&mut read).map_err(|error| stop.failed(error.into()))?;
         match canary::open_newest(vault, std::sync::Arc::new(read)).await {
             Ok(None) => note(5, "the vault holds no point yet"),
             Ok(Some(point)) => {
@@ -416,6 +452,7 @@ async fn rehearse(
                 session.output.say(format!("    {said}"));
                 note(5, &said);
             }
+            Err(error @ OpsError::Key { .. }) => return Err(stop.failed(error.into())),
             Err(error) => {
                 session.output.warn(format!("the newest stored point was not opened in the rehearsal: {error}"));
                 note(5, &format!("the newest stored point was not opened: {error}"));
@@ -456,33 +493,38 @@ async fn sing(session: &Session, room: &Room, rehearsal: &Rehearsal, stop: &Stop
     Ok(sung)
 }
 
-/// Step 6: the hashes into the vault record. Nothing counted before.
+/// Step 6: the hashes into the vault record. Nothing counted before. Says whether a
+/// location is owed the record.
 async fn commit(
     session: &Session,
     room: &Room,
     rehearsed: &Rehearsed,
     stop: &Stop,
     note: &mut impl FnMut(u8, &str),
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let Some(vault) = &room.vault else {
         note(6, "no vault yet: nothing to commit to");
         stop.committed();
-        return Ok(());
+        return Ok(false);
     };
     stop.commits();
     let terms = rehearsed.terms();
     let root = rehearsed.seed().root_key(terms.generation);
     let set = rehearsed.card_set(session.world.now_ms());
-    vault_ops::amend::add_card_set(vault, &root, set).await.map_err(|error| stop.failed(error.into()))?;
+    let owed = vault_ops::amend::add_card_set(vault, &root, set).await.map_err(|error| stop.failed(error.into()))?;
     stop.committed();
     note(6, &format!("the hashes of set {} stand in the vault record", terms.set));
     session.output.say(format!("6/6 committed: the vault record knows the cards of set {}", terms.set));
-    Ok(())
+    for (location, why) in &owed {
+        session.output.warn(format!(
+            "the new vault record is owed to {location}: {why}. It is healed by: holdfast vault repair --apply"
+        ));
+    }
+    Ok(!owed.is_empty())
 }
 
 fn say_of_older_sets(session: &Session, room: &Room, set: u32) {
-    let older: Vec<String> =
-        room.known.iter().flat_map(|known| &known.sets).map(|older| older.number.to_string()).collect();
+    let older: Vec<String> = room.sets().map(|older| older.number.to_string()).collect();
     if !older.is_empty() {
         session.output.warn(format!(
             "the cards of set {} still work: set {set} does not revoke them. Cards that may be in wrong hands are answered \
@@ -490,66 +532,4 @@ fn say_of_older_sets(session: &Session, room: &Room, set: u32) {
             older.join(", ")
         ));
     }
-}
-
-fn write_transcript(
-    session: &Session,
-    path: &Path,
-    transcript: &Transcript,
-    rehearsed: &Rehearsed,
-) -> Result<(), Failure> {
-    let terms = rehearsed.terms();
-    let root = rehearsed.seed().root_key(terms.generation);
-    let text = transcript.signed(terms, &rehearsed.card_set(0).cards, &root);
-    let absolute = std::path::absolute(path);
-    let placed = absolute
-        .and_then(|path| backends::disk::place_file(&backends::disk::RealDisk, &path, text.as_bytes()))
-        .map_err(|error| {
-            let path = path.display();
-            Failure::new(
-                exit::ERROR,
-                format!("the cards count, and the transcript could not be written to {path}: {error}"),
-            )
-        });
-    placed?;
-    session.output.say(format!("transcript  {}: print it and have it initialled; it holds no secret", path.display()));
-    Ok(())
-}
-
-/// What becomes of the seed file.
-fn end_with_the_seed(session: &Session, deal: &Deal, room: &Room, stop: &Stop) -> Result<(), Failure> {
-    if !room.folder.master_seed().exists() && !room.folder.read_key().exists() {
-        return Ok(());
-    }
-    let wished = deal.remove_seed
-        || match room.terminal {
-            Some(terminal) => {
-                let agreed = terminal.agrees("Remove the seed and the read key from this host now? Type yes: ");
-                agreed.map_err(|failure| stop.failed(failure))?
-            }
-            None => false,
-        };
-    if wished {
-        remove(&room.folder.master_seed())?;
-        remove(&room.folder.read_key())?;
-        session.output.say("The seed and the read key were removed from this host: it can write and no longer read.");
-    } else {
-        session.output.warn(
-            "the seed is still on this host. Once the cards are with their holders, remove master.seed and read.key",
-        );
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> Result<(), Failure> {
-    let removed = std::fs::remove_file(path);
-    if removed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        return Ok(());
-    }
-    removed.map_err(|error| {
-        Failure::new(
-            exit::ERROR,
-            format!("removing {}: {error}. The cards are good; remove the file by hand", path.display()),
-        )
-    })
 }

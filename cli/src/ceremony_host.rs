@@ -4,7 +4,7 @@
 //! not stopped by a file in /proc.
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -14,8 +14,10 @@ use keys::ceremony::gathering::{Identity, KnownCards, Standing, identify};
 use keys::ceremony::preflight::Facts;
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 
-/// No card's file is longer.
-const CARD_BYTES_MAX: u64 = 64 << 10;
+/// What files of a card end with.
+pub(crate) const EXTENSIONS: [&str; 3] = ["txt", "html", "svg"];
+/// No card's file and no page of one is longer.
+const PAGE_BYTES_MAX: usize = 256 << 10;
 
 /// Looks. `cards` is the folder the card files go to, `known` what vault records say.
 pub(crate) fn facts(cards: Option<&Path>, vault: Option<(&Config, &str)>, known: &[KnownCards]) -> Facts {
@@ -85,18 +87,21 @@ fn device(path: &Path) -> Option<u64> {
     path.ancestors().find_map(|above| fs::metadata(above).ok()).map(|found| found.dev())
 }
 
-/// Card files in the folder that no vault record knows, although one is at hand.
+/// Files of cards in the folder, and pages of them, that no vault record knows.
 fn leftovers(folder: &Path, known: &[KnownCards]) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<String> = entries
         .flatten()
-        .filter(|entry| entry.metadata().is_ok_and(|found| found.is_file() && found.len() <= CARD_BYTES_MAX))
+        // Regular files only: what a link or a pipe gives is not read.
+        .filter(|entry| entry.metadata().is_ok_and(|found| found.is_file()))
         .filter(|entry| {
-            let text = fs::read_to_string(entry.path()).map(keys::SecretText::new);
-            text.is_ok_and(|text| {
-                let text = text.expose_secret();
-                Card::looks_like(text) && identify(text, known).is_ok_and(|card| was_never_committed(&card, known))
-            })
+            let Ok(text) = read(&entry.path()) else { return false };
+            match identify(text.expose_secret(), known).ok().filter(|_| Card::looks_like(text.expose_secret())) {
+                Some(card) => was_never_committed(&card, known),
+                // A page, or a file that a kill cut short: by its name, unless it is of another vault.
+                None => set_of_name(&entry.file_name().to_string_lossy())
+                    .is_some_and(|set| is_page_of_none(text.expose_secret(), set, known)),
+            }
         })
         .map(|entry| entry.path().display().to_string())
         .collect();
@@ -104,14 +109,68 @@ fn leftovers(folder: &Path, known: &[KnownCards]) -> Vec<String> {
     found
 }
 
+/// As much of a file as any card or page has.
+fn read(path: &Path) -> std::io::Result<keys::SecretText> {
+    let mut bytes = Vec::with_capacity(PAGE_BYTES_MAX);
+    fs::File::open(path)?.take(PAGE_BYTES_MAX as u64).read_to_end(&mut bytes)?;
+    let bytes = keys::SecretBytes::new(bytes);
+    Ok(keys::SecretText::new(String::from_utf8_lossy(bytes.expose_secret()).into_owned()))
+}
+
+/// Whether no set of this number is known, and nothing in the text says that it is of
+/// another vault than those at hand.
+fn is_page_of_none(text: &str, set: u32, known: &[KnownCards]) -> bool {
+    let is_known = known.iter().flat_map(|known| &known.sets).any(|known| known.number == set);
+    let is_ours = !text.contains("key check") || known.iter().any(|known| text.contains(&known.vault.short()));
+    !known.is_empty() && !is_known && is_ours
+}
+
+/// The set that a file's name says it is a card of: `card-set2-4.html`.
+fn set_of_name(name: &str) -> Option<u32> {
+    let (set, rest) = name.strip_prefix("card-set")?.split_once('-')?;
+    let (number, extension) = rest.split_once('.')?;
+    number.parse::<u8>().ok()?;
+    EXTENSIONS.contains(&extension).then(|| set.parse().ok()).flatten()
+}
+
 fn was_never_committed(card: &Identity, known: &[KnownCards]) -> bool {
     let of_this_vault = || known.iter().any(|known| Some(known.vault) == card.vault);
-    card.standing == Standing::NotHandedOut || (card.standing == Standing::Unknown && of_this_vault())
+    // A set newer than the record: this host's own look at the vault is no old record.
+    let is_beyond = card.standing == Standing::Unlisted && of_this_vault();
+    is_beyond || card.standing == Standing::NotHandedOut || (card.standing == Standing::Unknown && of_this_vault())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_and_halves_of_cards_are_named_by_their_set() {
+        use vault_format::vault::CardSet;
+        use vault_format::{Hash, VaultId};
+
+        let folder = tempfile::tempdir().unwrap();
+        for name in
+            ["card-set1-1.txt", "card-set2-1.txt", "card-set2-1.html", "card-set2-3.svg", "card-set2-x.svg", "notes"]
+        {
+            fs::write(folder.path().join(name), "holdfast card\n\nvault: 3c").unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("card-set2-2.txt")).unwrap();
+        let set = CardSet { number: 1, need: 1, cards: vec![Hash([1; 32])], created_ms: 0 };
+        let known = KnownCards {
+            vault: VaultId([0x3c; 16]),
+            generation: keys::Generation(1),
+            root: Hash([2; 32]),
+            sets: vec![set],
+        };
+        let named = |known: &[KnownCards]| -> Vec<String> {
+            let found = leftovers(folder.path(), known);
+            found.iter().map(|path| path.rsplit('/').next().unwrap().to_owned()).collect()
+        };
+        let of_two = ["card-set2-1.html", "card-set2-1.txt", "card-set2-3.svg"];
+        assert_eq!(named(&[known]), of_two);
+        assert!(named(&[]).is_empty());
+    }
 
     #[test]
     fn swap_on_disk_counts_and_compressed_memory_does_not() {

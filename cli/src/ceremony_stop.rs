@@ -1,15 +1,15 @@
 //! A ceremony that is stopped: what is left behind, and what it means.
 //!
-//! What always holds: whoever interrupts (Ctrl-C, a closed terminal, a stop of the
-//! service) gets the screen cleared and every file named that a card was written to;
+//! What always holds: whoever interrupts (Ctrl-C, Ctrl-\\, a closed terminal, a stop of
+//! the service) gets the screen cleared and every file named that a card was written to;
 //! before the commit nothing counts, and that is said. A kill says nothing: then the
-//! next ceremony names the files.
+//! next ceremony names the files. Ctrl-Z is not heard while it lasts: it would leave a
+//! card on the screen.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::ceremony_terminal::leave_private;
 use crate::exit::Failure;
@@ -29,6 +29,8 @@ struct Left {
     cards: Vec<PathBuf>,
     litter: Option<PathBuf>,
     reached: Reached,
+    /// What is watched is over: signals do what they do to any program.
+    over: bool,
 }
 
 impl Left {
@@ -60,7 +62,6 @@ impl Left {
 /// Watches for signals until it is dropped.
 pub(crate) struct Stop {
     left: Arc<Mutex<Left>>,
-    watch: JoinHandle<()>,
 }
 
 impl Stop {
@@ -75,17 +76,34 @@ impl Stop {
     }
 
     fn new(output: Output, nothing: &'static str) -> Self {
-        let left = Left { nothing, cards: Vec::new(), litter: None, reached: Reached::Nothing };
+        let left = Left { nothing, cards: Vec::new(), litter: None, reached: Reached::Nothing, over: false };
         let left = Arc::new(Mutex::new(left));
         let watched = Arc::clone(&left);
-        let watch = tokio::spawn(async move {
-            let code = signalled().await;
-            leave_private();
-            let text = watched.lock().unwrap_or_else(PoisonError::into_inner).text();
-            output.exit_error(code, &format!("interrupted. {text}"));
-            std::process::exit(code.into());
+        // Before anything is shown, not whenever the task comes to run.
+        let signals = Signals::watched();
+        // It outlives what is watched: a signal that was once taken does nothing by itself any more.
+        tokio::spawn(async move {
+            let mut signals = signals;
+            loop {
+                let heard = signals.next().await;
+                let left = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                match heard {
+                    Heard::Pause if left.over => {
+                        // Nobody is left to tell where this fails; the program just goes on.
+                        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+                    }
+                    Heard::Pause => {}
+                    Heard::End(code) => {
+                        leave_private();
+                        if !left.over {
+                            output.exit_error(code, &format!("interrupted. {}", left.text()));
+                        }
+                        std::process::exit(code.into());
+                    }
+                }
+            }
         });
-        Self { left, watch }
+        Self { left }
     }
 
     fn with(&self, change: impl FnOnce(&mut Left)) {
@@ -124,25 +142,53 @@ impl Stop {
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        self.watch.abort();
+        self.with(|left| left.over = true);
     }
 }
 
-/// Waits for a signal that ends programs; its exit code. One that cannot be watched
-/// ends the program as it always does.
-async fn signalled() -> u8 {
-    let wait = |kind: SignalKind, code: u8| async move {
-        match signal(kind) {
-            Ok(mut signal) => {
-                signal.recv().await;
-                code
-            }
-            Err(_) => std::future::pending().await,
+enum Heard {
+    /// Ctrl-Z.
+    Pause,
+    /// To end, with this exit code.
+    End(u8),
+}
+
+/// The signals a person or a system stops a program with. One that cannot be watched
+/// does what it always does.
+struct Signals {
+    interrupt: Option<Signal>,
+    quit: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
+    pause: Option<Signal>,
+}
+
+impl Signals {
+    fn watched() -> Self {
+        let watch = |kind| signal(kind).ok();
+        let pause = SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw());
+        Self {
+            interrupt: watch(SignalKind::interrupt()),
+            quit: watch(SignalKind::quit()),
+            terminate: watch(SignalKind::terminate()),
+            hangup: watch(SignalKind::hangup()),
+            pause: watch(pause),
         }
-    };
-    tokio::select! {
-        code = wait(SignalKind::interrupt(), 130) => code,
-        code = wait(SignalKind::terminate(), 143) => code,
-        code = wait(SignalKind::hangup(), 129) => code,
+    }
+
+    async fn next(&mut self) -> Heard {
+        async fn wait(signal: &mut Option<Signal>) {
+            match signal {
+                Some(signal) => drop(signal.recv().await),
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            () = wait(&mut self.interrupt) => Heard::End(130),
+            () = wait(&mut self.quit) => Heard::End(131),
+            () = wait(&mut self.terminate) => Heard::End(143),
+            () = wait(&mut self.hangup) => Heard::End(129),
+            () = wait(&mut self.pause) => Heard::Pause,
+        }
     }
 }

@@ -39,6 +39,12 @@ impl Terminal {
         write(&format!("{}\n", line.as_ref()));
     }
 
+    /// A card. Its text goes to the terminal as it is, through no buffer that stays.
+    pub(crate) fn show(self, text: &SecretText) {
+        write(text.expose_secret());
+        write("\n");
+    }
+
     /// One line of what is no secret.
     pub(crate) fn ask(self, prompt: &str) -> Result<String, Failure> {
         Ok(self.line(prompt)?.expose_secret().trim().to_owned())
@@ -51,11 +57,17 @@ impl Terminal {
 
     /// Does something on the second screen.
     pub(crate) fn private<T>(self, show: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        /// Leaves the screen also where something panics.
+        struct Leaves;
+        impl Drop for Leaves {
+            fn drop(&mut self) {
+                leave_private();
+            }
+        }
         PRIVATE.store(true, Ordering::SeqCst);
+        let _leaves = Leaves;
         write(ENTER);
-        let shown = show();
-        leave_private();
-        shown
+        show()
     }
 
     /// One card, typed line by line; `None` if the first line was empty.
@@ -95,15 +107,19 @@ impl Terminal {
         write(prompt);
         // As long as any line, so that it never grows and leaves a copy behind.
         let mut bytes = Vec::with_capacity(LINE_BYTES_MAX);
-        loop {
+        let ended = loop {
             let mut byte = [0];
             match rustix::io::read(std::io::stdin(), &mut byte) {
-                Ok(0) => return Err(Failure::new(exit::ERROR, "the input ended")),
-                Ok(_) if byte[0] == b'\n' => break,
+                Ok(0) => break Some("the input ended".to_owned()),
+                Ok(_) if byte[0] == b'\n' => break None,
                 Ok(_) if bytes.len() < LINE_BYTES_MAX => bytes.push(byte[0]),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(Failure::new(exit::ERROR, format!("reading the terminal: {error}"))),
+                Err(error) => break Some(format!("reading the terminal: {error}")),
             }
+        };
+        if let Some(why) = ended {
+            drop(keys::SecretBytes::new(bytes));
+            return Err(Failure::new(exit::ERROR, why));
         }
         // Letters of another encoding are no words of a card; what they are is said then.
         let text = String::from_utf8(bytes).unwrap_or_else(|error| {
@@ -122,8 +138,17 @@ pub(crate) fn leave_private() {
     }
 }
 
+/// Past the library's line buffer, which would keep a copy.
 fn write(text: &str) {
-    // A terminal that went away is noticed when it is read.
-    let mut out = std::io::stdout();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let mut out = std::io::stdout().lock();
+    let _ = out.flush();
+    let mut left = text.as_bytes();
+    while !left.is_empty() {
+        match rustix::io::write(&out, left) {
+            Ok(written) => left = &left[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            // A terminal that went away is noticed when it is read.
+            Err(_) => return,
+        }
+    }
 }

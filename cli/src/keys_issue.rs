@@ -311,8 +311,7 @@ async fn operator(
             ),
         ));
     }
-    vault_ops::amend::add_operator(&opened.vault, &seed.0.root_key(seed.1), key.certificate).await?;
-    Ok(Owed::new())
+    Ok(vault_ops::amend::add_operator(&opened.vault, &seed.0.root_key(seed.1), key.certificate).await?)
 }
 
 fn place(text: &str) -> Result<Position, Failure> {

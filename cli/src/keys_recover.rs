@@ -15,7 +15,7 @@ use keys::hand::{Confirmation, Recovered};
 use serde_json::json;
 use vault_format::VaultId;
 use vault_ops::adopt::layout_names;
-use vault_ops::claims::{Claim, claims};
+use vault_ops::claims::{cards_of, claims};
 use vault_ops::vault::{Expected, Vault};
 
 use crate::arguments::Reach;
@@ -25,41 +25,31 @@ use crate::exit::{self, Failure, Outcome};
 use crate::given::given_candidates;
 use crate::session::Session;
 
-/// What vault records at hand say of cards.
-pub(crate) struct AtHand {
-    pub(crate) known: Vec<KnownCards>,
-    claims: Vec<Claim>,
-}
-
-/// Records from the locations given, else from the configuration's vault, else none.
-pub(crate) async fn at_hand(session: &Session, from: &[String], reach: &Reach) -> Result<AtHand, Failure> {
+/// What vault records say of cards: from the locations given, else from the
+/// configuration's vault, else nothing.
+pub(crate) async fn at_hand(session: &Session, from: &[String], reach: &Reach) -> Result<Vec<KnownCards>, Failure> {
     if from.is_empty() && reach.locations.is_none() {
-        let none = || AtHand { known: Vec::new(), claims: Vec::new() };
-        let Ok((config, name)) = session.vault_name() else { return Ok(none()) };
+        let Ok((config, name)) = session.vault_name() else { return Ok(Vec::new()) };
         return Ok(match assembly::open_vault(&config, &name, session.world.clone()).await {
-            Ok(opened) => {
-                let known = KnownCards::of(opened.vault.id, &opened.vault.record).into_iter().collect();
-                AtHand { known, claims: Vec::new() }
-            }
+            Ok(opened) => cards_of(&opened.vault).await,
             Err(error) => {
                 session.output.warn(format!("the vault record is not at hand: {error}"));
-                none()
+                Vec::new()
             }
         });
     }
-    let (claims, silent) = claims(&given_candidates(from, reach).await?).await;
+    let (known, silent) = claims(&given_candidates(from, reach).await?).await;
     for (name, why) in &silent {
         session.output.warn(format!("{name} does not answer: {why}"));
     }
-    let known = claims.iter().filter_map(|claim| KnownCards::of(claim.vault, &claim.record)).collect();
-    Ok(AtHand { known, claims })
+    Ok(known)
 }
 
 pub(crate) async fn run(session: &Session, cards: &[PathBuf], out: &Path, from: &[String], reach: &Reach) -> Outcome {
     refuse_occupied(out)?;
-    let at_hand = at_hand(session, from, reach).await?;
-    let recovered = recovered(session, cards, at_hand.known.clone())?;
-    let (generation, vault) = whose(&recovered, &at_hand.claims).ok_or_else(bare_words)?;
+    let known = at_hand(session, from, reach).await?;
+    let recovered = recovered(session, cards, known.clone())?;
+    let (generation, vault) = whose(&recovered).ok_or_else(bare_words)?;
     let key = ReadKey::from_seed(&recovered.seed, generation, vault);
     keys::files::create(out, &key).map_err(|error| Failure::new(exit::KEY, error.to_string()))?;
     let output = session.output;
@@ -69,23 +59,43 @@ pub(crate) async fn run(session: &Session, cards: &[PathBuf], out: &Path, from: 
         key.vault.short(),
         out.display()
     ));
-    output.say("It reads every backup. Restore with --read-key, then delete it.");
+    output.say(format!("{} Restore with --read-key, then delete it.", what_it_opens(&known, vault, generation)));
     let elsewhere = if from.is_empty() { Vec::new() } else { other_places(session, &key, from, reach).await };
     for place in &elsewhere {
         output.say(format!("the vault also lies at: {place}"));
     }
     output.summary(
         exit::OK,
-        json!({ "vault": key.vault.to_string(), "out": out.display().to_string(), "elsewhere": elsewhere }),
+        json!({ "vault": key.vault.to_string(), "generation": generation.0, "out": out.display().to_string(), "elsewhere": elsewhere }),
     );
     Ok(exit::OK)
 }
 
-/// The read key from cards that are typed now, for one run: it is written nowhere.
-pub(crate) async fn in_memory(session: &Session, from: &[String], reach: &Reach) -> Result<ReadKey, Failure> {
-    let at_hand = at_hand(session, from, reach).await?;
-    let recovered = recovered(session, &[], at_hand.known.clone())?;
-    let (generation, vault) = whose(&recovered, &at_hand.claims).ok_or_else(bare_words)?;
+/// What the key of this generation opens, as far as the records at hand tell.
+fn what_it_opens(known: &[KnownCards], vault: VaultId, generation: Generation) -> String {
+    let newest = known.iter().filter(|known| known.vault == vault).map(|known| known.generation).max();
+    match newest {
+        Some(newest) if newest > generation => format!(
+            "It is the former key (generation {}; the newest is {}): it opens what was sealed before the rotation, and \
+             nothing that was sealed since.",
+            generation.0, newest.0
+        ),
+        Some(_) => "It reads every backup.".to_owned(),
+        None => "It reads every backup, unless the vault's key was rotated since these cards were dealt.".to_owned(),
+    }
+}
+
+/// The read key from card files, or from cards that are typed now, for one run: it is
+/// written nowhere.
+pub(crate) async fn in_memory(
+    session: &Session,
+    cards: &[PathBuf],
+    from: &[String],
+    reach: &Reach,
+) -> Result<ReadKey, Failure> {
+    let known = at_hand(session, from, reach).await?;
+    let recovered = recovered(session, cards, known)?;
+    let (generation, vault) = whose(&recovered).ok_or_else(bare_words)?;
     Ok(ReadKey::from_seed(&recovered.seed, generation, vault))
 }
 
@@ -99,15 +109,8 @@ fn refuse_occupied(out: &Path) -> Result<(), Failure> {
 }
 
 /// Generation and vault of a seed: from the cards, or of the record whose root it is.
-fn whose(recovered: &Recovered, claims: &[Claim]) -> Option<(Generation, VaultId)> {
-    if let (Some(generation), Some(vault)) = (recovered.generation, recovered.vault) {
-        return Some((generation, vault));
-    }
-    claims.iter().find_map(|claim| {
-        let known = KnownCards::of(claim.vault, &claim.record)?;
-        let is_its = recovered.seed.root_key(known.generation).fingerprint() == claim.root.fingerprint();
-        is_its.then_some((known.generation, claim.vault))
-    })
+fn whose(recovered: &Recovered) -> Option<(Generation, VaultId)> {
+    Some((recovered.generation?, recovered.vault?))
 }
 
 pub(crate) fn bare_words() -> Failure {
@@ -169,7 +172,8 @@ fn from_files(session: &Session, cards: &[PathBuf], gathering: &mut Gathering) -
             Ok(counted) => {
                 let set = counted.set.map(|set| format!(" set {set}")).unwrap_or_default();
                 let (have, need) = (counted.progress.have, counted.progress.need);
-                session.output.say(format!("card {have}/{need}  #{}{set}  ok  {}", counted.number, path.display()));
+                let (number, remark) = (counted.number, counted.remark());
+                session.output.say(format!("card {have}/{need}  #{number}{set}  ok  {}{remark}", path.display()));
             }
             Err(refused) => {
                 let next = gathering.progress();
@@ -219,7 +223,7 @@ fn typed(terminal: Terminal, gathering: &mut Gathering) -> Result<Recovered, Fai
             Ok(counted) => {
                 let set = counted.set.map(|set| format!(" set {set}")).unwrap_or_default();
                 let (have, need) = (counted.progress.have, counted.progress.need);
-                terminal.say(format!("card {have}/{need}  #{}{set}  ok", counted.number));
+                terminal.say(format!("card {have}/{need}  #{}{set}  ok{}", counted.number, counted.remark()));
             }
             Err(refused) => {
                 terminal.say(format!("{at}  {refused}"));

@@ -8,8 +8,10 @@
 use std::path::PathBuf;
 
 use agent_daemon::assembly::{self, Assembled};
+use keys::ceremony::gathering::KnownCards;
 use keys::first::KeyFolder;
 use serde_json::{Value, json};
+use vault_ops::claims::cards_of;
 use vault_ops::issue;
 
 use crate::card_checks;
@@ -26,7 +28,7 @@ pub(crate) async fn run(session: &Session, keys_dir: Option<PathBuf>) -> Outcome
     if in_vault {
         match open(session).await {
             Ok(opened) => {
-                summary = of_vault(session, &opened);
+                summary = of_vault(session, &opened).await;
                 if summary["warnings"] != 0 {
                     exit = exit::WARNINGS;
                 }
@@ -119,7 +121,7 @@ fn former_seeds(folder: &KeyFolder) -> Vec<PathBuf> {
 }
 
 /// Generation, certificates, cards.
-fn of_vault(session: &Session, opened: &Assembled) -> Value {
+async fn of_vault(session: &Session, opened: &Assembled) -> Value {
     let (vault, output) = (&opened.vault, session.output);
     let generation = vault.record.recipients.iter().map(|key| key.generation).max().unwrap_or(1);
     output.say(format!(
@@ -133,7 +135,7 @@ fn of_vault(session: &Session, opened: &Assembled) -> Value {
     ));
     let mut warnings = behind(session, opened);
     warnings += certificates(session, opened);
-    cards(session, opened);
+    cards(session, opened).await;
     json!({ "generation": generation, "key_check": vault.root.check().to_string(), "record": vault.record.epoch,
             "warnings": warnings })
 }
@@ -187,19 +189,31 @@ fn certificates(session: &Session, opened: &Assembled) -> usize {
     warnings
 }
 
-fn cards(session: &Session, opened: &Assembled) {
+/// Sets of the key in force, and those of former keys, which open what was sealed before.
+async fn cards(session: &Session, opened: &Assembled) {
     let (output, now) = (session.output, session.world.now_ms());
     let checks = card_checks::read(&opened.state);
-    if opened.vault.record.card_sets.is_empty() {
-        output.say("no cards were dealt: holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed");
+    let known = cards_of(&opened.vault).await;
+    let in_force = |known: &&KnownCards| known.root == opened.vault.root.fingerprint();
+    if known.iter().filter(in_force).all(|known| known.sets.is_empty()) {
+        let former = if known.iter().any(|known| !known.sets.is_empty()) { " of the key in force" } else { "" };
+        output.say(format!(
+            "no cards{former} were dealt: holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed"
+        ));
     }
-    for set in &opened.vault.record.card_sets {
+    for (of, set) in known.iter().flat_map(|of| of.sets.iter().map(move |set| (of, set))) {
+        let generation = of.generation.0;
+        let former = if in_force(&of) {
+            String::new()
+        } else {
+            format!("; of the former key (generation {generation}): it opens what was sealed before the rotation")
+        };
         let seen: Vec<i64> = checks.iter().filter(|((of, _), _)| *of == set.number).map(|(_, ms)| *ms).collect();
         let text = card_checks::set_text(set, &checks, now);
-        output.say(format!("card {text}, dealt {}", time_text(set.created_ms)));
+        output.say(format!("card {text}, dealt {}{former}", time_text(set.created_ms)));
         output.event(
             "card_set",
-            json!({ "set": set.number, "need": set.need, "cards": set.cards.len(), "dealt_ms": set.created_ms,
+            json!({ "set": set.number, "generation": generation, "need": set.need, "cards": set.cards.len(), "dealt_ms": set.created_ms,
                     "verified": seen.len(), "last_verified_ms": seen.iter().max() }),
         );
     }

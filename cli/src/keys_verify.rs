@@ -21,7 +21,7 @@ use crate::keys_recover::at_hand;
 use crate::session::Session;
 
 pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String], reach: &Reach) -> Outcome {
-    let at_hand = at_hand(session, from, reach).await?;
+    let known = at_hand(session, from, reach).await?;
     let text = match (card, Terminal::at_hand(session.output)) {
         (Some(path), _) => std::fs::read_to_string(path)
             .map(SecretText::new)
@@ -42,7 +42,7 @@ pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String]
             ));
         }
     };
-    let found = identify(text.expose_secret(), &at_hand.known)
+    let found = identify(text.expose_secret(), &known)
         .map_err(|error| Failure::new(exit::CARDS, format!("this card is not good: {error}")))?;
     let output = session.output;
     let set = found.set.map(|set| format!(" of set {set}")).unwrap_or_default();
@@ -61,6 +61,23 @@ pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String]
                 .warn("the vault record knows it, in a set that is not the newest: it still counts among its own set");
             ("superseded", exit::OK)
         }
+        Standing::Former => {
+            let generation = found.generation.map(|generation| format!(" (generation {})", generation.0));
+            output.warn(format!(
+                "it is a card of the former key{}: with its own set it opens what was sealed before the rotation, and \
+                 nothing that was sealed since",
+                generation.unwrap_or_default()
+            ));
+            ("former", exit::WARNINGS)
+        }
+        Standing::Unlisted => {
+            output.warn(
+                "no vault record at hand knows this card. A record may be older than the card: name more locations with \
+                 --from. If all of them show the same, the card is forged, of another vault, or of a ceremony that was \
+                 never committed",
+            );
+            ("unlisted", exit::WARNINGS)
+        }
         Standing::NotHandedOut => {
             return Err(Failure::new(
                 exit::CARDS,
@@ -69,10 +86,7 @@ pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String]
             ));
         }
         Standing::Elsewhere => {
-            output.warn(
-                "the vault records at hand are of another vault, or of a newer generation: whether this card counts was not \
-                 checked",
-            );
+            output.warn("the vault records at hand are of another vault: whether this card counts was not checked");
             ("elsewhere", exit::WARNINGS)
         }
         Standing::Unknown => {
@@ -83,14 +97,19 @@ pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String]
             ("unchecked", exit::WARNINGS)
         }
     };
+    // Cards of another vault that --from named are none of this host's.
     if let (Standing::Current | Standing::Superseded, Some(set), Ok((config, name))) =
         (found.standing, found.set, session.vault_name())
+        && let Ok(public) = keys::files::load::<VaultPublic>(&assembly::key_folder(&config, &name)?.public())
+        && found.vault == Some(public.vault)
     {
         let state = assembly::state_paths(&config, &name);
         card_checks::note(&state, set, [found.number], session.world.now_ms())
             .unwrap_or_else(|error| output.warn(format!("the date of this check was not kept: {error}")));
         let checks = card_checks::read(&state);
-        for set in at_hand.known.iter().flat_map(|known| &known.sets).filter(|known| known.number == set) {
+        let ours =
+            known.iter().filter(|known| found.vault == Some(known.vault) && found.generation == Some(known.generation));
+        for set in ours.flat_map(|known| &known.sets).filter(|known| known.number == set) {
             output.say(card_checks::set_text(set, &checks, session.world.now_ms()));
         }
     }

@@ -5,6 +5,7 @@ mod agent;
 mod arguments;
 mod card_checks;
 mod ceremony;
+mod ceremony_end;
 mod ceremony_host;
 mod ceremony_stop;
 mod ceremony_terminal;

@@ -13,12 +13,14 @@ use agent_daemon::assembly;
 use backends::disk::{RealDisk, place_file};
 use config::Config;
 use keys::card::{self, SplitPlan};
+use keys::ceremony::gathering::next_set;
 use keys::files::MasterSeed;
 use keys::first::KeyFolder;
 use keys::hand::Hand;
 use keys::{KeysError, SecretText};
 use serde_json::json;
 use vault_format::vault::CardSet;
+use vault_ops::claims::cards_of;
 
 use crate::arguments::KeyCopy;
 use crate::exit::{self, Failure, Outcome};
@@ -90,7 +92,7 @@ async fn make(session: &Session, config: &Config, name: &str, path: &Path) -> Re
         Failure { text, ..failure }
     })?;
     let opened = assembly::open_vault(config, name, session.world.clone()).await?;
-    let set = opened.vault.record.card_sets.iter().map(|set| set.number).max().unwrap_or(0) + 1;
+    let set = next_set(&cards_of(&opened.vault).await);
     let plan = SplitPlan { vault: master.vault, generation: master.generation, set, need: 1, total: 1 };
     let cards =
         card::split(&master.seed, &plan, &mut session.world.rng()).map_err(|error| key_failure(error.into()))?;
@@ -99,12 +101,17 @@ async fn make(session: &Session, config: &Config, name: &str, path: &Path) -> Re
     read_back(path, &master)?;
     let hashes = CardSet { number: set, need: 1, cards: vec![card.hash()], created_ms: session.world.now_ms() };
     let root = master.seed.root_key(master.generation);
-    vault_ops::amend::add_card_set(&opened.vault, &root, hashes).await.map_err(|error| {
+    let owed = vault_ops::amend::add_card_set(&opened.vault, &root, hashes).await.map_err(|error| {
         let failure = Failure::from(error);
         let text =
             format!("{} holds a good sheet, and the vault record does not know it: {}", path.display(), failure.text);
         Failure { text, ..failure }
     })?;
+    for (location, why) in &owed {
+        session.output.warn(format!(
+            "the vault record that knows the sheet is owed to {location}: {why}. It is healed by: holdfast vault repair --apply"
+        ));
+    }
     // There is a copy now; whether it was said that there is none does not matter any more.
     let _ = std::fs::remove_file(folder.no_key_copy());
     let output = session.output;

@@ -134,8 +134,9 @@ pub(crate) fn gather(paths: &[PathBuf], mut note: impl FnMut(&Path, Result<Strin
     let mut problems = Vec::new();
     for path in paths {
         let text = std::fs::read_to_string(path)
+            .map(keys::SecretText::new)
             .map_err(|error| Failure::new(exit::USAGE, format!("reading the card {}: {error}", path.display())))?;
-        match hand.add_text(&text) {
+        match hand.add_text(text.expose_secret()) {
             Ok(progress) => note(path, Ok(format!("ok, {} of {}", progress.have, progress.need))),
             Err(error) => {
                 problems.push(format!("{}: {error}", path.display()));

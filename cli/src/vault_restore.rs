@@ -147,8 +147,8 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         let (config, vault) = session.vault_name()?;
         let folder = assembly::key_folder(&config, &vault)?;
         let keys = match arguments.type_cards {
-            true => Arc::new(keys_recover::in_memory(session, &[], &arguments.reach).await?),
-            false => read_key(session, &arguments.key, Some(&folder))?,
+            true => Arc::new(keys_recover::in_memory(session, &[], &[], &arguments.reach).await?),
+            false => brought(session, arguments, Some(&folder)).await?,
         };
         refuse_other_vault(&keys, &folder)?;
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
@@ -163,8 +163,8 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         return Ok(Opened { home: mends.then_some(home), ..found });
     }
     let keys = match arguments.type_cards {
-        true => Arc::new(keys_recover::in_memory(session, &arguments.from, &arguments.reach).await?),
-        false => read_key(session, &arguments.key, None)?,
+        true => Arc::new(keys_recover::in_memory(session, &[], &arguments.from, &arguments.reach).await?),
+        false => brought(session, arguments, None).await?,
     };
     if !arguments.scan {
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
@@ -187,6 +187,20 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         }
     }
     from_bare(session, &session.world, arguments, &name, keys).await
+}
+
+/// The key that was brought. Cards are judged by what records are at hand, so that a
+/// false one is named.
+async fn brought(
+    session: &Session,
+    arguments: &RestoreArguments,
+    folder: Option<&KeyFolder>,
+) -> Result<Arc<ReadKey>, Failure> {
+    if arguments.key.cards.is_empty() {
+        return read_key(session, &arguments.key, folder);
+    }
+    let (cards, from) = (&arguments.key.cards, &arguments.from);
+    Ok(Arc::new(keys_recover::in_memory(session, cards, from, &arguments.reach).await?))
 }
 
 /// A key of another vault opens nothing here: said before "no vault" misleads.

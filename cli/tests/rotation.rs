@@ -96,7 +96,8 @@ fn a_seed_is_rotated_and_left_behind() {
     copy_exactly(&stage.path("tree"), &stage.path("was1"));
 
     stage.holdfast(&["keys", "split", "--cards", "5", "--need", "3", "--cards-dir", "cards2", "--remove-seed"]).ends(0);
-    stage.holdfast(&["keys", "status"]).ends(0).says("key generation 2").says("card set 2  any 3 of 5");
+    stage.holdfast(&["keys", "status"]).ends(0).says("key generation 2").says("card set 2: 5 cards, need 3");
+    each_card_for_its_own_key(&stage);
     let new = new_cards();
     let ids = points(&stage, &new);
     assert_eq!((ids.len(), &ids[..2]), (4, &before[..]), "the new cards open everything");
@@ -147,6 +148,40 @@ fn rotated(stage: &Stage, old: &[String]) {
         assert!(files(&keys) == after, "after {done} of the files");
     }
     fs::set_permissions(keys.join("vault.pub"), fs::Permissions::from_mode(0o644)).unwrap();
+}
+
+/// What is said of cards of the former and of the new key, and what each give.
+fn each_card_for_its_own_key(stage: &Stage) {
+    stage.holdfast(&["keys", "status"]).ends(0).says("card set 1: 5 cards").says("of the former key (generation 1)");
+    stage.holdfast(&["keys", "verify-card", "cards/card-set1-2.txt"]).ends(3).says("a card of the former key");
+    stage.holdfast(&["keys", "verify-card", "cards2/card-set2-2.txt"]).ends(0).says("its set is the newest");
+    let files =
+        |names: &[&str]| names.iter().flat_map(|name| ["--card".to_owned(), (*name).to_owned()]).collect::<Vec<_>>();
+    let recover = |out: &str, names: &[&str]| stage.holdfast_with(&["keys", "recover", "--out", out], &files(names));
+    recover("old.key", &["cards/card-set1-1.txt", "cards/card-set1-4.txt", "cards/card-set1-2.txt"])
+        .ends(0)
+        .says("the former key (generation 1; the newest is 2)")
+        .never_says("reads every backup");
+    let new = ["cards2/card-set2-1.txt", "cards/card-set1-2.txt", "cards2/card-set2-4.txt", "cards2/card-set2-2.txt"];
+    recover("new.key", &new).ends(0).says("#2 set 1: of the former key").says("It reads every backup");
+    recover("none.key", &new[..3]).ends(13).says("2 good cards of the 3 needed");
+}
+
+#[test]
+fn cards_are_dealt_right_after_a_rotation_and_the_former_seed_is_named() {
+    let stage = Stage::with_local_vault();
+    write_tree(&stage.path("tree"), 50_000, &mut Numbers(43));
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    stage.holdfast(&["keys", "rotate", "--apply"]).ends(3);
+    stage
+        .holdfast(&["keys", "split", "--cards", "3", "--need", "2", "--cards-dir", "cards", "--remove-seed"])
+        .ends(0)
+        .says("the newest stored point")
+        .never_says("was not opened")
+        .says("Still here")
+        .says("master.seed.1")
+        .never_says("no longer read");
+    assert!(stage.path("vault/keys/master.seed.1").exists() && !stage.path("vault/keys/master.seed").exists());
 }
 
 fn old_cards_open_old_packs(stage: &Stage, before: &[String], ids: &[String], old: &[String]) {

@@ -82,7 +82,7 @@ fn counts(vault: VaultId, pinned: &VerifyingKey, bytes: &[u8]) -> Option<InForce
 
 /// The roots before a record's own whose signatures lead to it without a gap, oldest
 /// first: each signs the one after it, the last the record's.
-fn line(record: &VaultRecord) -> Vec<VerifyingKey> {
+pub(crate) fn line(record: &VaultRecord) -> Vec<VerifyingKey> {
     let mut former = Vec::new();
     let mut next = record.root_public.0.clone();
     for cross in record.predecessors.iter().rev() {
@@ -162,6 +162,8 @@ impl Rotation<'_> {
         }
         record.key_history.extend(self.history(reader.public(), rng));
         record.operators.clone_from(&certificates);
+        // A root's records list the cards of its own seed: those dealt before stand in its predecessors' records.
+        record.card_sets = Vec::new();
         record.predecessors.push(cross(&old_root, &new_root));
         record.created_ms = self.now_ms;
         let bytes = vault_format::encode(&record);

@@ -1,7 +1,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
-use super::gathering::{Gathering, KnownCards, NotCounted, Standing, Why, identify};
+use super::gathering::{Gathering, KnownCards, NotCounted, Standing, Why, identify, next_set};
 use super::transcript::{self, Transcript, TranscriptFault};
 use super::*;
 use crate::error::SignatureFault;
@@ -252,4 +252,134 @@ fn a_transcript_holds_no_word_and_an_altered_byte_is_seen() {
     let refused = transcript::verify(&signed, stranger.verifying_key());
     assert!(matches!(refused, Err(TranscriptFault::Signature(SignatureFault::Both))));
     assert_eq!(transcript::verify("holdfast card\n", root.verifying_key()), Err(TranscriptFault::NotATranscript));
+}
+
+/// A rotation later: generation 2 deals set 3, and its record lists its own cards alone.
+struct Rotated {
+    old: Vec<String>,
+    old_bare: Vec<String>,
+    new: Vec<String>,
+    new_bare: Vec<String>,
+    /// Newest first.
+    known: Vec<KnownCards>,
+}
+
+fn second_seed() -> Seed {
+    Seed::from_array([77; 32])
+}
+
+fn rotated() -> Rotated {
+    let old = dealt(1, 2, 3);
+    let terms = Terms { generation: Generation(2), ..terms(3, 2, 3) };
+    let new = terms.planned().unwrap().deal(second_seed(), &mut rng(31)).unwrap();
+    let texts = |dealt: &Dealt| (1..=3).map(|number| text(dealt, number)).collect::<Vec<_>>();
+    let bares = |dealt: &Dealt| (1..=3).map(|number| bare(dealt, number)).collect::<Vec<_>>();
+    let root = second_seed().root_key(Generation(2)).fingerprint();
+    let (old_texts, old_bare, new_texts, new_bare) = (texts(&old), bares(&old), texts(&new), bares(&new));
+    let newest = KnownCards { vault: VAULT, generation: Generation(2), root, sets: vec![committed(new)] };
+    let known = KnownCards::merged([known(&[committed(old)]), newest]);
+    Rotated { old: old_texts, old_bare, new: new_texts, new_bare, known }
+}
+
+fn gathered(known: &[KnownCards], cards: &[&String]) -> crate::hand::Recovered {
+    let mut gathering = Gathering::new(known.to_vec());
+    for card in cards {
+        gathering.add(card).unwrap();
+    }
+    gathering.recover().unwrap()
+}
+
+#[test]
+fn after_a_rotation_old_cards_open_the_old_key_and_new_cards_the_new_one() {
+    let Rotated { old, old_bare, new, new_bare, known } = rotated();
+    assert_eq!(known.iter().map(|known| known.generation.0).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(next_set(&known), 4);
+    // With the old record at hand, and with the new one alone, which names the old root and none of its cards.
+    let mut alone = known.clone();
+    alone[1].sets.clear();
+    for records in [&known, &alone] {
+        for cards in [[&old[0], &old[2]], [&old_bare[1], &old_bare[0]]] {
+            assert!(matches!(identify(cards[0], records).unwrap().standing, Standing::Former | Standing::Unlisted));
+            let recovered = gathered(records, &cards);
+            assert_eq!((recovered.generation, recovered.confirmed), (Some(Generation(1)), Confirmation::Root));
+            assert!(recovered.seed.expose_secret() == seed().expose_secret());
+        }
+        for cards in [[&new[0], &new[2]], [&new_bare[1], &new_bare[0]]] {
+            assert_eq!(identify(cards[0], records).unwrap().standing, Standing::Current);
+            let recovered = gathered(records, &cards);
+            assert_eq!((recovered.generation, recovered.confirmed), (Some(Generation(2)), Confirmation::Root));
+            assert!(recovered.seed.expose_secret() == second_seed().expose_secret());
+        }
+        let mut mixed = Gathering::new(records.clone());
+        mixed.add(&new[0]).unwrap();
+        assert_eq!(mixed.add(&old[1]).unwrap_err().why, Why::FormerKey(Generation(1)));
+        assert_eq!(mixed.add(&new[1]).unwrap().progress, Progress { have: 2, need: 2 });
+        assert_eq!(mixed.recover().unwrap().generation, Some(Generation(2)));
+    }
+    // The cards that came first do not decide what the others are worth.
+    let mut mixed = Gathering::new(alone);
+    mixed.add(&old[0]).unwrap();
+    mixed.add(&new[0]).unwrap();
+    assert_eq!(mixed.add(&new[1]).unwrap().progress, Progress { have: 2, need: 2 });
+    assert_eq!(mixed.recover().unwrap().generation, Some(Generation(2)));
+    // A former card that was altered is still named where the old record is at hand.
+    let forged = text(&terms(1, 2, 3).planned().unwrap().deal(seed(), &mut rng(88)).unwrap(), 1);
+    assert_eq!(identify(&forged, &known).unwrap().standing, Standing::NotHandedOut);
+}
+
+#[test]
+fn a_record_that_is_older_than_the_cards_makes_none_of_them_forged() {
+    let (old, new) = (dealt(1, 2, 3), dealt(2, 2, 3));
+    let cards = [text(&new, 1), text(&new, 3)];
+    let words = [bare(&new, 1), bare(&new, 3)];
+    let old_card = bare(&old, 2);
+    let stale = known(&[committed(old)]);
+    let mut gathering = Gathering::new(vec![stale.clone()]);
+    for cards in [&cards, &words] {
+        assert_eq!(identify(&cards[0], std::slice::from_ref(&stale)).unwrap().standing, Standing::Unlisted);
+        let recovered = gathered(std::slice::from_ref(&stale), &[&cards[0], &cards[1]]);
+        assert_eq!((recovered.confirmed, recovered.vault), (Confirmation::Root, Some(VAULT)));
+    }
+    // A card the record knows does not throw away what was counted before it.
+    gathering.add(&cards[0]).unwrap();
+    gathering.add(&cards[1]).unwrap();
+    assert_eq!(gathering.add(&old_card).unwrap().standing, Standing::Current);
+    assert_eq!(gathering.recover().unwrap().confirmed, Confirmation::Root);
+    // A whole set that somebody made up gives a key that no root agrees with.
+    let forger = terms(9, 2, 3).planned().unwrap().deal(Seed::from_array([3; 32]), &mut rng(3)).unwrap();
+    let mut gathering = Gathering::new(vec![stale]);
+    gathering.add(&text(&forger, 1)).unwrap();
+    gathering.add(&text(&forger, 2)).unwrap();
+    assert!(matches!(gathering.recover().err(), Some(CardError::WrongKey { .. })));
+}
+
+#[test]
+fn records_of_one_root_are_read_together() {
+    let (one, other) = (dealt(1, 2, 3), dealt(2, 2, 3));
+    let (first, second) = (text(&one, 1), text(&other, 1));
+    // Two ceremonies that did not know of each other; one record overtook the other.
+    let known = KnownCards::merged([known(&[committed(one)]), known(&[committed(other)])]);
+    assert_eq!((known.len(), next_set(&known)), (1, 3));
+    assert_eq!(identify(&first, &known).unwrap().standing, Standing::Superseded);
+    assert_eq!(identify(&second, &known).unwrap().standing, Standing::Current);
+}
+
+#[test]
+fn lines_that_differ_from_the_record_are_named_by_whoever_checks_one_card() {
+    let dealt = dealt(2, 2, 3);
+    let card = text(&dealt, 2);
+    let known = [known(&[committed(dealt)])];
+    assert_eq!(identify(&card, &known).unwrap().standing, Standing::Current);
+    let check = seed().root_key(Generation(1)).verifying_key().check().to_string();
+    let changed = [
+        ("set: 2", "set: 1", "set"),
+        ("card: 2 of 3", "card: 2 of 4", "card"),
+        ("generation: 1", "generation: 2", "generation"),
+        (check.as_str(), "00-11-22", "key check"),
+    ];
+    for (from, to, line) in changed {
+        assert!(card.contains(from));
+        let refused = identify(&card.replacen(from, to, 1), &known).unwrap_err();
+        assert_eq!(refused, CardError::Contradiction { number: 2, line });
+    }
 }

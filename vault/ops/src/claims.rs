@@ -5,9 +5,10 @@
 //! inside it, so it is whole; whether that key is the vault's, the cards decide once
 //! they gave a seed. Until then a claim may name a bad card and nothing more.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use keys::ceremony::gathering::KnownCards;
 use keys::certificate::Authority;
 use keys::signature::VerifyingKey;
 use vault_format::envelope::Envelope;
@@ -15,23 +16,26 @@ use vault_format::vault::VaultRecord;
 use vault_format::{LocationId, VaultId, names};
 
 use crate::location::Location;
-use crate::vault::Candidate;
+use crate::vault::{Candidate, Vault};
 
-/// The newest record of a vault under one root.
-pub struct Claim {
+/// A whole vault record.
+struct Claim {
     /// The vault it says it is of.
-    pub vault: VaultId,
+    vault: VaultId,
     /// The root it names, which signed it.
-    pub root: VerifyingKey,
+    root: VerifyingKey,
     /// The record.
-    pub record: VaultRecord,
+    record: VaultRecord,
 }
 
-/// The newest whole vault record of each vault and root that these locations show, and
-/// those that did not answer, with their reasons.
-pub async fn claims(candidates: &[Candidate]) -> (Vec<Claim>, Vec<(String, String)>) {
-    let mut newest: BTreeMap<(VaultId, Vec<u8>), Claim> = BTreeMap::new();
-    let mut silent = Vec::new();
+/// What all whole vault records that these locations show say of cards, newest
+/// generation first, and the locations that did not answer, with their reasons.
+///
+/// All records, not the newest alone: one that another overtook, or that an interrupted
+/// command left, still tells of cards that may be in people's hands.
+pub async fn claims(candidates: &[Candidate]) -> (Vec<KnownCards>, Vec<(String, String)>) {
+    let (mut known, mut silent) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
     for candidate in candidates {
         let store = match &candidate.store {
             Ok(store) => Arc::clone(store),
@@ -42,23 +46,43 @@ pub async fn claims(candidates: &[Candidate]) -> (Vec<Claim>, Vec<(String, Strin
         };
         let (id, name) = (LocationId::default(), candidate.name.clone());
         let location = Location { id, name, domain: 0, blank: false, store, versions: candidate.versions.clone() };
-        let listed = match location.list(names::VAULT).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                silent.push((candidate.name.clone(), error.to_string()));
-                continue;
-            }
-        };
-        for listed in listed {
-            let Ok(Some(bytes)) = location.read(&listed.name).await else { continue };
-            let Some(claim) = whole(&bytes) else { continue };
-            let key = (claim.vault, claim.record.root_public.0.clone());
-            if newest.get(&key).is_none_or(|best| best.record.epoch < claim.record.epoch) {
-                newest.insert(key, claim);
-            }
+        match records(&location, &mut seen).await {
+            Ok(found) => known.extend(found.iter().flat_map(|claim| KnownCards::line(claim.vault, &claim.record))),
+            Err(error) => silent.push((candidate.name.clone(), error.to_string())),
         }
     }
-    (newest.into_values().collect(), silent)
+    (KnownCards::merged(known), silent)
+}
+
+/// What the records of an open vault's roots say of cards, newest generation first: of
+/// the one in force and of all that its locations still hold.
+pub async fn cards_of(vault: &Vault) -> Vec<KnownCards> {
+    let mut known = KnownCards::line(vault.id, &vault.record);
+    let mut seen = BTreeSet::new();
+    for location in &vault.locations {
+        // One that does not answer was named when the vault was opened.
+        let Ok(found) = records(location, &mut seen).await else { continue };
+        let is_ours = |claim: &&Claim| {
+            claim.vault == vault.id && (claim.root == vault.root || vault.former.contains(&claim.root))
+        };
+        known.extend(found.iter().filter(is_ours).filter_map(|claim| KnownCards::of(claim.vault, &claim.record)));
+    }
+    KnownCards::merged(known)
+}
+
+/// The whole vault records of a location that were not seen before.
+async fn records(
+    location: &Location,
+    seen: &mut BTreeSet<vault_format::Hash>,
+) -> Result<Vec<Claim>, backends::BackendError> {
+    let mut found = Vec::new();
+    for listed in location.list(names::VAULT).await? {
+        let Ok(Some(bytes)) = location.read(&listed.name).await else { continue };
+        if seen.insert(keys::record::hash(&bytes)) {
+            found.extend(whole(&bytes));
+        }
+    }
+    Ok(found)
 }
 
 fn whole(bytes: &[u8]) -> Option<Claim> {

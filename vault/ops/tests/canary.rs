@@ -70,7 +70,7 @@ async fn a_location_claims_only_whole_records() {
     assert!(silent.is_empty());
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].vault, lab.keys.public.vault);
-    assert!(found[0].root == lab.keys.public.root);
+    assert!(found[0].root == lab.keys.public.root.fingerprint());
 
     // A record whose bytes were changed is signed by nobody.
     let place = scratch(&Arc::new(InMemory::new()));
