@@ -9,13 +9,11 @@ Run by tests/readers, which installs what it needs.
 import itertools
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import shamir_mnemonic
@@ -29,25 +27,12 @@ import restore
 import rotated
 import shards
 import tree
+from bench import ELSEWHERE, GOLDEN, SEED, Case, golden_card, read
 from cards import Refused
+from hostile import Hostile
 
-HERE = pathlib.Path(__file__).resolve().parent
-GOLDEN = HERE / "golden"
-ELSEWHERE = HERE.parent.parent / "vault/ops/testdata/golden/v1"
-SEED = int(os.environ.get("HOLDFAST_SEED", "1"))
+__all__ = ["Hostile"]
 PROGRAM = ""
-
-
-def golden_card(number):
-    return GOLDEN / "cards" / f"card-{number}.txt"
-
-
-def read(folders, hand, *more, plain_python=False):
-    """Runs the reader as a person would: its exit code and all it said."""
-    command = [sys.executable, HERE / "reader.py", "--shards", *folders, "--card", *hand, *more]
-    environment = os.environ | ({"READER_PLAIN_PYTHON": "1"} if plain_python else {})
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout + done.stderr
 
 
 def words_of(card):
@@ -62,22 +47,6 @@ def forged(path, change):
     numbers += [state >> 20, state >> 10 & 1023, state & 1023]
     lines = [line for line in path.read_text().splitlines() if ":" in line or line == "holdfast card"]
     return "\n".join([*lines, " ".join(cards.WORDS[number] for number in numbers)]) + "\n"
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-reader-"))
-        self.addCleanup(shutil.rmtree, self.scratch)
-        self.to = self.scratch / "restored"
-
-    def refuse(self, folders, hand, *said):
-        """The reader must end in an error that says this, and leave nothing behind."""
-        code, text = read(folders, hand, "--to", self.to)
-        self.assertEqual(code, 1, text)
-        for part in (*said, "Nothing was restored."):
-            self.assertIn(part, text)
-        self.assertNotIn("Traceback", text)
-        self.assertEqual(list(self.scratch.glob("restored*")), [])
 
 
 class Golden(Case):
