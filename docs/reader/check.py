@@ -318,15 +318,15 @@ class Made(Case):
         self.home.mkdir()
         self.say("vault", "init", "--local", self.vault)
 
-    def say(self, *arguments):
+    def say(self, *arguments, code=0):
         environment = os.environ | {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config")}
         done = subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=300,
                               stdin=subprocess.DEVNULL)
-        self.assertEqual(done.returncode, 0, f"{arguments}: {done.stdout}{done.stderr}")
+        self.assertEqual(done.returncode, code, f"{arguments}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def deal(self):
-        folder = self.scratch / "cards"
+    def deal(self, name="cards"):
+        folder = self.scratch / name
         self.say("keys", "split", "--cards", "5", "--need", "3", "--cards-dir", folder)
         return self.choose.sample(sorted(folder.iterdir()), 3)
 
@@ -380,6 +380,33 @@ class Made(Case):
         shutil.rmtree(self.to)
         for first, damaged in ((4, 0), (5, 1)):
             self.refuse(self.pile(first, damaged), hand, "4 good shards of the 5 that are needed")
+
+    def test_a_change_of_the_seed(self):
+        """The newest cards read both generations; those of before say that something newer is hidden from them."""
+        source = self.scratch / "source"
+        source.mkdir()
+        (source / "one").write_bytes(self.choose.randbytes(1000))
+        self.say("vault", "run", source)
+        before, old = tree.describe(source), self.deal()
+        self.say("keys", "rotate", "--apply", code=3)  # The new seed is on this host only.
+        (source / "two").write_bytes(self.choose.randbytes(1000))
+        self.say("vault", "run", source)
+        new = self.deal("new-cards")
+        records_too = self.scratch / "records"
+        shutil.copytree(self.vault / "p3/vault", records_too)
+        for pile in (self.pile(), [*self.pile(), records_too]):
+            code, text = read(pile, new, "--to", self.to)
+            self.assertEqual(code, 0, text)
+            self.assertEqual(tree.describe(self.to / "source"), tree.describe(source))
+            shutil.rmtree(self.to)
+            code, text = read(pile, new, "--list")
+            self.assertEqual(len(text.splitlines()), 2, text)
+            self.refuse(pile, old, "a newer point may be in a pack that is sealed to keys")
+            for hand, more in ((old, ["--older-is-fine"]), (new, ["--point", text.split()[0]])):
+                code, said = read(pile, hand, *more, "--to", self.to)
+                self.assertEqual(code, 0, said)
+                self.assertEqual(tree.describe(self.to / "source"), before)
+                shutil.rmtree(self.to)
 
     def test_the_program_takes_shares_of_another_tool(self):
         seed = next(iter(cards.seeds([cards.Card(path.read_text(), path.name) for path in self.deal()])))
