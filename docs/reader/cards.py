@@ -76,7 +76,7 @@ class Card:
             words = useful
         self.numbers = []
         for token in " ".join(words).lower().split():
-            if re.fullmatch(r"\d+[.):]?", token):
+            if re.fullmatch(r"[0-9]{1,9}[.):]?", token):
                 if int(token.rstrip(".):")) != len(self.numbers) + 1:
                     raise Refused(f"{name}: word number {token} stands where {len(self.numbers) + 1} belongs")
                 continue
@@ -106,11 +106,19 @@ class Card:
         self.value = (bits >> 30 & (1 << 256) - 1).to_bytes(32, "big")
 
     def compare_lines(self):
-        numbers = re.fullmatch(r"(\d+) of (\d+)", self.lines["card"])
-        if not numbers or int(numbers[1]) != self.index + 1 or int(self.lines["need"]) != self.need:
+        numbers = re.fullmatch(r"([0-9]{1,9}) of ([0-9]{1,9})", self.lines["card"])
+        if not numbers or int(numbers[1]) != self.index + 1 or self.number("need") != self.need:
             raise Refused(f"{self.name}: what the lines say and what the words say differ")
-        self.vault = bytes.fromhex(self.lines["vault"].replace(" ", ""))
-        self.total = int(numbers[2])
+        self.generation, self.set = self.number("generation"), self.number("set")
+        vault = self.lines["vault"].replace(" ", "")
+        if not re.fullmatch("[0-9A-Fa-f]{32}", vault):
+            raise Refused(f"{self.name}: the line 'vault' is not 32 hex digits")
+        self.vault = bytes.fromhex(vault)
+
+    def number(self, line):
+        if not re.fullmatch("[0-9]{1,10}", self.lines[line]) or not 1 <= int(self.lines[line]) < 1 << 32:
+            raise Refused(f"{self.name}: the line {line!r} is not a number from 1")
+        return int(self.lines[line])
 
     def hash_input(self, vault, number_of_set, total):
         """The bytes whose hash stands in the vault record."""

@@ -9,13 +9,11 @@ Run by tests/readers, which installs what it needs.
 import itertools
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import shamir_mnemonic
@@ -29,25 +27,12 @@ import restore
 import rotated
 import shards
 import tree
+from bench import ELSEWHERE, GOLDEN, SEED, Case, golden_card, read
 from cards import Refused
+from hostile import Hostile
 
-HERE = pathlib.Path(__file__).resolve().parent
-GOLDEN = HERE / "golden"
-ELSEWHERE = HERE.parent.parent / "vault/ops/testdata/golden/v1"
-SEED = int(os.environ.get("HOLDFAST_SEED", "1"))
+__all__ = ["Hostile"]
 PROGRAM = ""
-
-
-def golden_card(number):
-    return GOLDEN / "cards" / f"card-{number}.txt"
-
-
-def read(folders, hand, *more, plain_python=False):
-    """Runs the reader as a person would: its exit code and all it said."""
-    command = [sys.executable, HERE / "reader.py", "--shards", *folders, "--card", *hand, *more]
-    environment = os.environ | ({"READER_PLAIN_PYTHON": "1"} if plain_python else {})
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout + done.stderr
 
 
 def words_of(card):
@@ -62,22 +47,6 @@ def forged(path, change):
     numbers += [state >> 20, state >> 10 & 1023, state & 1023]
     lines = [line for line in path.read_text().splitlines() if ":" in line or line == "holdfast card"]
     return "\n".join([*lines, " ".join(cards.WORDS[number] for number in numbers)]) + "\n"
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="holdfast-reader-"))
-        self.addCleanup(shutil.rmtree, self.scratch)
-        self.to = self.scratch / "restored"
-
-    def refuse(self, folders, hand, *said):
-        """The reader must end in an error that says this, and leave nothing behind."""
-        code, text = read(folders, hand, "--to", self.to)
-        self.assertEqual(code, 1, text)
-        for part in (*said, "Nothing was restored."):
-            self.assertIn(part, text)
-        self.assertNotIn("Traceback", text)
-        self.assertEqual(list(self.scratch.glob("restored*")), [])
 
 
 class Golden(Case):
@@ -349,15 +318,15 @@ class Made(Case):
         self.home.mkdir()
         self.say("vault", "init", "--local", self.vault)
 
-    def say(self, *arguments):
+    def say(self, *arguments, code=0):
         environment = os.environ | {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config")}
         done = subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=300,
                               stdin=subprocess.DEVNULL)
-        self.assertEqual(done.returncode, 0, f"{arguments}: {done.stdout}{done.stderr}")
+        self.assertEqual(done.returncode, code, f"{arguments}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def deal(self):
-        folder = self.scratch / "cards"
+    def deal(self, name="cards"):
+        folder = self.scratch / name
         self.say("keys", "split", "--cards", "5", "--need", "3", "--cards-dir", folder)
         return self.choose.sample(sorted(folder.glob("*.txt")), 3)
 
@@ -411,6 +380,33 @@ class Made(Case):
         shutil.rmtree(self.to)
         for first, damaged in ((4, 0), (5, 1)):
             self.refuse(self.pile(first, damaged), hand, "4 good shards of the 5 that are needed")
+
+    def test_a_change_of_the_seed(self):
+        """The newest cards read both generations; those of before say that something newer is hidden from them."""
+        source = self.scratch / "source"
+        source.mkdir()
+        (source / "one").write_bytes(self.choose.randbytes(1000))
+        self.say("vault", "run", source)
+        before, old = tree.describe(source), self.deal()
+        self.say("keys", "rotate", "--apply", code=3)  # The new seed is on this host only.
+        (source / "two").write_bytes(self.choose.randbytes(1000))
+        self.say("vault", "run", source)
+        new = self.deal("new-cards")
+        records_too = self.scratch / "records"
+        shutil.copytree(self.vault / "p3/vault", records_too)
+        for pile in (self.pile(), [*self.pile(), records_too]):
+            code, text = read(pile, new, "--to", self.to)
+            self.assertEqual(code, 0, text)
+            self.assertEqual(tree.describe(self.to / "source"), tree.describe(source))
+            shutil.rmtree(self.to)
+            code, text = read(pile, new, "--list")
+            self.assertEqual(len(text.splitlines()), 2, text)
+            self.refuse(pile, old, "a newer point may be in a pack that is sealed to keys")
+            for hand, more in ((old, ["--older-is-fine"]), (new, ["--point", text.split()[0]])):
+                code, said = read(pile, hand, *more, "--to", self.to)
+                self.assertEqual(code, 0, said)
+                self.assertEqual(tree.describe(self.to / "source"), before)
+                shutil.rmtree(self.to)
 
     def test_the_program_takes_shares_of_another_tool(self):
         seed = next(iter(cards.seeds([cards.Card(path.read_text(), path.name) for path in self.deal()])))

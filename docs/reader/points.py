@@ -8,7 +8,8 @@ import keys
 import records
 from blake3 import blake3
 from cards import Refused
-from keys import Envelope, H, certified, fingerprint, frame, verifies
+from keys import Envelope, H, frame
+from trust import Trust
 
 
 class Point:
@@ -27,18 +28,26 @@ class Vault:
     """The packs of one vault, opened with what the cards give."""
 
     def __init__(self, seed, generation, found, warn):
-        self.warn = warn
         own = keys.Recipient(keys.from_seed(seed, b"reader kem", generation))
         self.recipients = {own.id: own}
         self.dedup_roots = [keys.from_seed(seed, b"dedup root", generation)]
-        self.packs, self.envelopes, _ = found
+        self.packs, self.envelopes = found[0], dict(found[1])
         self.root = keys.root_public(seed, generation)
-        self.points, self.broken, self.foreign = [], [], []
+        # Points that are proven; those that are not, and why; packs that do not open, and why; packs of other keys.
+        self.points, self.doubted, self.broken, self.foreign = [], [], [], []
+        self.tell, self.said = warn, set()
+
+    def warn(self, text):
+        """What was wrong with one record, said once."""
+        if text not in self.said:
+            self.said.add(text)
+            self.tell(f"! {text}")
 
     def open(self, vault):
         """Opens all packs of the vault, again as long as a key history gives more keys."""
         self.vault, waiting = vault, [pack for pack in self.packs.values() if pack.header.vault == vault]
-        known = 0
+        self.trust = Trust(self.root, vault, self.warn)
+        known, found = 0, []
         while known < len(self.recipients):
             known, rest = len(self.recipients), []
             for pack in waiting:
@@ -46,107 +55,72 @@ class Vault:
                     if not pack.open(self.recipients):
                         rest.append(pack)
                     elif pack.table and pack.table[-1][2] == 4:
-                        body = pack.body()
-                        self.points.append(Point(pack, pack.chunk(body, len(pack.table) - 1)))
+                        found.append(Point(pack, pack.chunk(pack.body(), len(pack.table) - 1)))
                 except Refused as error:
-                    self.broken.append(str(error))
+                    self.broken.append(str(error) if str(pack) in str(error) else f"{pack}: {error}")
             waiting = rest
-            self.learn()
+            self.learn(found)
         self.foreign = waiting
+        for point in found:
+            try:
+                self.trust.prove(point)
+                self.points.append(point)
+            except Refused as error:
+                self.doubted.append((point, str(error)))
 
-    def learn(self):
-        """Trusted roots, from the derived one backwards, and older generations' keys."""
-        for point in self.points:
+    def learn(self, found):
+        """Roots that count, and older generations' keys. Anyone can seal a pack to the reader: what a point says
+        counts once it is proven, what a vault record says once a root of the line signed it."""
+        for point in found:
             for raw in (point.record["vault_record"], *point.record["certificates"]):
-                envelope = Envelope(raw)
-                self.envelopes[envelope.hash] = (envelope, raw)
-        self.roots, self.vault_record, more = [self.root], None, True
-        candidates = [envelope for envelope, _ in self.envelopes.values() if envelope.kind == 1]
-        while more:
-            more = False
-            for envelope in list(candidates):
-                root = next((root for root in self.roots if fingerprint(root) == envelope.signer), None)
-                if not root:
-                    continue
-                candidates.remove(envelope)
                 try:
-                    record = envelope.verify(root, self.vault, "a vault record")
-                except Refused as error:
-                    self.warn(f"! {error}; it does not count")
-                    continue
-                if record["root_public"] != root:
-                    continue
-                if not self.vault_record or record["epoch"] > self.vault_record["epoch"]:
-                    self.vault_record = record
-                # Each former root signs the one after it, the last this one.
-                after = root
-                for cross in reversed(record["predecessors"]):
-                    former = cross["root_public"]
-                    if not verifies(former, b"holdfast cross signature 1", after, cross["signatures"]):
-                        break
-                    after = former
-                    if former not in self.roots:
-                        self.roots.append(former)
-                        more = True
-                self.take_history(record["key_history"])
-        for point in self.points:
-            self.take_history(point.record["key_history"])
+                    envelope = Envelope(raw, str(point.pack))
+                    self.envelopes.setdefault(envelope.hash, (envelope, raw))
+                except Refused:
+                    continue  # The point will not be proven, which is said then.
+        self.trust.weigh(self.envelopes)
+        for entries, place in self.trust.histories():
+            self.take_history(entries, place)
+        for point in found:
+            try:
+                self.trust.prove(point)
+            except Refused:
+                continue
+            self.take_history(point.record["key_history"], f"point {point.id.hex()}")
 
-    def take_history(self, entries):
+    def take_history(self, entries, place):
         for entry in entries:
             opener = self.recipients.get(entry["seed"]["recipient"])
-            if entry["role"] == 1 and opener and entry["recipient"] not in self.recipients:
-                info = frame(b"holdfast sealed 1 key history") + frame(self.vault)
+            if entry["role"] != 1 or not opener or entry["recipient"] in self.recipients:
+                continue
+            info = frame(b"holdfast sealed 1 key history") + frame(self.vault)
+            try:
                 # The KEM seed of the older reader and, behind it, the older dedup root.
                 secrets = opener.open(entry["seed"]["enc"], entry["seed"]["ciphertext"], info)
                 older = keys.Recipient(secrets[:32])
                 if older.id != entry["recipient"] or len(secrets) not in (32, 64):
                     raise Refused("a key history holds another key than it says")
-                self.recipients[older.id] = older
-                if secrets[32:]:
-                    self.dedup_roots.append(secrets[32:])
+            except Refused as error:
+                self.warn(f"{place}, generation {entry['generation']} of its key history: {error}; it does not count")
+                continue
+            self.recipients[older.id] = older
+            if secrets[32:]:
+                self.dedup_roots.append(secrets[32:])
 
     def believe(self, point):
         """Section 15, step 3. Afterwards `self.index` says where each chunk of the point is."""
-        record, header = point.record, point.pack.header
-        if record["vault"] != self.vault or (record["writer"], len(record["certificates"])) != (header.writer, 2):
-            raise Refused(f"point {point.id.hex()} says it is of another vault or writer than its pack")
-        envelope = Envelope(record["vault_record"])
-        root = next((root for root in self.roots if fingerprint(root) == envelope.signer), None)
-        if not root:
-            raise Refused(f"point {point.id.hex()} leans on a vault record of a root that these cards do not give")
-        vault_record = envelope.verify(root, self.vault, "the point's vault record")
-        if vault_record["root_public"] != root or max(vault_record["floor_suite"], self.vault_record["floor_suite"]) > 1:
-            raise Refused("the vault record does not allow this")
-        operator, writer = record["certificates"]
-        (self.writer, hash_), (self.operator, _) = certified(operator, writer, root, self.vault)
-        if self.writer["scope"] is None:
-            raise Refused("the writer's certificate names no scope: the ids of its chunks cannot be checked")
+        try:
+            self.writer, certificate = self.trust.prove(point)
+        except Refused as error:
+            raise Refused(f"point {point.id.hex()} is not believed: {error}") from error
         self.id_keys = [keys.id_key(root, self.writer["scope"]) for root in self.dedup_roots]
-        if header.certificate != hash_ or self.writer["subject"] != record["writer"]:
-            raise Refused(f"{point.pack} is not of the writer that the point names")
-        if not header.signed_by(self.writer["public_keys"]):
-            raise Refused(f"{point.pack}: a signature of its header is wrong")
-        self.check_revoked(hash_, record)
         self.index, self.bodies = {}, {}
         self.admit(point.pack)
-        listed = record["packs"]
-        for reference in listed:
-            self.admit_listed(reference, hash_)
-        if record["packs_more"]:
-            for reference in records.read(self.read(record["packs_more"], 1), "[PackRef]"):
-                self.admit_listed(reference, hash_)
-
-    def check_revoked(self, certificate, record):
-        """What was signed after a revocation's last good position does not count."""
-        for envelope, _ in self.envelopes.values():
-            body = envelope.body
-            if envelope.kind != 6 or body["certificate"] != certificate:
-                continue
-            signers = [public for public in (*self.roots, self.operator["public_keys"]) if fingerprint(public) == envelope.signer]
-            if signers and envelope.verify(signers[0], self.vault, "a revocation") and \
-                    (record["epoch"], record["sequence"]) > (body["epoch"], body["sequence"]):
-                raise Refused(f"the point was written after its writer's key was revoked: {body['reason']}")
+        for reference in point.record["packs"]:
+            self.admit_listed(reference, certificate)
+        if point.record["packs_more"]:
+            for reference in records.read(self.read(point.record["packs_more"], 1), "[PackRef]"):
+                self.admit_listed(reference, certificate)
 
     def admit_listed(self, reference, certificate):
         pack = self.packs.get((reference["pack"], reference["header"]))
@@ -156,24 +130,13 @@ class Vault:
             pack.body()  # Says what is missing.
             raise Refused(f"{pack} does not open with these cards")
         its = pack.header.certificate
-        public = self.writer["public_keys"] if its == certificate else self.public_of(its)
+        writer = self.writer if its == certificate else self.trust.other_writer(its)
         # A pack of another writer whose certificate is nowhere: its hash stands in the verified record.
-        if public and not pack.header.signed_by(public):
+        if writer and writer["subject"] != pack.header.writer:
+            raise Refused(f"{pack} is not of the writer that its certificate names")
+        if writer and not pack.header.signed_by(writer["public_keys"]):
             raise Refused(f"{pack}: a signature of its header is wrong")
         self.admit(pack)
-
-    def public_of(self, certificate):
-        """The verifying keys of another writer of the vault, if its certificates are known."""
-        if certificate not in self.envelopes:
-            return None
-        for envelope, operator in list(self.envelopes.values()):
-            if envelope.kind == 3 and envelope.body["role"] == 1:
-                for root in self.roots:
-                    try:
-                        return certified(operator, self.envelopes[certificate][1], root, self.vault)[0][0]["public_keys"]
-                    except Refused:
-                        continue
-        return None
 
     def admit(self, pack):
         for number, entry in enumerate(pack.table):

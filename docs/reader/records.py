@@ -100,7 +100,8 @@ def fit(value, kind):
         good = isinstance(value, list)
         return [fit(item, kind[1:-1]) for item in value] if good else wrong(kind)
     if kind == "PointRoot":
-        good = isinstance(value, list) and len(value) == 2 and value[0] in (1, 2, 3, 4) and len(value[1]) == 1
+        good = (isinstance(value, list) and len(value) == 2 and type(value[0]) is int and 1 <= value[0] <= 4
+                and isinstance(value[1], list) and len(value[1]) == 1)
         return (value[0], fit(value[1][0], f"Root{value[0]}")) if good else wrong(kind)
     if kind in TABLES:
         fields = [field.split() for field in TABLES[kind].split(", ")]

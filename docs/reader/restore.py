@@ -4,7 +4,7 @@ What always holds: nothing stands under the final name before all of it was read
 """
 
 import os
-import shutil
+import sys
 
 import records
 from blake3 import blake3
@@ -17,27 +17,52 @@ def restore(vault, point, to):
     if os.path.lexists(to) and (not os.path.isdir(to) or os.listdir(to)):
         raise Refused(f"{to} exists and is not an empty folder")
     partial = to.rstrip("/") + ".partial"
+    if os.path.lexists(partial):
+        raise Refused(f"{partial} is there: an earlier run was killed, or could not remove it. It may hold restored data, so it "
+                      "is not touched: remove it, then start again")
     os.mkdir(partial, 0o700)
     try:
         said = {1: kernel, 2: tree, 3: postgres, 4: stream}[point.kind](vault, point.root, partial)
         if os.path.isdir(to):
             os.rmdir(to)
         os.rename(partial, to)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException as error:
+        discard(partial)
+        if isinstance(error, (ValueError, OverflowError)):
+            raise Refused(f"the point holds a value that no file here can have: {error}") from error
         raise
     return said
+
+
+def discard(partial):
+    """Removes what was restored so far, folders that are read-only too; what stays is named."""
+    try:
+        for folder, folders, _ in os.walk(partial):
+            for name in folders:
+                path = os.path.join(folder, name)
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+        for folder, folders, files in os.walk(partial, topdown=False):
+            for path in (os.path.join(folder, name) for name in folders + files):
+                os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+        os.rmdir(partial)
+    except (OSError, KeyboardInterrupt) as error:
+        print(f"! {partial} could not be removed ({error!r}). It holds restored data: remove it", file=sys.stderr)
 
 
 def tree(vault, root, into):
     if H("holdfast tree root 1", records.encode(root["content"]["raw"])) != root["hash"]:
         raise Refused("the tree is not the one its root names")
-    said, links, counted = [], {}, [0]
-    directory(vault, root["content"], os.fsencode(into), said, links, counted)
+    sys.setrecursionlimit(20_000)  # Folders may stand as deep as a path is long.
+    said, links, counted, folders = [], {}, [0], []
+    directory(vault, root["content"], os.fsencode(into), said, links, counted, folders)
+    # At the very end: until then everything can be written and removed. What is inside stands before what it is in.
+    for entry, path in folders:
+        dress(entry, path, said)
     return [f"{counted[0]} entries; tree root {root['hash'].hex()} agrees"] + said
 
 
-def directory(vault, content, into, said, links, counted):
+def directory(vault, content, into, said, links, counted, folders):
     entries = records.read(vault.read(content, 2), "Listing")["entries"]
     names = [entry["name"] for entry in entries]
     if names != sorted(set(names)) or any(n in (b"", b".", b"..") or b"/" in n or b"\0" in n for n in names):
@@ -45,11 +70,18 @@ def directory(vault, content, into, said, links, counted):
     for entry in entries:
         path = os.path.join(into, entry["name"])
         counted[0] += 1
+        if entry["kind"] == 2 and entry["content"] is None or entry["kind"] == 3 and entry["target"] is None:
+            raise Refused(f"{os.fsdecode(path)}: a folder without a listing, or a link without a target")
         first = links.get(entry["link_group"]) if entry["link_group"] else None
         if first:
             os.link(first, path, follow_symlinks=False)
             continue
-        if not make(vault, entry, path, said, links, counted):
+        if entry["kind"] == 2:
+            os.mkdir(path, 0o700)
+            directory(vault, entry["content"], path, said, links, counted, folders)
+            folders.append((entry, path))
+            continue
+        if not make(vault, entry, path):
             said.append(f"left out: {os.fsdecode(path)}")
             continue
         if entry["link_group"]:
@@ -57,13 +89,10 @@ def directory(vault, content, into, said, links, counted):
         dress(entry, path, said)
 
 
-def make(vault, entry, path, said, links, counted):
+def make(vault, entry, path):
     kind = entry["kind"]
     if kind == 1:
         file(vault, entry, path)
-    elif kind == 2:
-        os.mkdir(path, 0o700)
-        directory(vault, entry["content"], path, said, links, counted)
     elif kind == 3:
         os.symlink(entry["target"], path)
     elif kind == 4:
@@ -81,6 +110,11 @@ def file(vault, entry, path):
     content, holes = entry["content"], entry["holes"]
     if (content["bytes"] if content else 0) + sum(hole["bytes"] for hole in holes) != entry["size"]:
         raise Refused(f"{os.fsdecode(path)}: data and holes do not add up to its size")
+    end = 0
+    for hole in holes:
+        if hole["offset"] < end or hole["offset"] + hole["bytes"] > entry["size"]:
+            raise Refused(f"{os.fsdecode(path)}: its holes are out of order, overlap or lie outside it")
+        end = hole["offset"] + hole["bytes"]
     with open(path, "xb") as out:
         ahead = [(hole["offset"], hole["bytes"]) for hole in holes]
         for data in vault.stream(content, 1) if content else ():
@@ -101,8 +135,8 @@ def dress(entry, path, said):
     for xattr in entry["xattrs"]:
         try:
             os.setxattr(path, xattr["name"], xattr["value"], follow_symlinks=False)
-        except OSError as error:
-            said.append(f"attribute not set: {os.fsdecode(path)} {os.fsdecode(xattr['name'])}: {error.strerror}")
+        except (OSError, ValueError) as error:
+            said.append(f"attribute not set: {os.fsdecode(path)} {os.fsdecode(xattr['name'])}: {error}")
     if not link:
         os.chmod(path, entry["mode"] & 0o7777)
     time_ns = entry["mtime_s"] * 1_000_000_000 + entry["mtime_ns"]

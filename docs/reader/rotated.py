@@ -38,6 +38,14 @@ def seal(kem_seed, info, plain):
     return ciphertext + sent, AESGCM(key).encrypt(nonce, plain, b"")
 
 
+def envelope(signer, kind, vault, body):
+    """A signed record: `signer` is a seed and a generation, whose root keys sign; `body` the record's fields."""
+    body = records.encode(body)
+    head = b"HFRECRD1\1\0\1\0" + kind.to_bytes(2, "little") + bytes(2) + vault + keys.fingerprint(keys.root_public(*signer))
+    head += len(body).to_bytes(4, "little") + bytes(12)
+    return head + body + sign(*signer, b"holdfast record 1 " + keys.KINDS[kind].encode(), head + body)
+
+
 def vault_record(former, seeds, spoil=lambda cross: cross):
     """The envelope that follows `former` (an envelope's bytes) after rotations through `seeds`, oldest first: the seed
     of generation 1, then the newer ones. Each generation's keys are sealed to the next. `spoil` alters cross signatures."""
@@ -58,6 +66,10 @@ def vault_record(former, seeds, spoil=lambda cross: cross):
         record["predecessors"].append([keys.root_public(old, older), spoil(cross)])
         record["root_public"] = next_root
     record["epoch"] += newest - 1
-    body = records.encode(list(record.values()))
-    head = before.signed[:32] + keys.fingerprint(record["root_public"]) + len(body).to_bytes(4, "little") + bytes(12)
-    return head + body + sign(seeds[-1], newest, b"holdfast record 1 vault", head + body)
+    root = (seeds[-1], newest)
+    for number, raw in enumerate(record["operators"]):
+        # The operators keep their keys and get new certificates.
+        operator = keys.Envelope(raw).body["raw"]
+        operator[4] = keys.fingerprint(record["root_public"])
+        record["operators"][number] = envelope(root, 3, before.vault, operator)
+    return envelope(root, 1, before.vault, list(record.values()))

@@ -5,7 +5,8 @@ nothing of a pack is opened before its key commitment agreed.
 """
 
 import hmac
-import pathlib
+import os
+import stat
 
 import zstandard
 from blake3 import blake3
@@ -16,6 +17,8 @@ from keys import Envelope, H, derive, frame, gcm_open, verifies
 LEAF = 65536
 LEAVES = {0: 1, 1: 4, 2: 16, 3: 64, 4: 192}
 HEADER = 8192
+ENVELOPE_MAX = 80 + (1 << 26) + 3373
+PIECE = 1024
 
 
 def u(data, at, size):
@@ -136,9 +139,12 @@ class Pack:
         payloads = {}
         for index, paths in sorted(self.places.items()):
             for path in paths:
-                with open(path, "rb") as file:
-                    file.seek(HEADER)
-                    payload = file.read(self.header.payload)
+                try:
+                    with open_file(path) as file:
+                        file.seek(HEADER)
+                        payload = file.read(self.header.payload)
+                except OSError:
+                    payload = b""
                 if len(payload) == self.header.payload and merkle_root(payload) == self.header.roots[index]:
                     payloads[index] = payload
                     break
@@ -191,39 +197,68 @@ class Pack:
         coded = gcm_open(self.key, bytes(4) + number.to_bytes(8, "little"), body[offset:offset + size], associated)
         if codec == 0:
             return coded
-        decoder = zstandard.ZstdDecompressor().decompressobj()
+        decoder, pieces, total = zstandard.ZstdDecompressor().decompressobj(), [], 0
         try:
-            bytes_ = decoder.decompress(coded)
+            # In pieces: a few bytes of zstd can stand for gigabytes, and this may be anyone's pack.
+            for at in range(0, len(coded), PIECE):
+                if decoder.eof or total > plain:
+                    raise Refused(f"{self}: chunk {number} has another length than its table says")
+                pieces.append(decoder.decompress(coded[at:at + PIECE]))
+                total += len(pieces[-1])
         except zstandard.ZstdError as error:
             raise Refused(f"{self}: chunk {number} does not decompress: {error}") from error
-        if len(bytes_) != plain or not decoder.eof or decoder.unused_data:
+        if total != plain or not decoder.eof or decoder.unused_data:
             raise Refused(f"{self}: chunk {number} has another length than its table says")
-        return bytes_
+        return b"".join(pieces)
+
+
+def open_file(path):
+    """A regular file; never waits for the other end of a pipe."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("it is no regular file any more")
+    return file
 
 
 def scan(folders):
     """Everything under the folders: packs by (id, header hash), signed records, and what could not be read."""
     packs, envelopes, complaints = {}, {}, []
+
+    def complain(error):
+        complaints.append(f"{error.filename or 'a folder'}: {error.strerror}; what is in it was not looked at")
+
     for folder in folders:
-        if not pathlib.Path(folder).is_dir():
-            raise Refused(f"{folder} is no folder")
-        for path in sorted(pathlib.Path(folder).rglob("*")):
-            if path.is_symlink() or not path.is_file():
-                continue
-            with open(path, "rb") as file:
-                data = file.read(HEADER)
-                magic = data[:8]
+        try:
+            if not stat.S_ISDIR(os.stat(folder).st_mode):
+                raise Refused(f"{folder} is no folder")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise Refused(f"{folder} is no folder") from error
+        except OSError as error:
+            complain(error)  # A dying disk: the others may be enough.
+            continue
+        for inside, folders_inside, names in os.walk(folder, onerror=complain):
+            folders_inside.sort()
+            for path in (os.path.join(inside, name) for name in sorted(names)):
                 try:
-                    if magic == b"HFSHARD1":
-                        header = Header(data) if len(data) == HEADER else None
-                        if not header:
-                            raise Refused("a shard that is cut short")
-                        pack = packs.setdefault((header.pack, header.hash), Pack(header))
-                        pack.places.setdefault(header.index, []).append(path)
-                    elif magic == b"HFRECRD1":
-                        raw = data + file.read()
-                        envelope = Envelope(raw)
-                        envelopes[envelope.hash] = (envelope, raw)
-                except (Refused, IndexError) as error:
-                    complaints.append(f"{path}: {error}")
+                    if stat.S_ISREG(os.lstat(path).st_mode):
+                        take(path, packs, envelopes)
+                except (Refused, OSError) as error:
+                    complaints.append(f"{path}: {getattr(error, 'strerror', None) or error}")
     return packs, envelopes, complaints
+
+
+def take(path, packs, envelopes):
+    """A shard or a signed record; other files are nothing to us."""
+    with open_file(path) as file:
+        data = file.read(HEADER)
+        if data[:8] == b"HFSHARD1":
+            if len(data) < HEADER:
+                raise Refused("a shard that is cut short")
+            header = Header(data)
+            pack = packs.setdefault((header.pack, header.hash), Pack(header))
+            pack.places.setdefault(header.index, []).append(path)
+        elif data[:8] == b"HFRECRD1":
+            raw = data + file.read(ENVELOPE_MAX)
+            envelope = Envelope(raw, path)
+            envelopes.setdefault(envelope.hash, (envelope, raw))
