@@ -2,24 +2,30 @@
 //! and acts only when told to.
 //!
 //! What always holds: the new seed is on the disk, and was read back, before any
-//! location hears of it; what opens the vault before the run opens it after a run that
-//! was killed anywhere; the same command finishes what was begun, with the same seed;
-//! no key file is lost on the way: each is put over the old one whole.
+//! location hears of it; so is its recovery sheet, or somebody said that there is none;
+//! what opens the vault before the run opens it after a run that was killed anywhere; the
+//! same command finishes what was begun, with the same seed; no key file is lost on the
+//! way: each is put over the old one whole.
 
 use std::path::{Path, PathBuf};
 
 use agent_daemon::assembly::{self, Assembled};
 use clap::Args;
+use config::Config;
+use keys::ceremony::gathering::next_set;
 use keys::files::{self, JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use keys::rotation::{Rotated, Rotation};
 use keys::seed::{Generation, Seed};
 use serde_json::json;
+use vault_format::vault::{CardSet, KemRole};
+use vault_ops::claims::cards_of;
 use vault_ops::rotate;
 use vault_ops::vault::Vault;
 
 use crate::exit::{self, Failure, Outcome};
 use crate::keys_issue::seed_at_hand;
+use crate::recovery_sheet;
 use crate::session::{Session, lease};
 
 /// `holdfast keys rotate ..`
@@ -34,6 +40,12 @@ pub(crate) struct RotateArguments {
     /// Do it.
     #[arg(long)]
     apply: bool,
+    /// Write the recovery sheet of the new seed here before it comes into force: a secret, to be printed.
+    #[arg(long, value_name = "FILE", requires = "apply")]
+    sheet: Option<PathBuf>,
+    /// Make no sheet: until the new cards are dealt, everything that is sealed from then on dies with this host.
+    #[arg(long, requires = "apply", conflicts_with = "sheet")]
+    i_have_no_key_copy: bool,
 }
 
 fn key_failure(error: &keys::KeysError) -> Failure {
@@ -53,11 +65,19 @@ pub(crate) async fn run(session: &Session, arguments: &RotateArguments) -> Outco
     if !arguments.apply {
         return Ok(tell_plan(session, &opened, begun.is_some()));
     }
+    can_be_replaced(&opened.keys)?;
+    if let Some(next) = &begun {
+        refuse_overtaken(&opened, next)?;
+    }
+    let is_known =
+        opened.keys.next_record().exists() || begun.as_ref().is_some_and(|next| is_root(next, &opened.vault));
+    check_copy(arguments, begun.is_some(), is_known)?;
     let next = match begun {
         Some(next) => next,
         None => begin(session, &opened, arguments)?,
     };
-    let owed = publish(session, &opened, arguments, &next).await?;
+    let sheet = copied(session, (&config, &name), &opened, arguments, &next).await?;
+    let owed = publish(session, &opened, arguments, &next, sheet.as_ref()).await?;
     for (location, why) in &owed {
         session.output.warn(format!(
             "the new vault record is owed to {location}: {why}. It is healed by: holdfast vault repair --apply"
@@ -65,12 +85,136 @@ pub(crate) async fn run(session: &Session, arguments: &RotateArguments) -> Outco
     }
     // As everybody sees it from now on.
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
+    refuse_other_root(&opened, &next)?;
     // The spool opens the vault where no location answers: under the root that is pinned next.
     if let Err(error) = vault_ops::spool::keep_records(&opened.vault).await {
         session.output.warn(format!("without locations this vault cannot be opened until the next run: {error}"));
     }
     settle(session, &opened.keys, &next, &opened.vault)?;
+    if let Some(sheet) = sheet {
+        name_sheet(&opened, &next, sheet).await?;
+    }
     Ok(tell_done(session, &opened, next.generation, owed.len()))
+}
+
+fn is_root(master: &MasterSeed, vault: &Vault) -> bool {
+    *master.seed.root_key(master.generation).verifying_key() == vault.root
+}
+
+/// Before anything is in force: a file that cannot be put over would stop it half way.
+fn can_be_replaced(folder: &KeyFolder) -> Result<(), Failure> {
+    let files = [
+        folder.writer_key(),
+        folder.operator_key(),
+        folder.janitor_key(),
+        folder.read_key(),
+        folder.public(),
+        folder.master_seed(),
+    ];
+    files.iter().try_for_each(|path| files::place(path).map(drop).map_err(|error| key_failure(&error)))
+}
+
+/// The new seed in one place only would be the vault in one place only.
+fn check_copy(arguments: &RotateArguments, begun: bool, is_known: bool) -> Result<(), Failure> {
+    // What was signed was signed once there was a copy, or once it was said that there is none.
+    if is_known || arguments.i_have_no_key_copy {
+        return Ok(());
+    }
+    match &arguments.sheet {
+        None => Err(Failure::new(
+            exit::USAGE,
+            "nothing was changed: once the new seed is in force everything new is sealed to it, and it would lie on this \
+             host only. Say --sheet FILE, and its recovery sheet is written first: one card that is enough alone, to be \
+             printed and taken off this machine. Without one: --i-have-no-key-copy",
+        )),
+        Some(path) if !begun && path.exists() => Err(Failure::new(
+            exit::USAGE,
+            format!("{} is there already; nothing was changed. Say a new file with --sheet", path.display()),
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The copy of the new seed, before any location hears of it. The set that its sheet is.
+async fn copied(
+    session: &Session,
+    vault: (&Config, &str),
+    opened: &Assembled,
+    arguments: &RotateArguments,
+    next: &MasterSeed,
+) -> Result<Option<CardSet>, Failure> {
+    if arguments.i_have_no_key_copy {
+        recovery_sheet::say_none(session, &opened.keys)?;
+        return Ok(None);
+    }
+    let Some(path) = &arguments.sheet else { return Ok(None) };
+    let set = next_set(&cards_of(&opened.vault).await);
+    let sheet = recovery_sheet::of_next(session, vault, path, next, set)?;
+    session.output.say(format!("recovery sheet of the new seed  {}", path.display()));
+    session
+        .output
+        .say("It was read back and is enough alone. Print it, take it off this machine, then delete the file.");
+    session.output.event("sheet", json!({ "file": path.display().to_string(), "set": sheet.number }));
+    Ok(Some(sheet))
+}
+
+/// A sheet that was made when the record was signed already is named in the next one.
+async fn name_sheet(opened: &Assembled, next: &MasterSeed, sheet: CardSet) -> Result<(), Failure> {
+    // There is a copy now; whether it was said that there is none does not matter any more.
+    let _ = std::fs::remove_file(opened.keys.no_key_copy());
+    if opened.vault.record.card_sets.iter().any(|set| set.cards == sheet.cards) {
+        return Ok(());
+    }
+    let root = next.seed.root_key(next.generation);
+    vault_ops::amend::add_card_set(&opened.vault, &root, sheet).await?;
+    Ok(())
+}
+
+/// A rotation that somebody else finished first cannot go on.
+fn refuse_overtaken(opened: &Assembled, next: &MasterSeed) -> Result<(), Failure> {
+    let (vault, keys) = (&opened.vault, &opened.keys);
+    let readers = vault.record.recipients.iter().filter(|key| key.role == KemRole::Reader);
+    let newest = readers.map(|key| key.generation).max().unwrap_or(1);
+    if is_root(next, vault) || next.generation.0 == newest + 1 {
+        return Ok(());
+    }
+    let (seed, to) = (keys.next_seed(), keys.former_seed(next.generation));
+    let was_in_force = vault.former.contains(next.seed.root_key(next.generation).verifying_key());
+    let (what, kept) = if was_in_force {
+        ("it was in force, and it opens what was sealed under it: keep it until that is sealed anew", to)
+    } else {
+        ("it was never in force, and nothing is sealed to it", seed.with_file_name("unused.seed"))
+    };
+    Err(Failure::new(
+        exit::KEY,
+        format!(
+            "another rotation is in force (generation {newest}, key check {}), and {} is of generation {}: {what}. Nothing \
+             was changed. Move it to {}, remove {}, and rotate again if you still want to",
+            vault.root.check(),
+            seed.display(),
+            next.generation.0,
+            kept.display(),
+            keys.next_record().display()
+        ),
+    ))
+}
+
+/// The key files follow this rotation and no other.
+fn refuse_other_root(opened: &Assembled, next: &MasterSeed) -> Result<(), Failure> {
+    if is_root(next, &opened.vault) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        exit::KEY,
+        format!(
+            "the root in force now (key check {}) is not the one this rotation brought ({}): another host rotates at the \
+             same time. No key file of this host was changed, and {} stays. Find out which rotation was meant, then run \
+             the same command again",
+            opened.vault.root.check(),
+            next.seed.root_key(next.generation).verifying_key().check(),
+            opened.keys.next_seed().display()
+        ),
+    ))
 }
 
 /// Draws the seed that follows, and writes it down.
@@ -81,7 +225,7 @@ fn begin(session: &Session, opened: &Assembled, arguments: &RotateArguments) -> 
         generation: Generation(generation.0 + 1),
         seed: Seed::random(&mut session.world.rng()),
     };
-    files::create(&opened.keys.next_seed(), &next).map_err(|error| key_failure(&error))?;
+    session.create_key_as(&opened.keys.next_seed(), &next, &opened.keys.master_seed())?;
     session.key(&opened.keys.next_seed())
 }
 
@@ -115,9 +259,9 @@ async fn publish(
     opened: &Assembled,
     arguments: &RotateArguments,
     next: &MasterSeed,
+    sheet: Option<&CardSet>,
 ) -> Result<vault_ops::issue::Owed, Failure> {
     let (vault, path) = (&opened.vault, opened.keys.next_record());
-    let is_in_force = *next.seed.root_key(next.generation).verifying_key() == vault.root;
     let kept = std::fs::read(&path).ok().and_then(|bytes| vault_format::decode::<Rotated>("rotation", &bytes).ok());
     // What is shown somewhere already is what must stand everywhere.
     let kept = kept.filter(|kept| {
@@ -126,12 +270,25 @@ async fn publish(
     });
     let rotated = match kept {
         Some(kept) => kept,
-        None if is_in_force => Rotated {
+        None if is_root(next, vault) => Rotated {
             certificates: vault.record.operators.clone(),
             revocations: Vec::new(),
             record: vault_format::Blob(vault.record_bytes.clone()),
         },
-        None => sign(session, opened, arguments, next)?,
+        None => sign(session, opened, arguments, next, sheet)?,
+    };
+    let root = next.seed.root_key(next.generation);
+    let rotated = match rotate::raised(vault, &rotated, &root).await? {
+        None => rotated,
+        Some(raised) => {
+            keep(&path, &raised)?;
+            session.output.warn(
+                "another vault record has the number of this rotation's: it was written while a location that shows this \
+                 one was away. The rotation takes the next number; what the other record changed (a card set, an \
+                 operator) does not count and is to be done again",
+            );
+            raised
+        }
     };
     check_opens(next, &rotated)?;
     Ok(rotate::publish(vault, &rotated).await?)
@@ -143,6 +300,7 @@ fn sign(
     opened: &Assembled,
     arguments: &RotateArguments,
     next: &MasterSeed,
+    sheet: Option<&CardSet>,
 ) -> Result<Rotated, Failure> {
     let (seed, generation) = seed_in_force(session, opened, arguments)?;
     let vault = &opened.vault;
@@ -156,10 +314,17 @@ fn sign(
         revocations: &vault.revocations,
         now_ms: session.world.now_ms(),
     };
-    let rotated = rotation.sign(&mut session.world.rng()).map_err(|error| key_failure(&error))?;
-    let path = opened.keys.next_record();
-    files::replace_public(&path, &vault_format::encode(&rotated)).map_err(|error| key_failure(&error))?;
+    let mut rotated = rotation.sign(&mut session.world.rng()).map_err(|error| key_failure(&error))?;
+    if let Some(sheet) = sheet {
+        let root = next.seed.root_key(next.generation);
+        rotated = rotate::resigned(vault, &rotated, &root, |record| record.card_sets.push(sheet.clone()))?;
+    }
+    keep(&opened.keys.next_record(), &rotated)?;
     Ok(rotated)
+}
+
+fn keep(path: &Path, rotated: &Rotated) -> Result<(), Failure> {
+    files::replace_public(path, &vault_format::encode(rotated)).map_err(|error| key_failure(&error))
 }
 
 /// The new seed must open every generation the record names, before anybody seals to it.
@@ -264,7 +429,11 @@ fn tell_plan(session: &Session, opened: &Assembled, begun: bool) -> u8 {
     REVOKED.iter().chain(&NOT_REVOKED).for_each(|line| output.say(line));
     output
         .say("The new seed opens everything, old packs too. It will lie in the key folder until keys split deals it.");
-    output.say("Nothing was changed. Do it with: holdfast keys rotate --apply (with the old cards: --card FILE..)");
+    output
+        .say("Before it comes into force its recovery sheet is written: one card that is enough alone, to be printed.");
+    output.say(
+        "Nothing was changed. Do it with: holdfast keys rotate --apply --sheet FILE (with the old cards: --card FILE..)",
+    );
     let exit = if begun { exit::WARNINGS } else { exit::OK };
     output.summary(exit, json!({ "begun": begun, "applied": false }));
     exit
@@ -284,14 +453,18 @@ fn tell_done(session: &Session, opened: &Assembled, generation: Generation, owed
             opened.keys.former_seed(Generation(generation.0 - 1)).display()
         ));
     }
-    output.warn(
+    let has_none = opened.keys.no_key_copy().exists();
+    output.warn(if has_none {
         "AT RISK: the new seed lies on this host only, and dies with it. Deal it now:  holdfast keys split --cards 5 \
-         --need 3 --cards-dir DIR --remove-seed",
-    );
+         --need 3 --cards-dir DIR --remove-seed"
+    } else {
+        "the new seed lies on this host, and its recovery sheet as long as that file is here: print the sheet and take it \
+         off this machine. Then deal the seed:  holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed"
+    });
     output.summary(
         exit::WARNINGS,
         json!({ "generation": generation.0, "key_check": opened.vault.root.check().to_string(), "owed": owed,
-                "applied": true }),
+                "copy": if has_none { "none" } else { "sheet" }, "applied": true }),
     );
     exit::WARNINGS
 }

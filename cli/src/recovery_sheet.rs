@@ -73,9 +73,14 @@ fn ask_where() -> Result<Option<PathBuf>, Failure> {
     Ok((!line.is_empty()).then(|| PathBuf::from(line)))
 }
 
-/// The word of whoever made the vault, kept beside its keys: `vault status` repeats it.
-fn say_none(session: &Session, folder: &KeyFolder) -> Result<(), Failure> {
+/// The word of whoever made the vault, or its newest seed, kept beside its keys: `vault
+/// status` repeats it.
+pub(crate) fn say_none(session: &Session, folder: &KeyFolder) -> Result<(), Failure> {
     let path = folder.no_key_copy();
+    if path.exists() {
+        // It was said of an earlier seed, and holds as it stands.
+        return Ok(());
+    }
     let text = format!(
         "{}: made with --i-have-no-key-copy. There is no copy of the vault key but the files of this folder.\n",
         time_text(session.world.now_ms())
@@ -93,13 +98,7 @@ async fn make(session: &Session, config: &Config, name: &str, path: &Path) -> Re
     })?;
     let opened = assembly::open_vault(config, name, session.world.clone()).await?;
     let set = next_set(&cards_of(&opened.vault).await);
-    let plan = SplitPlan { vault: master.vault, generation: master.generation, set, need: 1, total: 1 };
-    let cards =
-        card::split(&master.seed, &plan, &mut session.world.rng()).map_err(|error| key_failure(error.into()))?;
-    let card = cards.first().ok_or_else(|| Failure::new(exit::ERROR, "no card was dealt"))?;
-    keys::files::create_text(path, &text(config, name, card)).map_err(key_failure)?;
-    read_back(path, &master)?;
-    let hashes = CardSet { number: set, need: 1, cards: vec![card.hash()], created_ms: session.world.now_ms() };
+    let hashes = write(session, (config, name), path, &master, set)?;
     let root = master.seed.root_key(master.generation);
     let owed = vault_ops::amend::add_card_set(&opened.vault, &root, hashes).await.map_err(|error| {
         let failure = Failure::from(error);
@@ -120,6 +119,51 @@ async fn make(session: &Session, config: &Config, name: &str, path: &Path) -> Re
     output.say("whoever has it and reaches a location reads every backup.");
     output.event("sheet", json!({ "file": path.display().to_string(), "set": set }));
     Ok(())
+}
+
+/// Deals one card that is enough alone to a new file, and reads it back.
+fn write(
+    session: &Session,
+    (config, name): (&Config, &str),
+    path: &Path,
+    master: &MasterSeed,
+    set: u32,
+) -> Result<CardSet, Failure> {
+    let plan = SplitPlan { vault: master.vault, generation: master.generation, set, need: 1, total: 1 };
+    let cards =
+        card::split(&master.seed, &plan, &mut session.world.rng()).map_err(|error| key_failure(error.into()))?;
+    let card = cards.first().ok_or_else(|| Failure::new(exit::ERROR, "no card was dealt"))?;
+    keys::files::create_text(path, &text(config, name, card)).map_err(key_failure)?;
+    read_back(path, master)?;
+    Ok(CardSet { number: set, need: 1, cards: vec![card.hash()], created_ms: session.world.now_ms() })
+}
+
+/// The sheet of a seed that is not in force yet: a new file, or the one that a run which
+/// was killed wrote.
+pub(crate) fn of_next(
+    session: &Session,
+    (config, name): (&Config, &str),
+    path: &Path,
+    next: &MasterSeed,
+    set: u32,
+) -> Result<CardSet, Failure> {
+    if !path.exists() {
+        return write(session, (config, name), path, next, set);
+    }
+    let other = |_| {
+        let text = format!(
+            "{} is there already and is not the sheet of the new seed; nothing was written to a location. Say another \
+             file with --sheet",
+            path.display()
+        );
+        Failure::new(exit::USAGE, text)
+    };
+    read_back(path, next).map_err(other)?;
+    let text = std::fs::read_to_string(path).map(SecretText::new);
+    let text = text.map_err(|error| Failure::new(exit::ERROR, format!("reading {}: {error}", path.display())))?;
+    let card = card::Card::parse(text.expose_secret()).map_err(|error| key_failure(error.into()))?;
+    let number = card.head().set;
+    Ok(CardSet { number, need: 1, cards: vec![card.hash()], created_ms: session.world.now_ms() })
 }
 
 /// The sheet: lines of `#` for people, and a card as every tool here reads it.

@@ -115,10 +115,12 @@ fn rotated(stage: &Stage, old: &[String]) {
     let keys = stage.path("vault/keys");
     let before = files(&keys);
     stage.holdfast(&["keys", "rotate"]).ends(0).says("Nothing was changed").says("Not revoked: the old cards");
-    stage.holdfast(&["keys", "rotate", "--apply"]).ends(12).says("bring its cards");
-    assert!(files(&keys) == before, "nothing was changed");
+    stage.holdfast(&["keys", "rotate", "--apply"]).ends(2).says("--sheet FILE").says("off this machine");
+    stage.holdfast(&["keys", "rotate", "--apply", "--sheet", "none"]).ends(12).says("bring its cards");
+    assert!(files(&keys) == before && !stage.path("none").exists(), "nothing was changed");
 
-    let killed = stage.start_killed(&["keys", "rotate", "--apply"], old, "amend.record-written:4");
+    let words = ["keys", "rotate", "--apply", "--i-have-no-key-copy"];
+    let killed = stage.start_killed(&words, old, "amend.record-written:4");
     assert_eq!(killed.code, -9, "{}", killed.shown());
     let at_kill = files(&keys);
     assert!(at_kill.contains_key("master.seed.next"));
@@ -172,7 +174,7 @@ fn cards_are_dealt_right_after_a_rotation_and_the_former_seed_is_named() {
     let stage = Stage::with_local_vault();
     write_tree(&stage.path("tree"), 50_000, &mut Numbers(43));
     stage.holdfast(&["vault", "run", "tree"]).ends(0);
-    stage.holdfast(&["keys", "rotate", "--apply"]).ends(3);
+    stage.holdfast(&["keys", "rotate", "--apply", "--i-have-no-key-copy"]).ends(3);
     stage
         .holdfast(&["keys", "split", "--cards", "3", "--need", "2", "--cards-dir", "cards", "--remove-seed"])
         .ends(0)
@@ -182,6 +184,53 @@ fn cards_are_dealt_right_after_a_rotation_and_the_former_seed_is_named() {
         .says("master.seed.1")
         .never_says("no longer read");
     assert!(stage.path("vault/keys/master.seed.1").exists() && !stage.path("vault/keys/master.seed").exists());
+}
+
+/// The new seed is on a sheet before anything is sealed to it, and no less sealed than the
+/// one before.
+#[test]
+fn a_new_seed_has_its_sheet_first_and_stays_sealed() {
+    let stage = Stage::with_local_vault();
+    write_tree(&stage.path("tree"), 50_000, &mut Numbers(43));
+    let keys = stage.path("vault/keys");
+    fs::write(stage.path("word"), "a long enough word\n").unwrap();
+    fs::set_permissions(stage.path("word"), fs::Permissions::from_mode(0o600)).unwrap();
+    let with_word = ["--passphrase-file", "word"];
+    stage.holdfast(&[&["keys", "seal", "vault/keys/master.seed"], &with_word[..]].concat()).ends(0);
+    let before = files(&keys);
+    let rotate = |sheet| [&["keys", "rotate", "--apply", "--sheet", sheet], &with_word[..]].concat();
+
+    fs::write(stage.path("taken"), "notes").unwrap();
+    stage.holdfast(&rotate("taken")).ends(2).says("is there already");
+    fs::hard_link(keys.join("writer.key"), stage.path("second-name")).unwrap();
+    stage.holdfast(&rotate("sheet")).ends(12).says("hard links");
+    fs::remove_file(stage.path("second-name")).unwrap();
+    assert!(files(&keys) == before && !stage.path("sheet").exists(), "nothing was changed");
+
+    let killed = stage.start_killed(&rotate("sheet"), &[], "amend.record-written:1");
+    assert_eq!(killed.code, -9, "{}", killed.shown());
+    let mode = fs::metadata(stage.path("sheet")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(fs::read_to_string(keys.join("master.seed.next")).unwrap().contains("\nseal: passphrase\n"));
+    let other = stage.holdfast(&rotate("taken"));
+    assert_ne!(other.code, 0, "{}", other.shown());
+    assert_eq!(fs::read(stage.path("taken")).unwrap(), b"notes");
+    stage.holdfast(&rotate("sheet")).ends(3).says("Key generation 2 is in force").says("off this machine");
+    for seed in ["master.seed", "master.seed.1"] {
+        assert!(fs::read_to_string(keys.join(seed)).unwrap().contains("\nseal: passphrase\n"), "{seed}");
+    }
+    let issue = ["keys", "issue", "--role", "operator", "--out", "second.key"];
+    stage.holdfast(&[&issue, &with_word[..]].concat()).ends(0);
+    assert!(fs::read_to_string(stage.path("second.key")).unwrap().contains("\nseal: passphrase\n"));
+
+    // The sheet alone, and the record knows it.
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    fs::rename(&keys, stage.path("lost")).unwrap();
+    let from: Vec<String> = (1..=9).map(|place| format!("vault/p{place}")).collect();
+    let words = ["vault", "restore", "--to", "out", "--card", "sheet", "--from"];
+    stage.holdfast_with(&words, &from).ends(0);
+    assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
+    stage.holdfast_with(&["keys", "verify-card", "sheet", "--from"], &from[..1]).ends(0);
 }
 
 fn old_cards_open_old_packs(stage: &Stage, before: &[String], ids: &[String], old: &[String]) {

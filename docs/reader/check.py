@@ -388,7 +388,7 @@ class Made(Case):
         (source / "one").write_bytes(self.choose.randbytes(1000))
         self.say("vault", "run", source)
         before, old = tree.describe(source), self.deal()
-        self.say("keys", "rotate", "--apply", code=3)  # The new seed is on this host only.
+        self.say("keys", "rotate", "--apply", "--i-have-no-key-copy", code=3)  # The new seed is on this host only.
         (source / "two").write_bytes(self.choose.randbytes(1000))
         self.say("vault", "run", source)
         new = self.deal("new-cards")
