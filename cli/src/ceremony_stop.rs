@@ -7,6 +7,7 @@
 //! card on the screen.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -59,6 +60,9 @@ impl Left {
     }
 }
 
+/// How many watch now: typing cards may be part of a ceremony, which goes on after it.
+static WATCHING: AtomicUsize = AtomicUsize::new(0);
+
 /// Watches for signals until it is dropped.
 pub(crate) struct Stop {
     left: Arc<Mutex<Left>>,
@@ -81,12 +85,17 @@ impl Stop {
         let watched = Arc::clone(&left);
         // Before anything is shown, not whenever the task comes to run.
         let signals = Signals::watched();
+        WATCHING.fetch_add(1, Ordering::SeqCst);
         // It outlives what is watched: a signal that was once taken does nothing by itself any more.
         tokio::spawn(async move {
             let mut signals = signals;
             loop {
                 let heard = signals.next().await;
                 let left = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                if left.over && WATCHING.load(Ordering::SeqCst) > 0 {
+                    // Another one knows what is left behind.
+                    continue;
+                }
                 match heard {
                     Heard::Pause if left.over => {
                         // Nobody is left to tell where this fails; the program just goes on.
@@ -143,6 +152,7 @@ impl Stop {
 impl Drop for Stop {
     fn drop(&mut self) {
         self.with(|left| left.over = true);
+        WATCHING.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use agent_daemon::assembly;
 use keys::SecretText;
-use keys::ceremony::gathering::{Standing, identify};
+use keys::ceremony::gathering::{Identity, KnownCards, Standing, identify};
 use keys::ceremony::transcript::{self, TRANSCRIPT_BYTES_MAX};
 use keys::files::VaultPublic;
 use serde_json::json;
@@ -22,26 +22,7 @@ use crate::session::Session;
 
 pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String], reach: &Reach) -> Outcome {
     let known = at_hand(session, from, reach).await?;
-    let text = match (card, Terminal::at_hand(session.output)) {
-        (Some(path), _) => std::fs::read_to_string(path)
-            .map(SecretText::new)
-            .map_err(|error| Failure::new(exit::USAGE, format!("reading the card {}: {error}", path.display())))?,
-        (None, Some(terminal)) => {
-            let stop = Stop::watch_typing(session.output);
-            let typed = terminal.private(|| {
-                terminal.say("Type the words of the card: four letters of each are enough; an empty line stops.");
-                terminal.card()
-            });
-            let typed = typed.map_err(|failure| stop.failed(failure))?;
-            typed.ok_or_else(|| Failure::new(exit::CARDS, "no card was typed"))?
-        }
-        (None, None) => {
-            return Err(Failure::new(
-                exit::CARDS,
-                "no card was given and there is no terminal to type it: name its file",
-            ));
-        }
-    };
+    let text = text_of(session, card)?;
     let found = identify(text.expose_secret(), &known)
         .map_err(|error| Failure::new(exit::CARDS, format!("this card is not good: {error}")))?;
     let output = session.output;
@@ -97,6 +78,14 @@ pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String]
             ("unchecked", exit::WARNINGS)
         }
     };
+    date(session, &found, &known)?;
+    output.say("Not checked: the other cards. A set is proven by keys recover, or by a drill.");
+    output.summary(exit, json!({ "card": found.number, "set": found.set, "standing": standing }));
+    Ok(exit)
+}
+
+/// Notes when a card of this host's vault was checked, and says how its set stands.
+fn date(session: &Session, found: &Identity, known: &[KnownCards]) -> Result<(), Failure> {
     // Cards of another vault that --from named are none of this host's.
     if let (Standing::Current | Standing::Superseded, Some(set), Ok((config, name))) =
         (found.standing, found.set, session.vault_name())
@@ -105,17 +94,36 @@ pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String]
     {
         let state = assembly::state_paths(&config, &name);
         card_checks::note(&state, set, [found.number], session.world.now_ms())
-            .unwrap_or_else(|error| output.warn(format!("the date of this check was not kept: {error}")));
+            .unwrap_or_else(|error| session.output.warn(format!("the date of this check was not kept: {error}")));
         let checks = card_checks::read(&state);
         let ours =
             known.iter().filter(|known| found.vault == Some(known.vault) && found.generation == Some(known.generation));
         for set in ours.flat_map(|known| &known.sets).filter(|known| known.number == set) {
-            output.say(card_checks::set_text(set, &checks, session.world.now_ms()));
+            session.output.say(card_checks::set_text(set, &checks, session.world.now_ms()));
         }
     }
-    output.say("Not checked: the other cards. A set is proven by keys recover, or by a drill.");
-    output.summary(exit, json!({ "card": found.number, "set": found.set, "standing": standing }));
-    Ok(exit)
+    Ok(())
+}
+
+/// The card's text, from its file or typed.
+fn text_of(session: &Session, card: Option<&Path>) -> Result<SecretText, Failure> {
+    match (card, Terminal::at_hand(session.output)) {
+        (Some(path), _) => std::fs::read_to_string(path)
+            .map(SecretText::new)
+            .map_err(|error| Failure::new(exit::USAGE, format!("reading the card {}: {error}", path.display()))),
+        (None, Some(terminal)) => {
+            let stop = Stop::watch_typing(session.output);
+            let typed = terminal.private(|| {
+                terminal.say("Type the words of the card: four letters of each are enough; an empty line stops.");
+                terminal.card()
+            });
+            let typed = typed.map_err(|failure| stop.failed(failure))?;
+            typed.ok_or_else(|| Failure::new(exit::CARDS, "no card was typed"))
+        }
+        (None, None) => {
+            Err(Failure::new(exit::CARDS, "no card was given and there is no terminal to type it: name its file"))
+        }
+    }
 }
 
 pub(crate) fn transcript(session: &Session, path: &Path, public: Option<PathBuf>) -> Outcome {

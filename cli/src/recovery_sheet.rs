@@ -26,7 +26,7 @@ use crate::arguments::KeyCopy;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::time_text;
 use crate::passphrase::key_failure;
-use crate::session::Session;
+use crate::session::{Session, lease};
 
 /// What became of the new key's copy, for the summary.
 pub(crate) async fn after_init(
@@ -58,6 +58,8 @@ pub(crate) async fn after_init(
 /// `holdfast keys sheet FILE`
 pub(crate) async fn run(session: &Session, path: &Path) -> Outcome {
     let (config, name) = session.vault_name()?;
+    // It changes the vault record as a ceremony does.
+    let _lease = lease(&assembly::state_paths(&config, &name), "keys sheet")?;
     make(session, &config, &name, path).await?;
     session.output.summary(exit::OK, json!({ "vault": name, "sheet": path.display().to_string() }));
     Ok(exit::OK)

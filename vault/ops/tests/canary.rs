@@ -11,10 +11,12 @@ use keys::files::ReadKey;
 use keys::{Generation, Seed};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use vault_format::envelope::RecordKind;
+use vault_format::vault::CardSet;
 use vault_format::{Hash, LocationId};
 use vault_ops::OpsError;
 use vault_ops::canary::{Cage, open_newest, reader_of, sing};
-use vault_ops::claims::claims;
+use vault_ops::claims::{cards_of, claims};
 use vault_ops::location::Location;
 use vault_ops::vault::Candidate;
 use world::{Lab, random_bytes};
@@ -83,4 +85,34 @@ async fn a_location_claims_only_whole_records() {
     let store = Arc::clone(&place.store);
     let (found, _) = claims(&[Candidate { name: "liar".to_owned(), store: Ok(store), versions: None }]).await;
     assert!(found.is_empty());
+}
+
+#[tokio::test]
+async fn a_record_that_overtook_another_hides_none_of_its_cards() {
+    let lab = Lab::new(63, (3, 5), 1, &[0, 1, 2, 3, 4]).await;
+    let root = lab.keys.master.seed.root_key(Generation::FIRST);
+    let set = |number, card| CardSet { number, need: 1, cards: vec![Hash([card; 32])], created_ms: 0 };
+    let vault = lab.open().await.unwrap();
+    assert!(vault_ops::amend::add_card_set(&vault, &root, set(1, 1)).await.unwrap().is_empty());
+    // Another ceremony that began from the same record and was killed after one location.
+    let mut rival = vault.record.clone();
+    (rival.epoch, rival.previous) = (vault.record.epoch + 1, vault.record_hash);
+    rival.card_sets.push(set(1, 2));
+    let bytes = keys::record::sign(RecordKind::Vault, vault.id, &vault_format::encode(&rival), &root);
+    let place = scratch(&Arc::new(InMemory::new()));
+    place.create(&vault_format::names::vault(rival.epoch), vec![bytes.into()]).await.unwrap();
+
+    let mut vault = lab.open().await.unwrap();
+    vault.locations.push(place);
+    let known = cards_of(&vault).await;
+    let mut cards: Vec<_> = known[0].sets.iter().map(|set| set.cards[0]).collect();
+    cards.sort();
+    assert_eq!((known.len(), cards), (1, vec![Hash([1; 32]), Hash([2; 32])]));
+
+    // A location that takes nothing is owed the record, and it is said.
+    let taken = lab.open().await.unwrap();
+    let name = vault_format::names::vault(taken.record.epoch + 1);
+    taken.locations[0].create(&name, vec![b"something else".to_vec().into()]).await.unwrap();
+    let owed = vault_ops::amend::add_card_set(&taken, &root, set(2, 3)).await.unwrap();
+    assert_eq!(owed.keys().collect::<Vec<_>>(), [&taken.locations[0].name]);
 }
