@@ -343,7 +343,7 @@ async fn killed_anywhere_all_points_restore_and_the_next_run_goes_on() {
     let first = wire.seen();
     counted.reencrypt(&vault).await.unwrap();
     let last = wire.seen();
-    let step = if scale("HOLDFAST_CRASHES") > 1 { 7 } else { 61 };
+    let step = if scale("HOLDFAST_CRASHES") > 1 { 5 } else { 41 };
     let mut ended = 0;
     for (turn, at) in (first..last).step_by(step).enumerate() {
         let trip = [Trip::Fails, Trip::DiesBefore, Trip::DiesAfter][turn % 3];
