@@ -164,7 +164,8 @@ async fn name_sheet(opened: &Assembled, next: &MasterSeed, sheet: CardSet) -> Re
         return Ok(());
     }
     let root = next.seed.root_key(next.generation);
-    Ok(vault_ops::amend::add_card_set(&opened.vault, &root, sheet).await?)
+    vault_ops::amend::add_card_set(&opened.vault, &root, sheet).await?;
+    Ok(())
 }
 
 /// A rotation that somebody else finished first cannot go on.
