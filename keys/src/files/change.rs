@@ -30,8 +30,8 @@ pub fn is_sealed(path: &Path) -> Result<bool> {
 /// `new`, or unsealed.
 pub fn reseal(path: &Path, old: Option<&Passphrase>, new: Option<&SealWith<'_>>) -> Result<()> {
     let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
-    // Also refuses what cannot be put over.
-    let path = &place::place(path)?;
+    // Refuses what cannot be put over.
+    place::place(path)?;
     let bytes = read_file(path, true).map_err(fault)?;
     let bytes = bytes.expose_secret();
     match key_file::role(bytes) {
