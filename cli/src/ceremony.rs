@@ -509,9 +509,9 @@ async fn commit(
     };
     stop.commits();
     let terms = rehearsed.terms();
-    let root = rehearsed.seed().root_key(terms.generation);
+    let signer = rehearsed.seed().root_key(terms.generation);
     let set = rehearsed.card_set(session.world.now_ms());
-    let owed = vault_ops::amend::add_card_set(vault, &root, set).await.map_err(|error| stop.failed(error.into()))?;
+    let owed = vault_ops::amend::add_card_set(vault, &signer, set).await.map_err(|error| stop.failed(error.into()))?;
     stop.committed();
     note(6, &format!("the hashes of set {} stand in the vault record", terms.set));
     session.output.say(format!("6/6 committed: the vault record knows the cards of set {}", terms.set));

@@ -48,13 +48,14 @@ impl Left {
         let cards: Vec<String> =
             self.cards.iter().filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
         if !cards.is_empty() {
-            text += &format!(
-                ". Left behind: {}. Enough of them still give the key: destroy them with shred -u",
-                cards.join(", ")
-            );
+            text.push_str(". Left behind: ");
+            text.push_str(&cards.join(", "));
+            text.push_str(". Enough of them still give the key: destroy them with shred -u");
         }
         if let Some(litter) = self.litter.as_ref().filter(|path| path.exists()) {
-            text += &format!(". {} holds random data of the rehearsal and may be removed", litter.display());
+            text.push_str(". ");
+            text.push_str(&litter.display().to_string());
+            text.push_str(" holds random data of the rehearsal and may be removed");
         }
         text
     }

@@ -28,6 +28,7 @@ static PRIVATE: AtomicBool = AtomicBool::new(false);
 #[derive(Clone, Copy)]
 pub(crate) struct Terminal(());
 
+#[expect(clippy::unused_self, reason = "who has a Terminal knows that a person sits there")]
 impl Terminal {
     /// The terminal, if a person sits at both ends of it.
     pub(crate) fn at_hand(output: Output) -> Option<Self> {

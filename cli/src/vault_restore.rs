@@ -146,9 +146,10 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
     if arguments.from.is_empty() && arguments.reach.locations.is_none() {
         let (config, vault) = session.vault_name()?;
         let folder = assembly::key_folder(&config, &vault)?;
-        let keys = match arguments.type_cards {
-            true => Arc::new(keys_recover::in_memory(session, &[], &[], &arguments.reach).await?),
-            false => brought(session, arguments, Some(&folder)).await?,
+        let keys = if arguments.type_cards {
+            Arc::new(keys_recover::in_memory(session, &[], &[], &arguments.reach).await?)
+        } else {
+            brought(session, arguments, Some(&folder)).await?
         };
         refuse_other_vault(&keys, &folder)?;
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
@@ -162,9 +163,10 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         let home = Home { vault: opened, state: assembly::state_paths(&config, &vault) };
         return Ok(Opened { home: mends.then_some(home), ..found });
     }
-    let keys = match arguments.type_cards {
-        true => Arc::new(keys_recover::in_memory(session, &[], &arguments.from, &arguments.reach).await?),
-        false => brought(session, arguments, None).await?,
+    let keys = if arguments.type_cards {
+        Arc::new(keys_recover::in_memory(session, &[], &arguments.from, &arguments.reach).await?)
+    } else {
+        brought(session, arguments, None).await?
     };
     if !arguments.scan {
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };

@@ -209,9 +209,14 @@ fn from_the_first_key_to_a_restore_by_three_people() {
 /// Every byte of the places: what the vault is.
 fn places(stage: &Stage) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = Vec::new();
-    PLACES.iter().for_each(|place| files_below(&stage.path(place), &mut files));
+    for place in PLACES {
+        files_below(&stage.path(place), &mut files);
+    }
     files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
+
+/// What a person does to come to a step.
+type Reach = fn(&mut Person);
 
 /// How a ceremony is interrupted: keys pressed, or killed without a word.
 const INTERRUPTIONS: [Option<&str>; 3] = [Some("\u{3}"), Some("\u{4}"), None];
@@ -220,7 +225,6 @@ const INTERRUPTIONS: [Option<&str>; 3] = [Some("\u{3}"), Some("\u{4}"), None];
 fn interrupted_at_any_step_the_old_state_stands() {
     let stage = vault(4_003);
     let before = places(&stage);
-    type Reach = fn(&mut Person);
     let steps: [(&str, Reach); 6] = [
         ("the names", |person| drop(person.sees("Name of the holder of card 1"))),
         ("the plan", |person| {

@@ -202,7 +202,7 @@ fn agree(number: u8, head: &Head, known: &KnownCards, set: &CardSet) -> Result<(
     if head.generation != known.generation {
         return differs("generation");
     }
-    if head.check != KeyCheck::of(&known.root) { differs("key check") } else { Ok(()) }
+    if head.check == KeyCheck::of(&known.root) { Ok(()) } else { differs("key check") }
 }
 
 /// What is to be thought of a whole card that no record holds.
@@ -390,9 +390,8 @@ impl Gathering {
     fn heap(&self) -> &Heap {
         match (self.held.is_full(), self.other.is_full()) {
             (true, _) => &self.held,
-            (false, true) => &self.other,
             (false, false) if self.last_held => &self.held,
-            (false, false) => &self.other,
+            (false, true | false) => &self.other,
         }
     }
 

@@ -112,14 +112,14 @@ pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Prog
         None => mover.vault.reread().await.marks,
     };
     mover.complete(plan, &mut report).await?;
-    let mut moved = mover.found_again(&marks).await?;
-    mover.tell_before(&mut moved, plan)?;
+    let mut done_before = mover.found_again(&marks).await?;
+    mover.tell_before(&mut done_before, plan)?;
     if let Some(mut place) = place {
         let holdings = list_shards(mover.vault, &mover.vault.writer_ids()).await;
         let from = fetcher(mover.vault, &holdings);
         for (at, point) in mine.iter().enumerate() {
             let here = (place.next, place.seen_epoch());
-            let (successor, next) = mover.move_point(&from, point, here, &mut moved, &mut report).await?;
+            let (successor, next) = mover.move_point(&from, point, here, &mut done_before, &mut report).await?;
             place.next = next;
             originals.push(point.summary.clone());
             report.moved += 1;

@@ -359,9 +359,9 @@ async fn killed_anywhere_all_points_restore_and_the_next_run_goes_on() {
         }
         let vault = crashed.yard.open().await;
         crashed.reencrypt(&vault).await.unwrap_or_else(|error| panic!("{place}: {error}"));
-        let (after, list) = crashed.live().await;
-        assert!(after == base.points && list.points.len() == 3, "{place}: {:?}", list.remarks);
-        crashed.assert_host_knows(&list, &place).await;
+        let (after, shown) = crashed.live().await;
+        assert!(after == base.points && shown.points.len() == 3, "{place}: {:?}", shown.remarks);
+        crashed.assert_host_knows(&shown, &place).await;
         let vault = crashed.yard.open().await;
         let plan = reencrypt::plan(&vault, &read_key(&base.new, &vault)).await.unwrap();
         assert!(plan.is_empty(), "{place}: {plan:?}");
