@@ -34,6 +34,7 @@ mod location;
 mod metered;
 mod probe;
 mod s3;
+mod secret_source;
 mod uploads;
 mod versioned_memory;
 mod versions;
@@ -48,6 +49,7 @@ pub use faulty::{Faults, Faulty, Injected, Pause};
 pub use location::{Location, LocationSpec, Timeouts, folder_on, open};
 pub use metered::{Counts, Meter, Metered};
 pub use probe::{Checked, Checksums, ConditionalPut, Grade, Probe, probe};
+pub use secret_source::SecretSource;
 pub use versioned_memory::{ClockMs, Rights, VersionedMemory};
 pub use versions::{Lock, LockMode, LockRule, Locking, Version, VersionId, VersionList, Versions};
 

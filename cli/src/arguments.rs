@@ -4,12 +4,19 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use keys::page::PageFormat;
 
+use crate::ceremony::Deal;
 use crate::drill::SimArguments;
 use crate::kernel::KernelCommand;
+use crate::keys_issue::{IssueArguments, RevokeArguments};
+use crate::keys_rotate::RotateArguments;
+use crate::keys_seal::SealArguments;
+use crate::passphrase::PassphraseFrom;
 use crate::vault_forget::ForgetArguments;
 use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
+use crate::vault_reencrypt::ReencryptArguments;
 use crate::vault_trash::TrashCommand;
 
 /// Backups that prove they can be restored.
@@ -40,6 +47,8 @@ pub(crate) struct Global {
     /// Log what happens inside; twice for more.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseFrom,
 }
 
 /// What to do.
@@ -150,6 +159,8 @@ pub(crate) enum VaultCommand {
         #[command(subcommand)]
         command: TrashCommand,
     },
+    /// Seal points of an older key anew, for the newest. Needs the read key or cards.
+    Reencrypt(ReencryptArguments),
     /// Free the space of what left the trash.
     Gc(GcArguments),
     /// Rebuild missing and wrong shards from the others. Needs no key.
@@ -212,6 +223,19 @@ pub(crate) struct InitArguments {
     pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) key: ReadKeyFrom,
+    #[command(flatten)]
+    pub(crate) copy: KeyCopy,
+}
+
+/// What becomes of the key of a new vault.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct KeyCopy {
+    /// Write the recovery sheet here: a secret, to be printed. It alone and the locations restore everything.
+    #[arg(long, value_name = "FILE", conflicts_with = "adopt")]
+    pub(crate) sheet: Option<PathBuf>,
+    /// Make no recovery sheet, and have `vault status` say so.
+    #[arg(long, conflicts_with_all = ["sheet", "adopt"])]
+    pub(crate) i_have_no_key_copy: bool,
 }
 
 /// How locations named by hand are reached.
@@ -278,6 +302,9 @@ pub(crate) struct RestoreArguments {
     pub(crate) reach: Reach,
     #[command(flatten)]
     pub(crate) key: ReadKeyFrom,
+    /// Type the cards at the terminal; the key stays in memory.
+    #[arg(long, conflicts_with_all = ["read_key", "cards"])]
+    pub(crate) type_cards: bool,
 }
 
 /// `holdfast keys ..`
@@ -289,24 +316,10 @@ pub(crate) enum KeysCommand {
         #[arg(long, value_name = "DIR")]
         keys_dir: Option<PathBuf>,
     },
-    /// Split the seed into cards for people (SLIP-39).
-    Split {
-        /// Cards to make.
-        #[arg(long, value_name = "N")]
-        cards: u8,
-        /// Cards that will be needed to recover.
-        #[arg(long, value_name = "K")]
-        need: u8,
-        /// Write each card to a file here.
-        #[arg(long, value_name = "DIR")]
-        cards_dir: Option<PathBuf>,
-        /// Afterwards remove the seed and the read key from this host.
-        #[arg(long)]
-        remove_seed: bool,
-        /// Folder of the key files [default: the vault's, from the configuration].
-        #[arg(long, value_name = "DIR")]
-        keys_dir: Option<PathBuf>,
-    },
+    /// Split the seed into cards for people (SLIP-39): a ceremony of six steps. At a terminal each holder is shown one card.
+    Split(SplitArguments),
+    /// Deal the same seed onto new cards, from its file or from enough cards. Old cards still work.
+    Reshare(SplitArguments),
     /// Put the seed together from cards and write a read key.
     Recover {
         /// A card file; typed in if none is given.
@@ -315,13 +328,105 @@ pub(crate) enum KeysCommand {
         /// Where to write the read key.
         #[arg(long, value_name = "FILE", default_value = "read.key")]
         out: PathBuf,
+        /// A location of the vault (URL or folder): its record names a bad card, and its layout the other locations.
+        #[arg(long, value_name = "URL|DIR", num_args = 1..)]
+        from: Vec<String>,
+        #[command(flatten)]
+        reach: Reach,
     },
-    /// Say which keys are on this host.
+    /// Check one card: its words, and what the vault record says of it.
+    VerifyCard {
+        /// The card file; typed in if none is given.
+        #[arg(value_name = "FILE")]
+        card: Option<PathBuf>,
+        /// A location of the vault (URL or folder), for its record [default: the configuration's].
+        #[arg(long, value_name = "URL|DIR", num_args = 1..)]
+        from: Vec<String>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Check the root's signature on a ceremony's transcript.
+    VerifyTranscript {
+        /// The transcript.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The vault's public key file [default: the one of the configuration].
+        #[arg(long, value_name = "FILE")]
+        public: Option<PathBuf>,
+    },
+    /// Write the recovery sheet: one card that is enough alone, to be printed.
+    Sheet {
+        /// A new file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Seal a key file with a passphrase, or change the passphrase.
+    Seal(SealArguments),
+    /// Take the passphrase off a key file.
+    Unseal {
+        /// The key file.
+        file: PathBuf,
+    },
+    /// Make a key for another host or role; the operator certifies it.
+    Issue(IssueArguments),
+    /// Say up to where a lost or stolen key is believed.
+    Revoke(RevokeArguments),
+    /// Draw a new seed: what is sealed from then on opens with the new one only.
+    Rotate(RotateArguments),
+    /// Keys, certificates and cards of the vault; what lies on this host, and what a thief of it could do.
     Status {
         /// Folder of the key files [default: the vault's, from the configuration].
         #[arg(long, value_name = "DIR")]
         keys_dir: Option<PathBuf>,
     },
+}
+
+/// `holdfast keys split ..` and `reshare ..`
+#[derive(Args, Debug)]
+pub(crate) struct SplitArguments {
+    /// Cards to make.
+    #[arg(long, value_name = "N")]
+    cards: u8,
+    /// Cards that will be needed to recover.
+    #[arg(long, value_name = "K")]
+    need: u8,
+    /// Write each card to a file here, without asking anybody [default: show each to its holder at the terminal].
+    #[arg(long, value_name = "DIR")]
+    cards_dir: Option<PathBuf>,
+    /// Also write each card as a page to print, with a QR code.
+    #[arg(long, value_name = "html|svg", value_parser = page_format, requires = "cards_dir")]
+    page: Option<PageFormat>,
+    /// Name of a holder; once for each card, in their order.
+    #[arg(long = "holder", value_name = "NAME")]
+    holders: Vec<String>,
+    /// Write what happened to FILE, signed by the root and without any secret, for people to put their initials on.
+    #[arg(long, value_name = "FILE")]
+    transcript: Option<PathBuf>,
+    /// A card file of an older set to take the seed from, where its file is gone; typed in if none is given.
+    #[arg(long = "card", value_name = "FILE")]
+    from: Vec<PathBuf>,
+    /// Afterwards remove the seed and the read key from this host.
+    #[arg(long)]
+    remove_seed: bool,
+    /// Folder of the key files [default: the vault's, from the configuration].
+    #[arg(long, value_name = "DIR")]
+    keys_dir: Option<PathBuf>,
+}
+
+impl SplitArguments {
+    /// As the ceremony takes it.
+    pub(crate) fn deal(self, kind: &'static str) -> Deal {
+        let Self { cards, need, cards_dir, page, holders, transcript, from, remove_seed, keys_dir } = self;
+        Deal { kind, cards, need, cards_dir, page, holders, transcript, from, remove_seed, keys_dir }
+    }
+}
+
+fn page_format(text: &str) -> Result<PageFormat, String> {
+    match text {
+        "html" => Ok(PageFormat::Html),
+        "svg" => Ok(PageFormat::Svg),
+        _ => Err("html or svg".to_owned()),
+    }
 }
 
 /// `holdfast drill ..`

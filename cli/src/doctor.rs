@@ -6,12 +6,12 @@
 //! is the worst of them: 0, 3 with warnings, 1 if something will not work.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agent_daemon::assembly;
 use config::{Config, SecretFrom};
 use keys::first::KeyFolder;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 use serde_json::json;
 
 use crate::doctor_locations;
@@ -137,9 +137,23 @@ fn host() -> Vec<Finding> {
             "encrypt the swap, or switch it off while read keys are used",
         )
     });
+    found.push(match (keys::locked::trial(), devices.is_empty()) {
+        (Ok(()), _) => Finding::ok("memory", "keys are locked into it"),
+        (Err(why), true) => Finding::ok("memory", format!("keys cannot be locked into it ({why}); there is no swap")),
+        (Err(why), false) => Finding::warning(
+            "memory",
+            format!("keys cannot be locked into it: {why}"),
+            "they may be written to swap and stay there",
+            "allow it: ulimit -l 1024, or LimitMEMLOCK=1M in the unit",
+        ),
+    });
+    let is_dumpable = dumpable_behavior().ok() != Some(DumpableBehavior::NotDumpable);
     let limit = getrlimit(Resource::Core).current;
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
-    found.push(if limit != Some(0) {
+    found.push(if !is_dumpable {
+        // Whatever limit and pattern say.
+        Finding::ok("core dumps", "off")
+    } else if limit != Some(0) {
         Finding::warning(
             "core dumps",
             "they could not be switched off",
@@ -189,7 +203,8 @@ fn secrets(config: &Config) -> Vec<Finding> {
             ));
             continue;
         }
-        let kept = [folder.writer_key(), folder.operator_key(), folder.read_key(), folder.master_seed()];
+        let kept =
+            [folder.writer_key(), folder.operator_key(), folder.janitor_key(), folder.read_key(), folder.master_seed()];
         let open = kept.iter().filter(|path| mode(path).is_some_and(|mode| mode & 0o077 != 0));
         let before = found.len();
         found.extend(open.map(|path| {
@@ -200,7 +215,8 @@ fn secrets(config: &Config) -> Vec<Finding> {
                 format!("chmod 600 {}, and rotate it if somebody may have read it", path.display()),
             )
         }));
-        if let Err(error) = assembly::writer_key(&folder) {
+        let sealed = keys::files::is_sealed(&folder.writer_key()).unwrap_or(false);
+        if let (Err(error), false) = (assembly::writer_key(&folder), sealed) {
             let todo = "issue a new writer key with the operator key";
             found.push(Finding::bad(subject.clone(), error.to_string(), "this host cannot back up", todo));
         }
@@ -216,18 +232,35 @@ fn secrets(config: &Config) -> Vec<Finding> {
             found.push(Finding::ok(subject, "there, and readable by their owner only"));
         }
     }
-    for (name, location) in &config.locations {
-        let Some(SecretFrom::File(path)) = &location.credentials else { continue };
-        if mode(path).is_some_and(|mode| mode & 0o077 != 0) {
-            found.push(Finding::warning(
-                format!("location {name}"),
-                format!("others may read its credentials in {}", path.display()),
-                "they can write to it as this host can",
-                format!("chmod 600 {}", path.display()),
-            ));
-        }
-    }
+    found.extend(config_secrets(config).into_iter().filter_map(|(subject, path)| {
+        let open = mode(&path)? & 0o027 != 0;
+        open.then(|| {
+            Finding::bad(
+                subject,
+                format!("others can access {}", path.display()),
+                "they can do with it what this host can; it is not used as it is",
+                format!("chmod o=,g-w {}, and replace it if somebody may have read it", path.display()),
+            )
+        })
+    }));
     found
+}
+
+/// Files that the configuration names secrets in.
+fn config_secrets(config: &Config) -> Vec<(String, PathBuf)> {
+    let locations = config.locations.iter().flat_map(|(name, location)| {
+        let both = [&location.credentials, &location.admin_credentials];
+        both.into_iter().flatten().map(move |from| (format!("location {name}"), from))
+    });
+    let vaults = config
+        .vaults
+        .iter()
+        .filter_map(|(name, vault)| Some((format!("passphrase of {name}"), vault.passphrase.as_ref()?)));
+    let file = |(subject, from): (String, &'_ SecretFrom)| match from {
+        SecretFrom::File(path) => Some((subject, path.clone())),
+        SecretFrom::Credential(_) | SecretFrom::Command(_) => None,
+    };
+    locations.chain(vaults).filter_map(file).collect()
 }
 
 /// The state folder: writable, closed to others, on a disk with space.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_daemon::assembly;
-use backends::{BackendError, Credentials, Kind, LocationSpec};
+use backends::{BackendError, Credentials, Kind, LocationSpec, SecretSource};
 use config::{Config, Name};
 use vault_format::LocationId;
 use vault_ops::location::Location;
@@ -23,7 +23,8 @@ fn given_spec(text: &str, credentials: Option<&Path>, endpoint: Option<&str>) ->
     if !spec.url.starts_with("file://") {
         spec.endpoint = endpoint.map(str::to_owned);
         spec.allow_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-        spec.credentials = credentials.map_or(Credentials::None, |path| Credentials::File(PathBuf::from(path)));
+        spec.credentials =
+            credentials.map_or(Credentials::None, |path| Credentials::From(SecretSource::File(path.to_owned())));
     }
     Ok(spec)
 }
@@ -96,6 +97,15 @@ pub(crate) async fn given_candidates(from: &[String], reach: &Reach) -> Result<V
         assembly::candidate(name, opened)
     });
     Ok(futures::future::join_all(opened).await)
+}
+
+/// A folder of this host as a place to write shards to.
+pub(crate) async fn one_folder(folder: &Path) -> Result<Location, Failure> {
+    let failed = |error: BackendError| Failure::new(exit::ERROR, error.to_string());
+    let spec = LocationSpec::new(url_of(&folder.display().to_string()).map_err(failed)?);
+    let opened = backends::open(spec).await;
+    let Candidate { name, store, versions } = assembly::candidate(folder.display().to_string(), opened);
+    Ok(Location { id: folder_id(0), name, domain: 0, blank: false, store: store.map_err(failed)?, versions })
 }
 
 /// Folders or URLs that hold anything. All must answer: a plan over half of them

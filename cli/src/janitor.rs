@@ -24,7 +24,7 @@ pub(crate) async fn run(session: &Session) -> Outcome {
     let (config, name) = session.vault_name()?;
     let _lease = lease(&assembly::state_paths(&config, &name), "janitor")?;
     let opened = assembly::open_vault_as_admin(&config, &name, session.world.clone()).await?;
-    let janitor = janitor(&opened)?;
+    let janitor = janitor(session, &opened)?;
     let owed = vault_forget::by_policies(session, &config, &name, &opened, &janitor).await?;
     // What was just forgotten is not seen by what was opened before.
     let opened = assembly::open_vault_as_admin(&config, &name, session.world.clone()).await?;
@@ -33,11 +33,10 @@ pub(crate) async fn run(session: &Session) -> Outcome {
 }
 
 /// The janitor's own key; else the operator's and the read key together.
-pub(crate) fn janitor(opened: &Assembled) -> Result<Janitor, Failure> {
-    let fail = |error: keys::KeysError| Failure::new(exit::KEY, error.to_string());
+pub(crate) fn janitor(session: &Session, opened: &Assembled) -> Result<Janitor, Failure> {
     let folder = &opened.keys;
     if folder.janitor_key().exists() {
-        let key: JanitorKey = keys::files::load(&folder.janitor_key()).map_err(fail)?;
+        let key: JanitorKey = session.key(&folder.janitor_key())?;
         return Ok(Janitor::Own(Arc::new(key)));
     }
     if !folder.operator_key().exists() || !folder.read_key().exists() {
@@ -47,8 +46,9 @@ pub(crate) fn janitor(opened: &Assembled) -> Result<Janitor, Failure> {
              this host, as it should be on one that is backed up. Run it where they are",
         ));
     }
-    let operator: OperatorKey = keys::files::load(&folder.operator_key()).map_err(fail)?;
-    let read: ReadKey = keys::files::load(&folder.read_key()).map_err(fail)?;
+    let operator: OperatorKey = session.operator_key(folder, &opened.vault)?;
+    let mut read: ReadKey = session.key(&folder.read_key())?;
+    opened.vault.complete(&mut read)?;
     Ok(Janitor::Operator { operator: Arc::new(operator), read: Some(Arc::new(read)) })
 }
 

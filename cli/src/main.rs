@@ -3,6 +3,12 @@
 
 mod agent;
 mod arguments;
+mod card_checks;
+mod ceremony;
+mod ceremony_end;
+mod ceremony_host;
+mod ceremony_stop;
+mod ceremony_terminal;
 mod death;
 mod doctor;
 mod doctor_locations;
@@ -13,8 +19,16 @@ mod janitor;
 mod kernel;
 mod kernel_put;
 mod keys_commands;
+mod keys_issue;
+mod keys_recover;
+mod keys_rotate;
+mod keys_seal;
+mod keys_status;
+mod keys_verify;
 mod output;
+mod passphrase;
 mod read_repair;
+mod recovery_sheet;
 mod session;
 mod vault_adopt;
 mod vault_audit;
@@ -27,6 +41,7 @@ mod vault_location;
 mod vault_lock;
 mod vault_look;
 mod vault_mend;
+mod vault_reencrypt;
 mod vault_restore;
 mod vault_run;
 mod vault_trash;
@@ -48,7 +63,7 @@ fn main() -> ExitCode {
     };
     let output = output::Output::new(arguments.global.json, arguments.global.quiet);
     log_to_stderr(&arguments.global);
-    no_core_dumps();
+    keep_memory_private();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -80,11 +95,14 @@ fn refuse_words(words: &[std::ffi::OsString], error: &clap::Error) -> ExitCode {
     ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK })
 }
 
-/// Keys are in memory here; a core dump would write them to disk.
-fn no_core_dumps() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    // Where the system refuses, the program works as well as before.
+/// Keys are in memory here: a core dump or swap would write them to disk, and a debugger
+/// of the same user would read them. Where the system refuses, the program works as well as
+/// before, and `doctor` says so.
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    keys::locked::from_now_on();
 }
 
 fn log_to_stderr(global: &arguments::Global) {
@@ -147,10 +165,10 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
     match command {
         VaultCommand::Init(arguments) if arguments.adopt => vault_adopt::run(session, &arguments).await,
         VaultCommand::Init(arguments) => {
-            let InitArguments { local, name, data, total, .. } = arguments;
+            let InitArguments { local, name, data, total, copy, .. } = arguments;
             let name = name.unwrap_or_else(|| "demo".to_owned());
             let local = local.map(|root| vault_init::Local { root, name, data, total });
-            vault_init::run(session, local).await
+            vault_init::run(session, local, &copy).await
         }
         VaultCommand::Run { what, tag } => vault_run::run(session, what, tag).await,
         VaultCommand::Deliver { set_aside, apply } => vault_deliver::run(session, set_aside, apply).await,
@@ -168,6 +186,7 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
         VaultCommand::Forget(arguments) => vault_forget::run(session, &arguments).await,
         VaultCommand::Trash { command } => vault_trash::run(session, &command).await,
+        VaultCommand::Reencrypt(arguments) => vault_reencrypt::run(session, &arguments).await,
         VaultCommand::Gc(arguments) => vault_gc::run(session, &arguments).await,
         VaultCommand::ImportOrphans { from, apply, key, reach, .. } => {
             vault_import::run(session, &from, &reach, apply, &key).await
@@ -178,12 +197,22 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
 async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
     match command {
         KeysCommand::Init { keys_dir } => keys_commands::init(session, keys_dir),
-        KeysCommand::Split { cards, need, cards_dir, remove_seed, keys_dir } => {
-            let split = keys_commands::Split { cards, need, cards_dir, remove_seed, keys_dir };
-            keys_commands::split(session, split).await
+        KeysCommand::Split(split) => ceremony::run(session, split.deal("split")).await,
+        KeysCommand::Reshare(split) => ceremony::run(session, split.deal("reshare")).await,
+        KeysCommand::Recover { cards, out, from, reach } => {
+            keys_recover::run(session, &cards, &out, &from, &reach).await
         }
-        KeysCommand::Recover { cards, out } => keys_commands::recover(session, &cards, &out),
-        KeysCommand::Status { keys_dir } => keys_commands::status(session, keys_dir),
+        KeysCommand::VerifyCard { card, from, reach } => {
+            keys_verify::card(session, card.as_deref(), &from, &reach).await
+        }
+        KeysCommand::VerifyTranscript { file, public } => keys_verify::transcript(session, &file, public),
+        KeysCommand::Sheet { file } => recovery_sheet::run(session, &file).await,
+        KeysCommand::Seal(arguments) => keys_seal::seal(session, arguments),
+        KeysCommand::Unseal { file } => keys_seal::unseal(session, &file),
+        KeysCommand::Status { keys_dir } => keys_status::run(session, keys_dir).await,
+        KeysCommand::Issue(arguments) => keys_issue::issue(session, &arguments).await,
+        KeysCommand::Revoke(arguments) => keys_issue::revoke(session, &arguments).await,
+        KeysCommand::Rotate(arguments) => keys_rotate::run(session, &arguments).await,
     }
 }
 

@@ -19,6 +19,11 @@ impl Output {
         Self { json, quiet, run_id: std::process::id() }
     }
 
+    /// Whether both streams are for programs.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// A line for people; programs get the events.
     pub(crate) fn say(self, line: impl AsRef<str>) {
         if !self.json && !self.quiet {

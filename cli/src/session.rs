@@ -1,15 +1,16 @@
 //! What every command starts from: the configuration, the world, the keys.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use agent_daemon::assembly;
 use config::Config;
+use keys::Passphrase;
 use keys::files::ReadKey;
 use keys::first::KeyFolder;
 use keys::hand::Hand;
 use vault_ops::lease::Lease;
-use vault_ops::vault::StatePaths;
+use vault_ops::vault::{StatePaths, Vault};
 use vault_ops::world::World;
 
 use crate::arguments::{Global, ReadKeyFrom};
@@ -22,6 +23,8 @@ pub(crate) struct Session {
     pub(crate) global: Global,
     pub(crate) output: Output,
     pub(crate) world: World,
+    /// Of sealed key files, once it was asked for.
+    pub(crate) passphrase: OnceLock<Passphrase>,
 }
 
 impl Session {
@@ -30,7 +33,8 @@ impl Session {
         getrandom::fill(&mut seed)
             .map_err(|error| Failure::new(exit::ERROR, format!("the operating system gives no randomness: {error}")))?;
         let output = Output::new(global.json, global.quiet);
-        Ok(Self { global, output, world: death::at_a_named_step(assembly::system_world(seed))? })
+        let world = death::at_a_named_step(assembly::system_world(seed))?;
+        Ok(Self { global, output, world, passphrase: OnceLock::new() })
     }
 
     /// Where the configuration is, or would be.
@@ -87,7 +91,11 @@ pub(crate) fn host_name() -> String {
 }
 
 /// A read key from a file, from cards, or from the vault's own folder.
-pub(crate) fn read_key(from: &ReadKeyFrom, folder: Option<&KeyFolder>) -> Result<Arc<ReadKey>, Failure> {
+pub(crate) fn read_key(
+    session: &Session,
+    from: &ReadKeyFrom,
+    folder: Option<&KeyFolder>,
+) -> Result<Arc<ReadKey>, Failure> {
     if !from.cards.is_empty() {
         return Ok(Arc::new(from_cards(&from.cards)?));
     }
@@ -102,7 +110,16 @@ pub(crate) fn read_key(from: &ReadKeyFrom, folder: Option<&KeyFolder>) -> Result
             ));
         }
     };
-    keys::files::load(&path).map(Arc::new).map_err(|error| Failure::new(exit::KEY, error.to_string()))
+    session.key(&path).map(Arc::new)
+}
+
+/// Gives a read key what the vault's key history holds: after a rotation the newest
+/// opens everything before it.
+pub(crate) fn complete(keys: &mut Arc<ReadKey>, vault: &Vault) -> Result<(), Failure> {
+    match Arc::get_mut(keys) {
+        Some(keys) => Ok(vault.complete(keys)?),
+        None => Err(Failure::new(exit::ERROR, "the read key is in use already; report this")),
+    }
 }
 
 /// The read key from card files.
@@ -117,8 +134,9 @@ pub(crate) fn gather(paths: &[PathBuf], mut note: impl FnMut(&Path, Result<Strin
     let mut problems = Vec::new();
     for path in paths {
         let text = std::fs::read_to_string(path)
+            .map(keys::SecretText::new)
             .map_err(|error| Failure::new(exit::USAGE, format!("reading the card {}: {error}", path.display())))?;
-        match hand.add_text(&text) {
+        match hand.add_text(text.expose_secret()) {
             Ok(progress) => note(path, Ok(format!("ok, {} of {}", progress.have, progress.need))),
             Err(error) => {
                 problems.push(format!("{}: {error}", path.display()));

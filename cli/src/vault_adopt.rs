@@ -12,7 +12,7 @@ use std::sync::Arc;
 use agent_daemon::assembly;
 use backends::disk::{RealDisk, place_file};
 use config::{AdoptedVault, Attached, Config, Encoding, Location, MissingLocation, Name};
-use keys::files::{OperatorKey, ReadKey, VaultPublic, WriterKey};
+use keys::files::{OperatorKey, ReadKey, SealWith, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use keys::host::HostKeys;
 use keys::seed::{Generation, Seed};
@@ -26,7 +26,7 @@ use vault_ops::vault::{Candidate, Expected, Vault};
 use crate::arguments::{InitArguments, ReadKeyFrom};
 use crate::exit::{self, Failure, Outcome};
 use crate::given::given_locations;
-use crate::session::{Session, gather, host_name, lease, read_key};
+use crate::session::{Session, complete, gather, host_name, lease, read_key};
 
 /// The keys that were brought.
 struct Brought {
@@ -38,9 +38,11 @@ struct Brought {
 pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome {
     let config_path = std::path::absolute(session.config_path()).map_err(|error| usage(error.to_string()))?;
     refuse_occupied(&config_path)?;
-    let brought = bring(&arguments.key)?;
+    let mut brought = bring(session, &arguments.key)?;
     let places = given_locations(&arguments.from, &arguments.reach)?;
     let mut vault = open(session, &brought, &places).await?;
+    refuse_former_seed(&brought, &vault)?;
+    complete(&mut brought.read, &vault)?;
     let names = adopt::layout_names(&vault, &brought.read)?;
     let name = choose_name(arguments, &names, &vaults_at(&places).await, vault.id)?;
     let dir = match &arguments.dir {
@@ -94,7 +96,7 @@ fn refuse_occupied(config: &Path) -> Result<(), Failure> {
     )))
 }
 
-fn bring(from: &ReadKeyFrom) -> Result<Brought, Failure> {
+fn bring(session: &Session, from: &ReadKeyFrom) -> Result<Brought, Failure> {
     if from.cards.is_empty() {
         if from.read_key.is_none() {
             return Err(Failure::new(
@@ -103,7 +105,7 @@ fn bring(from: &ReadKeyFrom) -> Result<Brought, Failure> {
                  that is enough to restore, not to back up)",
             ));
         }
-        return Ok(Brought { read: read_key(from, None)?, seed: None });
+        return Ok(Brought { read: read_key(session, from, None)?, seed: None });
     }
     let recovered =
         gather(&from.cards, |_, _| {})?.recover().map_err(|error| Failure::new(exit::CARDS, error.to_string()))?;
@@ -115,6 +117,22 @@ fn bring(from: &ReadKeyFrom) -> Result<Brought, Failure> {
     };
     let read = Arc::new(ReadKey::from_seed(&recovered.seed, generation, vault));
     Ok(Brought { read, seed: Some((recovered.seed, generation)) })
+}
+
+/// A former root admits nobody any more.
+fn refuse_former_seed(brought: &Brought, vault: &Vault) -> Result<(), Failure> {
+    if brought.seed.is_none() || brought.read.root == vault.root {
+        return Ok(());
+    }
+    Err(Failure::new(
+        exit::KEY,
+        format!(
+            "these cards are of a former key of this vault ({}); the one in force is {}. They restore what was sealed \
+             before the rotation; to adopt the vault bring the newest cards",
+            brought.read.root.check(),
+            vault.root.check()
+        ),
+    ))
 }
 
 async fn candidates(places: &BTreeMap<Name, Location>) -> Vec<Candidate> {
@@ -228,7 +246,7 @@ async fn host_keys(session: &Session, folder: &KeyFolder, vault: &Vault, brought
         Err(error) => return Err(key(error)),
     }
     if folder.writer_key().exists() {
-        let writer: WriterKey = assembly::load_key(&folder.writer_key())?;
+        let writer: WriterKey = session.key(&folder.writer_key())?;
         if writer.vault != vault.id {
             return Err(other_keys(folder));
         }
@@ -246,7 +264,7 @@ async fn host_keys(session: &Session, folder: &KeyFolder, vault: &Vault, brought
                 ),
             ));
         }
-        let operator: OperatorKey = assembly::load_key(&folder.operator_key())?;
+        let operator: OperatorKey = session.key(&folder.operator_key())?;
         return Ok(Host::New(Box::new(HostKeys { operator, writer })));
     }
     let Some((seed, generation)) = &brought.seed else { return Ok(Host::Reader) };
@@ -255,7 +273,9 @@ async fn host_keys(session: &Session, folder: &KeyFolder, vault: &Vault, brought
     if folder.operator_key().exists() {
         return Err(other_keys(folder));
     }
-    keys::files::create(&folder.operator_key(), &drawn.operator).map_err(key)?;
+    let passphrase = session.passphrase_for_new("operator.key")?;
+    let seal = passphrase.map(|passphrase| SealWith::new(passphrase, &mut session.world.rng()));
+    keys::files::create_as(&folder.operator_key(), &drawn.operator, seal.as_ref()).map_err(key)?;
     keys::files::create(&folder.writer_key(), &drawn.writer).map_err(key)?;
     Ok(Host::New(Box::new(drawn)))
 }

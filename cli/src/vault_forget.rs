@@ -80,8 +80,8 @@ pub(crate) async fn run(session: &Session, arguments: &ForgetArguments) -> Outco
     let confirmed = is_confirmed(&name, arguments.confirm.as_ref())?;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault forget")?;
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    let janitor = janitor(&opened)?;
-    let plan = plan(&config, &name, &opened, &janitor, arguments).await?;
+    let janitor = janitor(session, &opened)?;
+    let plan = plan(session, &config, &name, &opened, &janitor, arguments).await?;
     let output = session.output;
     tell(session, &plan);
     let mut counts = json!({ "keep": plan.keep.len(), "forget": plan.forget.len(), "protected": plan.protected,
@@ -110,7 +110,7 @@ pub(crate) async fn by_policies(
     opened: &Assembled,
     janitor: &Janitor,
 ) -> Result<usize, Failure> {
-    let rules = policy_rules(config, name, own_writer(opened), None);
+    let rules = policy_rules(config, name, own_writer(session, opened)?, None);
     if rules.is_empty() {
         session.output.say("no policy says what to keep: nothing is forgotten");
         return Ok(0);
@@ -150,6 +150,7 @@ async fn apply(
 }
 
 async fn plan(
+    session: &Session,
     config: &Config,
     name: &str,
     opened: &Assembled,
@@ -167,7 +168,7 @@ async fn plan(
     }
     let rules = match given {
         Some(keep) => vec![Rule { source: None, writer: None, keep }],
-        None => policy_rules(config, name, own_writer(opened), arguments.policy.as_deref()),
+        None => policy_rules(config, name, own_writer(session, opened)?, arguments.policy.as_deref()),
     };
     if rules.is_empty() {
         let what = "no policy says what to keep, so nothing is forgotten. Say it, as in --keep-daily 14 --keep-weekly 8, \
@@ -223,8 +224,11 @@ impl ForgetArguments {
 
 /// This host's writer: its policies speak of its own points, not of another host's
 /// source that has the same name. A host without one speaks for all.
-fn own_writer(opened: &Assembled) -> Option<WriterId> {
-    assembly::writer_key(&opened.keys).ok().map(|keys| keys.writer)
+fn own_writer(session: &Session, opened: &Assembled) -> Result<Option<WriterId>, Failure> {
+    if !opened.keys.writer_key().exists() {
+        return Ok(None);
+    }
+    session.writer_key(&opened.keys, &opened.vault).map(|keys| Some(keys.writer))
 }
 
 /// The rules of the policies of this vault.

@@ -34,7 +34,7 @@ pub(crate) async fn run(session: &Session, arguments: &GcArguments) -> Outcome {
     let confirmed = is_confirmed(&name, arguments.confirm.as_ref())?;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault gc")?;
     let opened = assembly::open_vault_as_admin(&config, &name, session.world.clone()).await?;
-    let janitor = janitor(&opened)?;
+    let janitor = janitor(session, &opened)?;
     let options = GcOptions { orphans: arguments.orphans, confirmed, ..GcOptions::default() };
     if !arguments.apply {
         let plan = gc::plan(&opened.vault, &opened.catalog, &janitor, &options).await?;

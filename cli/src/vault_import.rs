@@ -11,15 +11,18 @@ use vault_ops::reissue;
 use crate::arguments::{Reach, ReadKeyFrom};
 use crate::exit::{self, Failure, Outcome};
 use crate::given::{open_folders, unlistable};
-use crate::session::{Session, lease, read_key};
+use crate::session::{Session, complete, lease, read_key};
 
 pub(crate) async fn run(session: &Session, from: &[String], reach: &Reach, apply: bool, key: &ReadKeyFrom) -> Outcome {
     let (config, name) = session.vault_name()?;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault import-orphans")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let folders = open_folders(from, reach).await?;
-    let keys = match read_key(key, Some(&opened.keys)) {
-        Ok(keys) => Some(keys),
+    let keys = match read_key(session, key, Some(&opened.keys)) {
+        Ok(mut keys) => {
+            complete(&mut keys, &opened.vault)?;
+            Some(keys)
+        }
         Err(failure) if key.read_key.is_some() || !key.cards.is_empty() => return Err(failure),
         Err(_) => None,
     };
@@ -82,7 +85,7 @@ async fn vouch(
     }
     // Opened again: certificates that came home count now.
     let mut opened = assembly::open_vault(config, name, session.world.clone()).await?;
-    let keys = assembly::writer_key(&folder)?;
+    let keys = session.writer_key(&folder, &opened.vault)?;
     let done = reissue::run(&opened.vault, &keys, &mut opened.catalog, plan).await?;
     for point in &done.points {
         output.say(format!(

@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use agent_daemon::assembly;
+use agent_daemon::custody::KEY_HERE;
 use backends::disk::{RealDisk, place_file};
 use backends::{BackendError, Grade};
 use config::{Attached, Config, Encoding, LocalVault, Name};
-use keys::files::{MasterSeed, OperatorKey, ReadKey, WriterKey};
+use keys::files::{MasterSeed, OperatorKey, ReadKey, SealWith, WriterKey};
 use keys::first::{FirstKeys, KeyFolder};
 use serde_json::json;
 use vault_format::layout::Attachment;
@@ -15,7 +16,9 @@ use vault_format::suite::{Class, Coding};
 use vault_ops::create::{self, CHUNKS_DEFAULT, NewLocation, Shape};
 use vault_ops::placement::Tolerance;
 
+use crate::arguments::KeyCopy;
 use crate::exit::{self, Failure, Outcome};
+use crate::recovery_sheet;
 use crate::session::{Session, host_name};
 
 /// What `--local` asks for.
@@ -26,7 +29,7 @@ pub(crate) struct Local {
     pub(crate) total: u8,
 }
 
-pub(crate) async fn run(session: &Session, local: Option<Local>) -> Outcome {
+pub(crate) async fn run(session: &Session, local: Option<Local>, copy: &KeyCopy) -> Outcome {
     let local_given = local.is_some();
     let config_path = session.config_path();
     let (config, name) = match local {
@@ -43,11 +46,13 @@ pub(crate) async fn run(session: &Session, local: Option<Local>) -> Outcome {
     }
     let folder = assembly::key_folder(&config, &name)?;
     if !folder.public().exists() {
+        let passphrase = session.passphrase_for_new("operator.key")?;
+        let seal = passphrase.map(|passphrase| SealWith::new(passphrase, &mut session.world.rng()));
         FirstKeys::draw(&mut session.world.rng(), &host_name(), session.world.now_ms())
-            .save(&folder)
+            .save_as(&folder, seal.as_ref())
             .map_err(|error| Failure::new(exit::KEY, error.to_string()))?;
     }
-    let keys = load_first(&folder)?;
+    let keys = load_first(session, &folder)?;
     let shape = Shape {
         name: name.clone(),
         coding,
@@ -69,6 +74,8 @@ pub(crate) async fn run(session: &Session, local: Option<Local>) -> Outcome {
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     vault_ops::spool::keep_records(&opened.vault).await?;
     report(session, &config_path, &name, &opened.vault);
+    let copied = recovery_sheet::after_init(session, &config, &name, copy).await?;
+    end(session, &name, &opened.vault, copied);
     Ok(exit::OK)
 }
 
@@ -190,12 +197,12 @@ struct Loaded {
     writer: WriterKey,
 }
 
-fn load_first(folder: &KeyFolder) -> Result<Loaded, Failure> {
+fn load_first(session: &Session, folder: &KeyFolder) -> Result<Loaded, Failure> {
     Ok(Loaded {
-        master: assembly::load_key(&folder.master_seed())?,
-        read: assembly::load_key(&folder.read_key())?,
-        operator: assembly::load_key(&folder.operator_key())?,
-        writer: assembly::load_key(&folder.writer_key())?,
+        master: session.key(&folder.master_seed())?,
+        read: session.key(&folder.read_key())?,
+        operator: session.key(&folder.operator_key())?,
+        writer: session.key(&folder.writer_key())?,
     })
 }
 
@@ -230,13 +237,15 @@ fn report(session: &Session, config_path: &Path, name: &str, vault: &vault_ops::
     } else {
         output.say(format!("{domains} domains: {}", tolerance_text(vault.promise())));
     }
-    output.warn(
-        "The vault key lies on this host: it dies with it, and a thief can read. Split it: \
-         holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed",
-    );
+    output.warn(KEY_HERE);
+}
+
+fn end(session: &Session, name: &str, vault: &vault_ops::vault::Vault, copied: &str) {
+    let (k, n) = (vault.coding.data_shards(), vault.coding.total_shards());
+    let (output, domains) = (session.output, vault.domains().len());
     output.say("Next:  holdfast vault run PATH");
     output.summary(
         exit::OK,
-        json!({ "vault": name, "vault_id": vault.id.to_string(), "data": k, "total": n, "domains": domains }),
+        json!({ "vault": name, "vault_id": vault.id.to_string(), "data": k, "total": n, "domains": domains, "key_copy": copied }),
     );
 }

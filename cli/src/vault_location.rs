@@ -9,7 +9,6 @@ use agent_daemon::places;
 use backends::{Grade, Probe};
 use clap::Subcommand;
 use config::Config;
-use keys::files::OperatorKey;
 use serde_json::json;
 use vault_format::layout::{LayoutRecord, LocationState};
 use vault_ops::location::{Location, Store};
@@ -126,7 +125,7 @@ async fn change(session: &Session, wanted: &Wanted, apply: bool) -> Outcome {
         if !apply {
             return Ok(not_done(session, true));
         }
-        let operator: OperatorKey = assembly::load_key(&opened.keys.operator_key())?;
+        let operator = session.operator_key(&opened.keys, &opened.vault)?;
         let bytes = relayout::sign(&opened.vault, &name, &operator, &places, next.clone())?;
         relayout::publish(&opened.vault, &opened.catalog, &next, &bytes, &added).await?;
         session
@@ -184,7 +183,7 @@ async fn settle(session: &Session, config: &Config, name: &str, opened: Assemble
     }
     let empty = rebalance::retired(vault, done.settled);
     if !empty.is_empty() {
-        let operator: OperatorKey = assembly::load_key(&opened.keys.operator_key())?;
+        let operator = session.operator_key(&opened.keys, &opened.vault)?;
         for location in empty {
             let fresh = assembly::open_vault(config, name, session.world.clone()).await?;
             let retired = fresh.vault.location_name(location);

@@ -2,6 +2,7 @@
 //! nothing stored.
 
 use agent_daemon::assembly;
+use agent_daemon::custody::Custody;
 use serde_json::json;
 use vault_ops::points::{self, point_text};
 use vault_ops::{attendance, status};
@@ -9,7 +10,7 @@ use vault_ops::{attendance, status};
 use crate::arguments::ReadKeyFrom;
 use crate::exit::{self, Outcome};
 use crate::output::{ago_text, bytes_text, time_text};
-use crate::session::{Session, read_key};
+use crate::session::{Session, complete, read_key};
 use crate::vault_init::tolerance_text;
 
 pub(crate) async fn status(session: &Session) -> Outcome {
@@ -17,20 +18,15 @@ pub(crate) async fn status(session: &Session) -> Outcome {
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     // An empty catalog was lost: the points are in the vault, and the writer's key reads its own.
     if opened.catalog.points()?.is_empty()
-        && let Ok(keys) = assembly::writer_key(&opened.keys)
+        && let Ok(keys) = session.writer_key(&opened.keys, &opened.vault)
     {
         vault_ops::rebuild::catch_up(&opened.vault, &keys, &mut opened.catalog).await?;
     }
     let mut look = status::look(&opened.vault, &opened.catalog).await?;
     let output = session.output;
     let now = session.world.now_ms();
-    if opened.keys.master_seed().exists() || opened.keys.read_key().exists() {
-        look.risks.push(
-            "the key lies on this host: it dies with it, and a thief can read. holdfast keys split --cards 5 --need 3 \
-             --cards-dir DIR --remove-seed"
-                .to_owned(),
-        );
-    }
+    let custody = Custody::of(&opened.keys, &opened.vault.record);
+    look.risks.extend(custody.risks());
     look.risks.extend(agent_risks(&config, &name, now));
     look.risks.extend(overdue(&config, &name, &look.sources, now));
     let blank = opened.vault.locations.iter().filter(|location| location.blank);
@@ -134,6 +130,8 @@ pub(crate) async fn status(session: &Session) -> Outcome {
                            "next_ms": look.trash.next_ms },
                 "hostile": { "locations": look.hostile.locations, "locked": look.hostile.locked,
                              "versioned": look.hostile.versioned, "enough": look.hostile.enough },
+                "key": { "seed_here": custody.seed_here, "read_key_here": custody.read_key_here,
+                         "sheets": custody.sheets, "card_sets": custody.card_sets, "said_none": custody.said_none },
                 "debts": look.locations.iter().map(|line| line.owed).sum::<usize>(),
                 "packs_by_state": { "committed": look.known.committed, "stored": look.known.stored,
                                     "spooled": look.known.spooled },
@@ -235,8 +233,9 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
         );
     };
     let count;
-    match read_key(from, Some(&opened.keys)) {
-        Ok(key) => {
+    match read_key(session, from, Some(&opened.keys)) {
+        Ok(mut key) => {
+            complete(&mut key, &opened.vault)?;
             let list = points::list(&opened.vault, &key).await?;
             for point in &list.points {
                 let part = &point.part;
@@ -255,7 +254,7 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
         }
         Err(failure) if from.read_key.is_some() || !from.cards.is_empty() => return Err(failure),
         Err(_) => {
-            let keys = assembly::writer_key(&opened.keys)?;
+            let keys = session.writer_key(&opened.keys, &opened.vault)?;
             vault_ops::rebuild::catch_up(&opened.vault, &keys, &mut opened.catalog).await?;
             let marks = &opened.vault.reread().await.marks;
             let mut points = opened.catalog.points()?;

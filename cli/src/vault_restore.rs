@@ -26,14 +26,15 @@ use vault_ops::{OpsError, world::World};
 use crate::arguments::RestoreArguments;
 use crate::exit::{self, Failure, Outcome};
 use crate::given::{as_folders, given_candidates};
+use crate::keys_recover;
 use crate::output::{bytes_text, time_text};
 use crate::read_repair::Home;
-use crate::session::{Session, read_key};
+use crate::session::{Session, complete, read_key};
 
 pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
     refuse_occupied(&arguments.to)?;
     let started = Instant::now();
-    let Opened { point, newest_known, home } = open(session, arguments).await?;
+    let Opened { point, newest_known, home, elsewhere } = open(session, arguments).await?;
     let record = point.record();
     session.output.say(format!(
         "{}  {} of {}, {}",
@@ -53,7 +54,8 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
             "this point is of a kind that only a newer holdfast restores; nothing was written",
         )),
     };
-    let bytes = written.map_err(|failure| say_what_is_left(failure, &arguments.to))?;
+    let written = written.map_err(|failure| say_what_is_left(failure, &arguments.to));
+    let bytes = written.map_err(|failure| name_the_others(failure, &elsewhere))?;
     let bad = point.bad_shards();
     for shard in &bad {
         session.output.warn(format!(
@@ -81,6 +83,15 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
                 "position": record.root.position(), "bad_shards": bad.len(), "mended_shards": mended, "seconds": started.elapsed().as_secs_f64() }),
     );
     Ok(exit)
+}
+
+/// One location names the others: whoever gave too few is told where there are more.
+fn name_the_others(failure: Failure, elsewhere: &[String]) -> Failure {
+    if elsewhere.is_empty() {
+        return failure;
+    }
+    let text = format!("{}. The vault also lies at: {}; give them with --from", failure.text, elsewhere.join("; "));
+    Failure { text, ..failure }
 }
 
 fn refuse_occupied(to: &Path) -> Result<(), Failure> {
@@ -126,6 +137,8 @@ struct Opened {
     newest_known: bool,
     /// The configured vault it came from.
     home: Option<Home>,
+    /// Locations of the vault that nobody gave.
+    elsewhere: Vec<String>,
 }
 
 async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened, Failure> {
@@ -133,7 +146,11 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
     if arguments.from.is_empty() && arguments.reach.locations.is_none() {
         let (config, vault) = session.vault_name()?;
         let folder = assembly::key_folder(&config, &vault)?;
-        let keys = read_key(&arguments.key, Some(&folder))?;
+        let keys = if arguments.type_cards {
+            Arc::new(keys_recover::in_memory(session, &[], &[], &arguments.reach).await?)
+        } else {
+            brought(session, arguments, Some(&folder)).await?
+        };
         refuse_other_vault(&keys, &folder)?;
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = assembly::candidates(&config, &vault).await;
@@ -146,7 +163,11 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         let home = Home { vault: opened, state: assembly::state_paths(&config, &vault) };
         return Ok(Opened { home: mends.then_some(home), ..found });
     }
-    let keys = read_key(&arguments.key, None)?;
+    let keys = if arguments.type_cards {
+        Arc::new(keys_recover::in_memory(session, &[], &arguments.from, &arguments.reach).await?)
+    } else {
+        brought(session, arguments, None).await?
+    };
     if !arguments.scan {
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = given_candidates(&arguments.from, &arguments.reach).await?;
@@ -156,7 +177,10 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
                 session.output.say("not only locations of the vault: looking through all files for bare shards");
             }
             Ok(vault) => {
-                return from_vault(&session.output, &vault, &name, arguments.source.as_deref(), keys).await;
+                let elsewhere = keys_recover::elsewhere(&vault, &keys);
+                let found = from_vault(&session.output, &vault, &name, arguments.source.as_deref(), keys).await;
+                let found = found.map_err(|failure| name_the_others(failure, &elsewhere))?;
+                return Ok(Opened { elsewhere, ..found });
             }
             Err(OpsError::NoVault { .. } | OpsError::Corrupt { .. }) => {
                 session.output.say("no vault records here: looking through all files for bare shards");
@@ -165,6 +189,20 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         }
     }
     from_bare(session, &session.world, arguments, &name, keys).await
+}
+
+/// The key that was brought. Cards are judged by what records are at hand, so that a
+/// false one is named.
+async fn brought(
+    session: &Session,
+    arguments: &RestoreArguments,
+    folder: Option<&KeyFolder>,
+) -> Result<Arc<ReadKey>, Failure> {
+    if arguments.key.cards.is_empty() {
+        return read_key(session, &arguments.key, folder);
+    }
+    let (cards, from) = (&arguments.key.cards, &arguments.from);
+    Ok(Arc::new(keys_recover::in_memory(session, cards, from, &arguments.reach).await?))
 }
 
 /// A key of another vault opens nothing here: said before "no vault" misleads.
@@ -189,15 +227,16 @@ async fn from_vault(
     vault: &Vault,
     name: &PointName,
     source: Option<&str>,
-    keys: Arc<ReadKey>,
+    mut keys: Arc<ReadKey>,
 ) -> Result<Opened, Failure> {
+    complete(&mut keys, vault)?;
     let list = points::list(vault, &keys).await?;
     list.remarks.iter().for_each(|remark| output.warn(remark));
     let chosen = choose(*output, &list, name, source)?;
     let holdings = list_shards(vault, &vault.writer_ids()).await;
     let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
     let point = open_point(fetcher, keys, vault.world.compute, chosen.pack, Some(chosen.record)).await?;
-    Ok(Opened { point, newest_known: list.remarks.is_empty(), home: None })
+    Ok(Opened { point, newest_known: list.remarks.is_empty(), home: None, elsewhere: Vec::new() })
 }
 
 /// The live point of that name; by its id also one in the trash, as long as it is there.
@@ -233,13 +272,16 @@ async fn from_bare(
     world: &World,
     arguments: &RestoreArguments,
     name: &PointName,
-    keys: Arc<ReadKey>,
+    mut keys: Arc<ReadKey>,
 ) -> Result<Opened, Failure> {
     let (folders, silent) = as_folders(session, given_candidates(&arguments.from, &arguments.reach).await?)?;
     let mut found = scan(&folders).await?;
     found.silent.extend(silent);
     for bad in &found.quarantined {
         session.output.warn(format!("not used: {}/{}: {}", bad.folder, bad.name, bad.why));
+    }
+    if let Some(keys) = Arc::get_mut(&mut keys) {
+        vault_ops::scan::complete(world, &found, keys.vault, keys).await?;
     }
     let mut bare = find_points(world, &found, keys.vault, &keys).await;
     bare.holdings.silent.clone_from(&found.silent);
@@ -260,7 +302,7 @@ async fn from_bare(
     session.output.warn("restored from bare shards: the chain of manifests is not verified, a newer point may exist");
     let fetcher = Fetcher::new(world.clone(), bare.holdings, Trust::Signed(bare.writers));
     let point = open_point(fetcher, keys, world.compute, pack, Some(hash)).await?;
-    Ok(Opened { point, newest_known: false, home: None })
+    Ok(Opened { point, newest_known: false, home: None, elsewhere: Vec::new() })
 }
 
 /// Too few shards, none at all, or somebody else's: each has its own code.

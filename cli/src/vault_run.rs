@@ -20,10 +20,10 @@ use crate::session::{Session, host_name, lease};
 
 pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>) -> Outcome {
     let (config, name) = session.vault_name()?;
-    let sources = choose(&config, &what)?;
+    let sources = choose(&config, &what).await?;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault run")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    let keys = assembly::writer_key(&opened.keys)?;
+    let keys = session.writer_key(&opened.keys, &opened.vault)?;
     let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
     let (mut worst, mut failed, alone) = (exit::OK, None, sources.len() == 1);
     for source in sources {
@@ -49,10 +49,12 @@ pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>)
 }
 
 /// Names of sources, or paths; nothing means all sources.
-fn choose(config: &Config, what: &[String]) -> Result<Vec<Box<dyn Source>>, Failure> {
+async fn choose(config: &Config, what: &[String]) -> Result<Vec<Box<dyn Source>>, Failure> {
     if what.is_empty() {
-        let all: Vec<_> =
-            config.sources.keys().map(|name| assembly::source(config, name.as_str())).collect::<Result<_, _>>()?;
+        let mut all = Vec::new();
+        for name in config.sources.keys() {
+            all.push(assembly::source(config, name.as_str()).await?);
+        }
         if all.is_empty() {
             return Err(Failure::new(
                 exit::USAGE,
@@ -63,8 +65,10 @@ fn choose(config: &Config, what: &[String]) -> Result<Vec<Box<dyn Source>>, Fail
     }
     let (named, paths): (Vec<&String>, Vec<&String>) =
         what.iter().partition(|item| config.sources.contains_key(item.as_str()));
-    let mut chosen: Vec<Box<dyn Source>> =
-        named.into_iter().map(|name| assembly::source(config, name)).collect::<Result<_, _>>()?;
+    let mut chosen: Vec<Box<dyn Source>> = Vec::new();
+    for name in named {
+        chosen.push(assembly::source(config, name).await?);
+    }
     if !paths.is_empty() {
         chosen.push(Box::new(path_source(config, &paths)?));
     }

@@ -38,7 +38,7 @@ pub(crate) async fn run(session: &Session, command: &TrashCommand) -> Outcome {
     }
     let _lease = lease(&assembly::state_paths(&config, &name), "vault trash")?;
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    let janitor = janitor(&opened)?;
+    let janitor = janitor(session, &opened)?;
     let (vault, catalog, output) = (&opened.vault, &opened.catalog, session.output);
     match command {
         TrashCommand::List => {

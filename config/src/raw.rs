@@ -36,6 +36,7 @@ pub(crate) struct Vault {
     pub(crate) encoding: Option<Spanned<Encoding>>,
     pub(crate) survive_domains: Option<Spanned<i64>>,
     pub(crate) keys: Option<Word>,
+    pub(crate) passphrase: Option<Spanned<toml::Value>>,
     pub(crate) pack_leaves_max: Option<Spanned<i64>>,
     pub(crate) trash: Option<Word>,
     pub(crate) audit_budget: Option<Word>,

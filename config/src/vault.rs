@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Result, Text};
 use crate::raw::Word;
-use crate::{Location, Name, Upkeep, raw, size, time};
+use crate::{Location, Name, SecretFrom, Upkeep, raw, size, time};
 
 /// A vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Vault {
     pub survive_domains: u8,
     /// Where this vault's public and writer keys are.
     pub keys: PathBuf,
+    /// Where the passphrase of those that are sealed is.
+    pub passphrase: Option<SecretFrom>,
     /// The largest pack class: leaves of 64 KiB per shard, one of 1, 4, 16, 64, 192.
     pub pack_leaves_max: u16,
     /// How long what is forgotten can be brought back; at least a day.
@@ -130,7 +132,9 @@ impl Vault {
         };
         let survive_domains = check_survival(text, name, raw, encoding, &locations, all)?;
         let upkeep = Upkeep::check(text, name, raw)?;
-        Ok(Self { encoding, survive_domains, keys, pack_leaves_max, trash, upkeep, spool_max, locations })
+        let passphrase = raw.passphrase.as_ref();
+        let passphrase = passphrase.map(|value| SecretFrom::check(text, &key("passphrase"), value)).transpose()?;
+        Ok(Self { encoding, survive_domains, keys, passphrase, pack_leaves_max, trash, upkeep, spool_max, locations })
     }
 }
 

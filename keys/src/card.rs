@@ -80,6 +80,11 @@ pub struct Card {
     share: Share,
 }
 
+/// Whether a plan can be dealt, before there is a seed to deal.
+pub(crate) fn check(plan: &SplitPlan) -> Result<(), CardError> {
+    slip39::check_counts(plan.need, plan.total)
+}
+
 /// Deals a seed onto cards. No passphrase: the holders are the protection.
 pub fn split<R: CryptoRng + ?Sized>(seed: &Seed, plan: &SplitPlan, rng: &mut R) -> Result<Vec<Card>, CardError> {
     let SplitPlan { vault, generation, set, need, total } = *plan;
@@ -146,6 +151,28 @@ impl Card {
         SecretText::new(text)
     }
 
+    /// The card as text without columns, for a QR code: the same lines, the words in one.
+    pub fn to_short_text(&self) -> SecretText {
+        let long = self.to_text();
+        let mut text = String::with_capacity(long.expose_secret().len());
+        for line in long.expose_secret().lines().filter(|line| is_content(line) && !is_numbered(line)) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text.push_str(self.share.to_words().expose_secret());
+        SecretText::new(text)
+    }
+
+    /// The card that these words are, if they stand below this one's head.
+    pub(crate) fn with_words(&self, text: &str) -> Result<Self, CardError> {
+        Ok(Self { head: self.head, share: Share::parse(text)? })
+    }
+
+    /// The numbers of its words in the list.
+    pub(crate) fn indices(&self) -> Zeroizing<Vec<u16>> {
+        self.share.indices()
+    }
+
     /// Whether a text begins as a card does; other texts may be bare words.
     pub fn looks_like(text: &str) -> bool {
         text.lines().find(|line| is_content(line)).is_some_and(is_title)
@@ -205,6 +232,10 @@ pub(crate) fn hash(vault: VaultId, set: u32, total: u8, share: &Share) -> Hash {
 fn is_content(line: &str) -> bool {
     let line = line.trim();
     !line.is_empty() && !line.starts_with('#')
+}
+
+fn is_numbered(line: &str) -> bool {
+    line.trim_start().starts_with(|letter: char| letter.is_ascii_digit())
 }
 
 fn is_title(line: &str) -> bool {

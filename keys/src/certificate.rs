@@ -10,6 +10,7 @@ use vault_format::certificate::{Certificate, Role};
 use vault_format::envelope::{JOURNAL_LABEL, RecordKind, SHARD_LABEL};
 use vault_format::journal::JournalHeader;
 use vault_format::shard::Header;
+use vault_format::vault::VaultRecord;
 use vault_format::{Blob, Hash, ScopeId, VaultId, WriterId, encode};
 
 use crate::error::{KeysError, Result};
@@ -140,6 +141,11 @@ impl CertifiedKey {
         &self.body.name
     }
 
+    /// After this readers warn, milliseconds since 1970.
+    pub fn not_after_ms(&self) -> i64 {
+        self.body.not_after_ms
+    }
+
     /// Whether `now_ms` lies outside the certificate's dates. A warning only.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         now_ms < self.body.not_before_ms || now_ms > self.body.not_after_ms
@@ -203,12 +209,24 @@ pub fn may_sign(role: Role, kind: RecordKind) -> bool {
 pub struct Authority {
     vault: VaultId,
     root: VerifyingKey,
+    /// The only operators it certifies, if a later root has taken its place.
+    operators: Option<Vec<VerifyingKey>>,
 }
 
 impl Authority {
     /// Trusts `root` for `vault`: derived from the seed, or pinned in a key file.
     pub fn new(vault: VaultId, root: VerifyingKey) -> Self {
-        Self { vault, root }
+        Self { vault, root, operators: None }
+    }
+
+    /// The same vault's root of before, where `self` is the root in force and `record`
+    /// what it signed. Of the operators it certified those still count whose keys the
+    /// record in force names too: a rotation certifies all of them anew, so any other
+    /// is one that a holder of the old seed made up since.
+    #[must_use]
+    pub fn former(&self, root: VerifyingKey, record: &VaultRecord) -> Self {
+        let named = record.operators.iter().filter_map(|Blob(bytes)| self.operator(bytes).ok());
+        Self { vault: self.vault, root, operators: Some(named.map(|key| key.public).collect()) }
     }
 
     /// The vault.
@@ -236,6 +254,11 @@ impl Authority {
         let key = CertifiedKey::read(bytes, self.vault, &self.root)?;
         if key.role() != Role::Operator {
             return Err(KeysError::Role { role: key.role(), action: "being certified by the root" });
+        }
+        if self.operators.as_ref().is_some_and(|operators| !operators.contains(&key.public)) {
+            return Err(KeysError::Certificate {
+                reason: "a former root issued it, and the vault record in force names no operator with this key",
+            });
         }
         Ok(key)
     }

@@ -10,6 +10,7 @@
 
 use rand_core::CryptoRng;
 use vault_format::Hash;
+use zeroize::Zeroize;
 
 use crate::aead::EncKey;
 use crate::derive::Derivation;
@@ -47,6 +48,12 @@ impl ContentHasher {
 
     fn finish(self) -> Secret<32> {
         Secret::from_array(*self.0.finalize().as_bytes())
+    }
+}
+
+impl Drop for ContentHasher {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

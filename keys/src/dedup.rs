@@ -16,7 +16,12 @@ pub struct DedupRoot(#[n(0)] Secret<32>);
 
 impl DedupRoot {
     pub(crate) fn new(secret: Secret<32>) -> Self {
-        Self(secret)
+        Self(secret.kept())
+    }
+
+    /// The secret, for the key history.
+    pub(crate) fn expose_secret(&self) -> &[u8; 32] {
+        self.0.expose_secret()
     }
 
     /// The keys of one scope.

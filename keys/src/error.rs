@@ -82,6 +82,12 @@ pub enum KeysError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A root whose line does not lead to the one trusted, or that has a rival.
+    #[error("the root key is not acceptable: {reason}")]
+    Roots {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Stored bytes that do not decode.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -149,6 +155,40 @@ pub enum FileFault {
     /// Its check value does not match.
     #[error("its content was altered (the check value does not match). Take another copy of it")]
     Altered,
+    /// It is sealed and no passphrase was given.
+    #[error(
+        "it is sealed with a passphrase. Give it with --passphrase-file FILE, or one of the other --passphrase options"
+    )]
+    Sealed,
+    /// The passphrase is another, or the numbers it is stretched with were altered.
+    #[error("the passphrase does not open it")]
+    WrongPassphrase,
+    /// Numbers of Argon2id that no file of ours has.
+    #[error(
+        "its passphrase is to be stretched with {kib} KiB, {passes} passes and {lanes} lanes: that protects nothing, or          is meant to exhaust this host. Take another copy of it"
+    )]
+    Cost {
+        /// Memory.
+        kib: u32,
+        /// Passes.
+        passes: u32,
+        /// Lanes.
+        lanes: u32,
+    },
+    /// It has other names on the disk.
+    #[error(
+        "it has {names} names on the disk (hard links), and the others would keep what stands in it. Remove the others first"
+    )]
+    Names {
+        /// How many.
+        names: u64,
+    },
+    /// Somebody else wrote it meanwhile.
+    #[error("it was changed by somebody else meanwhile; nothing was replaced. Run it again")]
+    Changed,
+    /// It is public: there is nothing to seal.
+    #[error("it is public; nothing in it needs a passphrase")]
+    Public,
     /// The check value holds, the content makes no sense.
     #[error("its content is not valid: {0}")]
     Content(&'static str),

@@ -9,24 +9,33 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write as _};
+use std::marker::PhantomData;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
+use rand_core::CryptoRng;
 use vault_format::VaultId;
 
 use crate::card::Card;
 use crate::error::{FileFault, KeysError, Result};
-use crate::key_file::{self, FILE_BYTES_MAX, Title};
+use crate::key_file::{self, Body, FILE_BYTES_MAX, SealedBody, Title};
+use crate::passphrase::{Cost, Passphrase, SALT_BYTES, Stretch};
 use crate::secret::{SecretBytes, SecretText};
 
+mod change;
+mod place;
 mod roles;
 
+pub use change::{is_sealed, reseal};
+pub use place::{place, replace_public};
+
 pub use roles::{
-    JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadGeneration, ReadKey, VaultPublic, WriterKey,
+    AuditorKey, JanitorGeneration, JanitorKey, MasterSeed, MigratorKey, OperatorKey, ReadGeneration, ReadKey,
+    VaultPublic, WriterKey,
 };
 
-/// A key file's content. Implemented by the six types of this module.
+/// A key file's content. Implemented by the eight types of this module.
 pub trait KeyFile: Encode<()> + for<'b> Decode<'b, ()> {
     /// What stands in the file's role line.
     const ROLE: &'static str;
@@ -53,19 +62,60 @@ pub fn create_folder(path: &Path) -> Result<()> {
     made.map_err(|error| KeysError::KeyFile { path: path.to_owned(), fault: FileFault::Io(error) })
 }
 
+/// A passphrase that something new is sealed with.
+pub struct SealWith<'a> {
+    passphrase: &'a Passphrase,
+    stretch: Stretch,
+}
+
+impl<'a> SealWith<'a> {
+    /// Draws the salt.
+    pub fn new<R: CryptoRng + ?Sized>(passphrase: &'a Passphrase, rng: &mut R) -> Self {
+        let mut salt = [0; SALT_BYTES];
+        rng.fill_bytes(&mut salt);
+        Self { passphrase, stretch: Stretch { cost: Cost::DEFAULT, salt } }
+    }
+}
+
 /// Writes a new key file and syncs it with its folder. If anything fails after
 /// the file was created it is removed again.
 pub fn create<T: KeyFile>(path: &Path, key: &T) -> Result<()> {
-    let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
-    key.check().map_err(|reason| fault(FileFault::Content(reason)))?;
-    let title = Title { role: T::ROLE, vault: key.vault(), note: T::NOTE };
-    let text = key_file::write(&title, &encode_body(key));
+    create_as(path, key, None)
+}
+
+/// The same, sealed with a passphrase if there is one.
+pub fn create_as<T: KeyFile>(path: &Path, key: &T, seal: Option<&SealWith<'_>>) -> Result<()> {
+    let text = text_of(key, seal).map_err(|fault| KeysError::KeyFile { path: path.to_owned(), fault })?;
     create_file(path, &text, if T::SECRET { 0o600 } else { 0o644 })
+}
+
+fn text_of<T: KeyFile>(key: &T, seal: Option<&SealWith<'_>>) -> std::result::Result<SecretText, FileFault> {
+    key.check().map_err(FileFault::Content)?;
+    let title = Title { role: T::ROLE, vault: key.vault(), note: T::NOTE };
+    let body = encode_body(key);
+    match seal {
+        None => Ok(key_file::write(&title, &body)),
+        Some(_) if !T::SECRET => Err(FileFault::Public),
+        Some(seal) => Ok(key_file::write_sealed(&title, &body, seal.passphrase, &seal.stretch)),
+    }
+}
+
+/// Puts a key file in the place of another of its role, sealed with a passphrase if
+/// there is one: whoever is killed leaves one of the two, whole.
+pub fn replace<T: KeyFile>(path: &Path, key: &T, seal: Option<&SealWith<'_>>) -> Result<()> {
+    let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
+    let text = text_of(key, seal).map_err(fault)?;
+    place::replace(path, &text, if T::SECRET { 0o600 } else { 0o644 }, None)
 }
 
 /// Writes a card to a new file and syncs it with its folder.
 pub fn create_card(path: &Path, card: &Card) -> Result<()> {
     create_file(path, &card.to_text(), 0o600)
+}
+
+/// Writes any secret text to a new file, for its owner alone, and syncs it with its folder.
+pub fn create_text(path: &Path, text: &SecretText) -> Result<()> {
+    create_file(path, text, 0o600)
 }
 
 fn create_file(path: &Path, text: &SecretText, mode: u32) -> Result<()> {
@@ -105,16 +155,66 @@ fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Loads a key file and checks it.
-pub fn load<T: KeyFile>(path: &Path) -> Result<T> {
-    read_file(path, T::SECRET)
-        .and_then(|bytes| decode(bytes.expose_secret()))
-        .map_err(|fault| KeysError::KeyFile { path: path.to_owned(), fault })
+/// A key file that was read.
+pub enum Loaded<T> {
+    /// It was not sealed.
+    Open(T),
+    /// It takes a passphrase.
+    Sealed(SealedFile<T>),
 }
 
-/// Reads the bytes of a key file that came another way than from a path.
+/// A sealed key file in memory.
+pub struct SealedFile<T> {
+    path: PathBuf,
+    vault: VaultId,
+    body: SealedBody,
+    role: PhantomData<fn() -> T>,
+}
+
+impl<T: KeyFile> SealedFile<T> {
+    /// Opens and checks it. A wrong passphrase is [`FileFault::WrongPassphrase`].
+    pub fn open(&self, passphrase: &Passphrase) -> Result<T> {
+        let opened = self.body.open(passphrase).and_then(|body| decode_body(self.vault, &body));
+        opened.map_err(|fault| KeysError::KeyFile { path: self.path.clone(), fault })
+    }
+}
+
+/// Loads a key file that is not sealed, and checks it.
+pub fn load<T: KeyFile>(path: &Path) -> Result<T> {
+    match load_any(path)? {
+        Loaded::Open(key) => Ok(key),
+        Loaded::Sealed(file) => Err(KeysError::KeyFile { path: file.path, fault: FileFault::Sealed }),
+    }
+}
+
+/// Loads a key file; one that is sealed is for the caller to open.
+pub fn load_any<T: KeyFile>(path: &Path) -> Result<Loaded<T>> {
+    let fault = |fault| KeysError::KeyFile { path: path.to_owned(), fault };
+    let bytes = read_file(path, T::SECRET).map_err(fault)?;
+    decode_any(path, bytes.expose_secret()).map_err(fault)
+}
+
+/// Reads the bytes of a key file that came another way than from a path; `named` is
+/// what errors of a sealed one call it.
+pub fn decode_any<T: KeyFile>(named: &Path, bytes: &[u8]) -> std::result::Result<Loaded<T>, FileFault> {
+    match key_file::read(T::ROLE, bytes)? {
+        (vault, Body::Plain(body)) => decode_body(vault, &body).map(Loaded::Open),
+        (_, Body::Sealed(_)) if !T::SECRET => Err(FileFault::Public),
+        (vault, Body::Sealed(body)) => {
+            Ok(Loaded::Sealed(SealedFile { path: named.to_owned(), vault, body, role: PhantomData }))
+        }
+    }
+}
+
+/// The same for a key file that is not sealed.
 pub fn decode<T: KeyFile>(bytes: &[u8]) -> std::result::Result<T, FileFault> {
-    let (vault, body) = key_file::read(T::ROLE, bytes)?;
+    match decode_any(Path::new(""), bytes)? {
+        Loaded::Open(key) => Ok(key),
+        Loaded::Sealed(_) => Err(FileFault::Sealed),
+    }
+}
+
+fn decode_body<T: KeyFile>(vault: VaultId, body: &SecretBytes) -> std::result::Result<T, FileFault> {
     let malformed = FileFault::Content("its body is not that of its role");
     let Ok(key) = minicbor::decode::<T>(body.expose_secret()) else { return Err(malformed) };
     if encode_body(&key).expose_secret() != body.expose_secret() {

@@ -13,7 +13,9 @@ use vault_format::{Blob, ScopeId, VaultId, WriterId};
 use crate::certificate::{self, Request};
 use crate::data_key::LocalSecret;
 use crate::error::{FileFault, KeysError, Result};
-use crate::files::{self, JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
+use crate::files::{
+    self, JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadKey, SealWith, VaultPublic, WriterKey,
+};
 use crate::seed::{Generation, Seed};
 use crate::signature::SigningKey;
 
@@ -28,6 +30,37 @@ impl KeyFolder {
     /// The seed; belongs on cards, not on the host.
     pub fn master_seed(&self) -> PathBuf {
         self.0.join("master.seed")
+    }
+
+    /// The seed of a rotation that is not finished.
+    pub fn next_seed(&self) -> PathBuf {
+        self.0.join("master.seed.next")
+    }
+
+    /// Seeds that lie here: the one in force, one of a rotation that is not finished,
+    /// former ones, what a killed run left half written.
+    pub fn seeds_here(&self) -> Vec<PathBuf> {
+        let mut here: Vec<PathBuf> = std::fs::read_dir(&self.0)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().trim_start_matches('.').starts_with("master.seed"))
+            })
+            .collect();
+        here.sort();
+        here
+    }
+
+    /// The vault record of a rotation that is not finished: public.
+    pub fn next_record(&self) -> PathBuf {
+        self.0.join("vault.record.next")
+    }
+
+    /// A former seed, kept after a rotation: it opens what was sealed before it.
+    pub fn former_seed(&self, generation: Generation) -> PathBuf {
+        self.0.join(format!("master.seed.{}", generation.0))
     }
 
     /// Opens everything; belongs on the host only while restoring.
@@ -53,6 +86,11 @@ impl KeyFolder {
     /// Public: the vault's id and the root's keys.
     pub fn public(&self) -> PathBuf {
         self.0.join("vault.pub")
+    }
+
+    /// Says that no copy of the key is elsewhere, if it is there.
+    pub fn no_key_copy(&self) -> PathBuf {
+        self.0.join("no-key-copy.txt")
     }
 
     /// The folder itself.
@@ -151,6 +189,11 @@ impl FirstKeys {
     /// Writes each key to its file. Nothing is overwritten: a folder that holds a
     /// key of a vault already is refused before anything is written.
     pub fn save(&self, folder: &KeyFolder) -> Result<()> {
+        self.save_as(folder, None)
+    }
+
+    /// The same with the operator's key sealed by a passphrase, if there is one.
+    pub fn save_as(&self, folder: &KeyFolder, operator: Option<&SealWith<'_>>) -> Result<()> {
         let all = [
             folder.master_seed(),
             folder.read_key(),
@@ -165,7 +208,7 @@ impl FirstKeys {
         files::create_folder(folder.path())?;
         files::create(&folder.master_seed(), &self.master)?;
         files::create(&folder.read_key(), &self.read)?;
-        files::create(&folder.operator_key(), &self.operator)?;
+        files::create_as(&folder.operator_key(), &self.operator, operator)?;
         files::create(&folder.janitor_key(), &self.janitor)?;
         files::create(&folder.writer_key(), &self.writer)?;
         files::create(&folder.public(), &self.public)

@@ -125,15 +125,16 @@ impl Hand {
         if let Some(first) = self.shares.first() {
             check_set(&share, first)?;
         }
-        if let Some(twin) = self.shares.iter().find(|twin| twin.member_index == share.member_index) {
-            let same = twin.value.expose_secret() == share.value.expose_secret();
-            return Err(if same { CardError::Duplicate { number } } else { CardError::Conflict { number } });
-        }
+        // Before the comparison with its twin: where the record speaks, it is this card that is false.
         if let Some(Handout { vault, set, .. }) = &self.handout {
             let hash = card::hash(*vault, set.number, set.cards.len() as u8, &share);
             if set.cards.get(usize::from(share.member_index)) != Some(&hash) {
                 return Err(CardError::NotHandedOut { number });
             }
+        }
+        if let Some(twin) = self.shares.iter().find(|twin| twin.member_index == share.member_index) {
+            let same = twin.value.expose_secret() == share.value.expose_secret();
+            return Err(if same { CardError::Duplicate { number } } else { CardError::Conflict { number } });
         }
         self.shares.push(share);
         Ok(self.progress())

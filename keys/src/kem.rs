@@ -113,7 +113,7 @@ impl RecipientPrivate {
         let key = expand(&seed);
         let public = RecipientPublic::from_slice(&key.encapsulation_key().to_bytes());
         let public = public.expect("a clamped scalar times the base point is not of low order");
-        Self { seed, public }
+        Self { seed: seed.kept(), public }
     }
 
     /// The public half.

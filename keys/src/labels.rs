@@ -63,6 +63,12 @@ pub const CROSS_SIGNATURE: &str = "holdfast cross signature 1";
 pub const CARD: &str = "holdfast card hash 1";
 /// Check value of a key file.
 pub const KEY_FILE: &str = "holdfast key file check 1";
+/// Signature label: the root over a ceremony's transcript.
+pub const TRANSCRIPT: &str = "holdfast ceremony transcript 1";
+/// Salt under which a stretched passphrase is extracted.
+pub const SEALED_FILE: &str = "holdfast sealed key file 1";
+/// Purpose: encryption key, nonce key and commitment of a sealed key file.
+pub const SEALED_KEYS: &str = "seal, nonce and commit";
 
 /// All of them with the constants' names, for the comparison with FORMAT.md.
 pub const ALL: &[(&str, &str)] = &[
@@ -94,4 +100,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("CROSS_SIGNATURE", CROSS_SIGNATURE),
     ("CARD", CARD),
     ("KEY_FILE", KEY_FILE),
+    ("TRANSCRIPT", TRANSCRIPT),
+    ("SEALED_FILE", SEALED_FILE),
+    ("SEALED_KEYS", SEALED_KEYS),
 ];

@@ -78,6 +78,11 @@ impl Revocations {
         last.is_none_or(|last| holder.serial() <= last.sequence)
     }
 
+    /// Where the trust in a certificate ends, if it does.
+    pub fn last_good(&self, certificate: &Hash) -> Option<Position> {
+        self.last_good.get(certificate).copied()
+    }
+
     /// Whether a certificate was revoked at all: such a key signs nothing new.
     pub fn is_revoked(&self, certificate: &Hash) -> bool {
         self.last_good.contains_key(certificate)

@@ -51,6 +51,12 @@ impl<const N: usize> Secret<N> {
         Self::fill(|out| rng.fill_bytes(out))
     }
 
+    /// The same secret, its page out of swap where that is permitted: for what lasts.
+    pub(crate) fn kept(self) -> Self {
+        crate::locked::keep(&*self.0);
+        self
+    }
+
     /// The bytes.
     pub fn expose_secret(&self) -> &[u8; N] {
         &self.0
@@ -71,7 +77,9 @@ impl<C, const N: usize> Encode<C> for Secret<N> {
 impl<'b, C, const N: usize> Decode<'b, C> for Secret<N> {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
         let at = d.position();
-        Self::from_slice(d.bytes()?).ok_or_else(|| decode::Error::message("secret length").at(at))
+        let secret = Self::from_slice(d.bytes()?).ok_or_else(|| decode::Error::message("secret length").at(at))?;
+        // What is decoded came out of a key file and lasts.
+        Ok(secret.kept())
     }
 }
 

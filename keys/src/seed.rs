@@ -35,17 +35,17 @@ impl Seed {
 
     /// Draws a new seed.
     pub fn random<R: CryptoRng + ?Sized>(rng: &mut R) -> Self {
-        Self(Secret::random(rng))
+        Self(Secret::random(rng).kept())
     }
 
     /// Takes a seed that was recovered.
     pub fn from_secret(secret: Secret<32>) -> Self {
-        Self(secret)
+        Self(secret.kept())
     }
 
     /// Takes 32 bytes and wipes the argument.
     pub fn from_array(bytes: [u8; 32]) -> Self {
-        Self(Secret::from_array(bytes))
+        Self(Secret::from_array(bytes).kept())
     }
 
     /// The bytes.

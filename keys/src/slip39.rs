@@ -15,6 +15,8 @@ pub(crate) mod scheme;
 pub(crate) mod share;
 pub(crate) mod words;
 
+pub(crate) use scheme::check_counts;
+
 pub use cipher::{ITERATIONS, ROUNDS};
 pub use scheme::{DIGEST_AT, DIGEST_BYTES, EXPONENT, SECRET_AT, SplitRequest, combine, split};
 pub use share::{COUNT_MAX, Common, Share};

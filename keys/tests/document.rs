@@ -5,16 +5,21 @@ use std::path::Path;
 
 use keys::card::{CANONICAL_BYTES, Card, SplitPlan, WORDS, split};
 use keys::certificate::may_sign;
-use keys::files::{self, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
+use keys::files::{
+    self, AuditorKey, JanitorKey, KeyFile, MasterSeed, MigratorKey, OperatorKey, ReadKey, VaultPublic, WriterKey,
+};
 use keys::first::FirstKeys;
-use keys::{Generation, Seed, kem, key_file, labels, slip39};
+use keys::issue::{self, Said, ScopeFrom};
+use keys::passphrase::{Cost, PASSPHRASE_BYTES_MAX, SALT_BYTES};
+use keys::{Generation, RecipientPublic, Seed, kem, key_file, labels, slip39};
 use minicbor::Decoder;
 use minicbor::data::Type;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use vault_format::certificate::Role;
 use vault_format::envelope::RecordKind;
-use vault_format::{VaultId, shard, vault};
+use vault_format::vault::{KemKey, KemRole, VaultRecord};
+use vault_format::{Blob, Hash, VaultId, shard, vault};
 
 const DOCUMENT: &str = include_str!("../FORMAT.md");
 
@@ -64,6 +69,16 @@ fn constants_are_those_of_the_program() {
         ("DIGEST_AT", slip39::DIGEST_AT.into()),
         ("DIGEST_BYTES", slip39::DIGEST_BYTES as u64),
         ("KEY_FILE_BYTES_MAX", key_file::FILE_BYTES_MAX),
+        ("SALT_BYTES", SALT_BYTES as u64),
+        ("PASSPHRASE_BYTES_MAX", PASSPHRASE_BYTES_MAX as u64),
+        ("ARGON2_KIB", Cost::DEFAULT.kib.into()),
+        ("ARGON2_PASSES", Cost::DEFAULT.passes.into()),
+        ("ARGON2_LANES", Cost::DEFAULT.lanes.into()),
+        ("ARGON2_KIB_MIN", Cost::KIB_MIN.into()),
+        ("ARGON2_KIB_MAX", Cost::KIB_MAX.into()),
+        ("ARGON2_PASSES_MAX", Cost::PASSES_MAX.into()),
+        ("ARGON2_LANES_MAX", Cost::LANES_MAX.into()),
+        ("ARGON2_WORK_MAX", Cost::WORK_MAX),
     ];
     let program: Vec<_> = program.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect();
     assert_eq!(pairs("Constants"), program);
@@ -173,6 +188,29 @@ fn body_is_as_documented<T: KeyFile>(key: &T) {
     assert_eq!(decoder.position(), body.len());
 }
 
+/// As much of a vault record as issuing looks at.
+fn record(keys: &FirstKeys) -> VaultRecord {
+    let kem = |role, public: &RecipientPublic| KemKey { generation: 1, role, public: Blob(public.as_bytes().to_vec()) };
+    VaultRecord {
+        epoch: 1,
+        previous: Hash::default(),
+        root_public: Blob(keys.public.root.as_bytes().to_vec()),
+        data_shards: 3,
+        total_shards: 5,
+        chunk_min: 64,
+        chunk_average: 128,
+        chunk_max: 256,
+        class_max: 3,
+        floor_suite: 1,
+        recipients: vec![kem(KemRole::Reader, &keys.writer.reader[0]), kem(KemRole::Janitor, &keys.writer.janitor)],
+        key_history: Vec::new(),
+        operators: vec![keys.operator.certificate.clone()],
+        card_sets: Vec::new(),
+        predecessors: Vec::new(),
+        created_ms: 0,
+    }
+}
+
 #[test]
 fn key_files_have_the_bodies_of_the_tables() {
     let keys = FirstKeys::draw(&mut ChaCha20Rng::from_seed([3; 32]), "host", 0);
@@ -182,4 +220,15 @@ fn key_files_have_the_bodies_of_the_tables() {
     body_is_as_documented::<WriterKey>(&keys.writer);
     body_is_as_documented::<JanitorKey>(&keys.janitor);
     body_is_as_documented::<VaultPublic>(&keys.public);
+    let said = Said { name: "other".to_owned(), serial: 3, now_ms: 0 };
+    let mut rng = ChaCha20Rng::from_seed([4; 32]);
+    body_is_as_documented::<AuditorKey>(&issue::auditor(&mut rng, &keys.operator, &said).expect("an auditor"));
+    let record = record(&keys);
+    let (operator, read, scope) = (&keys.operator, &keys.read, keys.writer.scope);
+    let migrator = issue::migrator(&mut rng, operator, &record, read, scope, &said).expect("a migrator");
+    body_is_as_documented::<MigratorKey>(&migrator);
+    let janitor = issue::janitor(&mut rng, operator, read, &said).expect("a janitor");
+    body_is_as_documented::<JanitorKey>(&janitor);
+    let writer = issue::writer(&mut rng, operator, &record, ScopeFrom::Read(read), &said).expect("a writer");
+    body_is_as_documented::<WriterKey>(&writer);
 }

@@ -12,10 +12,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use agent_sources::directory::DirectorySource;
 use agent_sources::kernel::{Client, Endpoint, KernelSource};
 use async_trait::async_trait;
-use backends::{BackendError, Credentials, Kind, LocationSpec};
+use backends::{BackendError, Credentials, Kind, LocationSpec, SecretSource};
 use config::{Attached, Config, KernelAt, Scheme, SecretFrom, SourceKind};
-use keys::files::{VaultPublic, WriterKey};
+use keys::files::{Loaded, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
+use keys::{Passphrase, SecretBytes};
 use vault_ops::catalog::Catalog;
 use vault_ops::source::Source;
 use vault_ops::spool::{Limits, Spool};
@@ -131,14 +132,22 @@ pub fn admin_spec(location: &config::Location) -> LocationSpec {
 }
 
 fn credentials(from: &SecretFrom) -> Credentials {
+    Credentials::From(secret_source(from))
+}
+
+/// Where a secret that the configuration names is read.
+pub fn secret_source(from: &SecretFrom) -> SecretSource {
     match from {
-        SecretFrom::File(path) => Credentials::File(path.clone()),
-        SecretFrom::Command(argv) => Credentials::Command(argv.clone()),
-        SecretFrom::Credential(name) => Credentials::Systemd {
-            dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).unwrap_or_default(),
-            name: name.clone(),
-        },
+        SecretFrom::File(path) => SecretSource::File(path.clone()),
+        SecretFrom::Command(argv) => SecretSource::Command(argv.clone()),
+        SecretFrom::Credential(name) => systemd_credential(name),
     }
+}
+
+/// A credential of the unit this process runs in.
+pub fn systemd_credential(name: &str) -> SecretSource {
+    let dir = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    SecretSource::Systemd { dir, name: name.to_owned() }
 }
 
 /// How long the configuration wants each of a vault's locations to lock, in milliseconds.
@@ -267,13 +276,48 @@ pub fn load_key<T: keys::files::KeyFile>(path: &std::path::Path) -> Result<T> {
     keys::files::load(path).map_err(|error| OpsError::Key { what: error.to_string() })
 }
 
-/// Loads the writer key of a vault.
+/// Loads the writer key of a vault that is not sealed.
 pub fn writer_key(keys: &KeyFolder) -> Result<Arc<WriterKey>> {
     Ok(Arc::new(load_key(&keys.writer_key())?))
 }
 
+/// Loads the writer key of a vault where nobody can be asked: one that is sealed is
+/// opened with the passphrase the configuration names. After a rotation it follows in
+/// memory, and the file stays as it is.
+pub async fn writer_key_of(config: &Config, name: &str, vault: &Vault) -> Result<Arc<WriterKey>> {
+    let mut key = writer_key_file(config, name).await?;
+    vault.follow(&mut key)?;
+    Ok(Arc::new(key))
+}
+
+/// The same as it stands in the file.
+pub async fn writer_key_file(config: &Config, vault: &str) -> Result<WriterKey> {
+    let path = key_folder(config, vault)?.writer_key();
+    let fault = |error: keys::KeysError| OpsError::Key { what: error.to_string() };
+    let sealed = match keys::files::load_any::<WriterKey>(&path).map_err(fault)? {
+        Loaded::Open(key) => return Ok(key),
+        Loaded::Sealed(sealed) => sealed,
+    };
+    let Some(from) = config.vaults.get(vault).and_then(|vault| vault.passphrase.as_ref()) else {
+        let what = format!(
+            "key file {}: it is sealed, and nobody can be asked here. Say where its passphrase is: \
+             passphrase = {{ credential = \"NAME\" }} in [vault.{vault}], or unseal it: holdfast keys unseal FILE",
+            path.display()
+        );
+        return Err(OpsError::Key { what });
+    };
+    sealed.open(&passphrase(&secret_source(from)).await?).map_err(fault)
+}
+
+/// Reads a passphrase from where it is.
+pub async fn passphrase(source: &SecretSource) -> Result<Passphrase> {
+    let text = source.read().await.map_err(|error| OpsError::Key { what: error.to_string() })?;
+    let bytes = SecretBytes::new(text.expose_secret().as_bytes().to_vec());
+    Passphrase::new(bytes).map_err(|why| OpsError::Key { what: format!("{}: {why}", source.name()) })
+}
+
 /// Makes a source of the configuration.
-pub fn source(config: &Config, name: &str) -> Result<Box<dyn Source>> {
+pub async fn source(config: &Config, name: &str) -> Result<Box<dyn Source>> {
     let source = config.sources.get(name).ok_or_else(|| OpsError::Refused {
         what: format!(
             "the configuration has no source \"{name}\"; it has: {}",
@@ -284,7 +328,7 @@ pub fn source(config: &Config, name: &str) -> Result<Box<dyn Source>> {
         SourceKind::Directory { paths, exclude } => {
             Ok(Box::new(DirectorySource::new(name, paths, own_folders(config))?.with_patterns(exclude)?))
         }
-        SourceKind::Kernel { at, token } => Ok(Box::new(kernel_source(name, at, token.as_ref())?)),
+        SourceKind::Kernel { at, token } => Ok(Box::new(kernel_source(name, at, token.as_ref()).await?)),
         SourceKind::Postgres { .. } | SourceKind::Command { .. } => Err(OpsError::Refused {
             what: format!(
                 "source {name}: this version backs up kernel and directory sources; postgres and command sources come later"
@@ -304,19 +348,16 @@ pub fn own_folders(config: &Config) -> Vec<PathBuf> {
     own
 }
 
-fn kernel_source(name: &str, at: &KernelAt, token: Option<&SecretFrom>) -> Result<KernelSource> {
+async fn kernel_source(name: &str, at: &KernelAt, token: Option<&SecretFrom>) -> Result<KernelSource> {
     let endpoint = match at {
         KernelAt::Url(url) => Endpoint::Tcp(url.to_string()),
         KernelAt::Socket(path) => Endpoint::Unix(path.clone()),
     };
     let failed = |why: String| OpsError::Source { name: name.to_owned(), why };
     let token = match token {
-        Some(SecretFrom::File(path)) => Client::read_token(path).map_err(|error| failed(error.to_string()))?,
-        Some(SecretFrom::Credential(_) | SecretFrom::Command(_)) => {
-            return Err(failed("give the node's token as a file: token = { file = \"..\" }".to_owned()));
-        }
+        Some(from) => secret_source(from).read().await.map_err(|error| failed(error.to_string()))?,
         None => return Err(failed("the node needs its token: token = { file = \"..\" }".to_owned())),
     };
-    let client = Client::new(&endpoint, &token).map_err(|error| failed(error.to_string()))?;
+    let client = Client::new(&endpoint, token.expose_secret().trim_end()).map_err(|error| failed(error.to_string()))?;
     Ok(KernelSource::new(name, client, tokio::runtime::Handle::current()))
 }

@@ -33,8 +33,8 @@ pub(crate) async fn deliver(config: &Config, name: &str, world: &World) -> Resul
     let due = heartbeat::is_due(&catalog, world.now_ms(), heartbeat::IDLE)?;
     let mut tended = Tended::default();
     if due || !spool.contents().await?.is_empty() {
-        let keys = assembly::writer_key(&folder)?;
         let opened = assembly::open_vault(config, name, world.clone()).await?;
+        let keys = assembly::writer_key_of(config, name, &opened.vault).await?;
         catalog = opened.catalog;
         tended = deliver_to(&opened.vault, &keys, &mut catalog).await?;
     }

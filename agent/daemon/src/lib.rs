@@ -4,6 +4,7 @@
 //! the status file, and tried again; a stop leaves nothing half-done that counts.
 
 pub mod assembly;
+pub mod custody;
 pub mod metrics;
 pub mod places;
 pub mod schedule;

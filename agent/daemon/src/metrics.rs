@@ -140,6 +140,11 @@ fn vaults(vaults: &[VaultGauges]) -> Vec<Gauge> {
             help: "Domains that may be lost at once, as declared.",
             lines: lines(|vault| f64::from(vault.declared)),
         },
+        Gauge {
+            name: "vault_key_on_host",
+            help: "1 if the seed or the read key lies on this host: a thief of it can read.",
+            lines: lines(|vault| truth(vault.key_here)),
+        },
         Gauge { name: "vault_packs", help: "Committed packs.", lines: lines(|vault| vault.packs as f64) },
         Gauge {
             name: "vault_lost_packs",
@@ -255,6 +260,7 @@ mod tests {
             vault: "home".into(),
             at_ms: 1_500,
             packs: 3,
+            key_here: true,
             debts: 4,
             packs_by_state: [3, 2, 1],
             trash: TrashGauges { points: 6, packs: 5, bytes: 80 },
@@ -271,6 +277,7 @@ mod tests {
             "holdfast_location_up{vault=\"home\",location=\"a \\\"b\\\"\\\\\"} 1",
             "holdfast_location_coverage_ratio{vault=\"home\",location=\"a \\\"b\\\"\\\\\"} 0.25",
             "holdfast_location_corrections{vault=\"home\",location=\"a \\\"b\\\"\\\\\"} 7",
+            "holdfast_vault_key_on_host{vault=\"home\"} 1",
             "holdfast_vault_debts{vault=\"home\"} 4",
             "holdfast_vault_packs_by_state{vault=\"home\",state=\"spooled\"} 1",
             "holdfast_vault_trash_bytes{vault=\"home\"} 80",

@@ -54,7 +54,7 @@ pub async fn run(config: &Config, world: &World, host: &str, say: impl Fn(&str))
     }
     let _leases = take_leases(config)?;
     let stop = signals().map_err(|error| OpsError::Io { what: "catching signals".to_owned(), error })?;
-    let mut jobs = plans(config)?;
+    let mut jobs = plans(config).await?;
     jobs.extend(upkeep::chores(config));
     let daemon = Daemon {
         policies: jobs,
@@ -86,11 +86,12 @@ fn take_leases(config: &Config) -> Result<Vec<Lease>, OpsError> {
 
 /// The policies. A missing key or an impossible source is said now, not when the
 /// first run is due.
-fn plans(config: &Config) -> Result<Vec<PolicyPlan>, OpsError> {
-    let plan = |(name, policy): (&config::Name, &config::Policy)| {
-        let writer = assembly::writer_key(&assembly::key_folder(config, policy.vault.as_str())?)?.writer;
-        assembly::source(config, policy.source.as_str())?;
-        Ok(PolicyPlan {
+async fn plans(config: &Config) -> Result<Vec<PolicyPlan>, OpsError> {
+    let mut plans = Vec::new();
+    for (name, policy) in &config.policies {
+        let writer = assembly::writer_key_file(config, policy.vault.as_str()).await?.writer;
+        assembly::source(config, policy.source.as_str()).await?;
+        plans.push(PolicyPlan {
             name: name.as_str().to_owned(),
             vault: policy.vault.as_str().to_owned(),
             source: policy.source.as_str().to_owned(),
@@ -98,9 +99,9 @@ fn plans(config: &Config) -> Result<Vec<PolicyPlan>, OpsError> {
             interval: policy.schedule.interval(),
             // Writer ids are random: they spread hosts that do not know of each other.
             jitter: Jitter(u16::from_le_bytes([writer.0[0], writer.0[1]])),
-        })
-    };
-    config.policies.iter().map(plan).collect()
+        });
+    }
+    Ok(plans)
 }
 
 /// The real runner: one backup of the policy's source, or one chore.
@@ -148,8 +149,8 @@ impl Jobs {
 
     async fn back_up(&self, policy: &PolicyPlan) -> Result<Made, OpsError> {
         let mut opened = assembly::open_vault(&self.config, &policy.vault, self.world.clone()).await?;
-        let keys = assembly::writer_key(&opened.keys)?;
-        let source = assembly::source(&self.config, &policy.source)?;
+        let keys = assembly::writer_key_of(&self.config, &policy.vault, &opened.vault).await?;
+        let source = assembly::source(&self.config, &policy.source).await?;
         let options =
             BackupOptions { host: self.host.clone(), tags: Vec::new(), compression: backup::Compression::default() };
         let run = backup::run(&opened.vault, keys, &mut opened.catalog, source, &options);

@@ -145,6 +145,9 @@ pub struct VaultGauges {
     /// What waits on this host.
     #[serde(default)]
     pub spool: SpoolGauges,
+    /// Whether the seed or the read key lies on this host.
+    #[serde(default)]
+    pub key_here: bool,
     /// What was forgotten and still takes room.
     #[serde(default)]
     pub trash: TrashGauges,

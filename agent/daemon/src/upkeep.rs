@@ -19,6 +19,7 @@ use vault_ops::vault::Vault;
 use vault_ops::world::World;
 
 use crate::assembly::{self, Assembled};
+use crate::custody::Custody;
 use crate::schedule::Jitter;
 use crate::status::{LocationGauges, SpoolGauges, TrashGauges, VaultGauges};
 use crate::{PolicyPlan, Tended, Work, delivery};
@@ -92,7 +93,7 @@ pub(crate) async fn repair(config: &Config, name: &str, world: &World) -> Result
             line = mend(vault, catalog, &due.plan, due.waiting).await?;
         }
     }
-    Ok(Tended { line, gauges: Some(gauges(name, vault, catalog).await?), ..Tended::default() })
+    Ok(Tended { line, gauges: Some(gauges(&opened).await?), ..Tended::default() })
 }
 
 async fn mend(vault: &Vault, catalog: &Catalog, plan: &RepairPlan, waiting: usize) -> Result<String> {
@@ -175,7 +176,8 @@ pub(crate) fn spool_gauges(line: Option<&status::SpoolLine>, at_ms: i64) -> Spoo
 }
 
 /// How the vault stands.
-async fn gauges(name: &str, vault: &Vault, catalog: &Catalog) -> Result<VaultGauges> {
+async fn gauges(opened: &Assembled) -> Result<VaultGauges> {
+    let Assembled { name, vault, catalog, keys, .. } = opened;
     let look = status::look(vault, catalog).await?;
     let locations = look.locations.iter().map(|line| LocationGauges {
         location: line.name.clone(),
@@ -192,7 +194,7 @@ async fn gauges(name: &str, vault: &Vault, catalog: &Catalog) -> Result<VaultGau
         corrections_wrong: line.corrections.1,
     });
     Ok(VaultGauges {
-        vault: name.to_owned(),
+        vault: name.clone(),
         at_ms: vault.world.now_ms(),
         any_domains: look.tolerance.any_domains,
         declared: look.declared,
@@ -207,6 +209,7 @@ async fn gauges(name: &str, vault: &Vault, catalog: &Catalog) -> Result<VaultGau
             packs: look.trash.packs as u64,
             bytes: look.trash.bytes,
         },
+        key_here: Custody::of(keys, &vault.record).key_here(),
         locations: locations.collect(),
     })
 }

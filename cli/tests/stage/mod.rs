@@ -15,6 +15,7 @@
 
 mod layout;
 mod numbers;
+mod person;
 mod process;
 pub mod scene;
 mod trees;
@@ -27,6 +28,7 @@ use tempfile::TempDir;
 
 pub use layout::Place;
 pub use numbers::{Numbers, number_from_env};
+pub use person::{Person, written_down};
 pub use process::{Ran, Running};
 pub use trees::{assert_same_tree, copy_exactly, write_tree};
 pub use witness::{Witness, tree_digest};

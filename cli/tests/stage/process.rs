@@ -114,6 +114,23 @@ impl Stage {
         self.start_in(arguments, environment).end()
     }
 
+    /// On the stage, and with nothing of this machine's user.
+    pub(super) fn at_home(&self, command: &mut Command) {
+        command
+            .current_dir(self.path(""))
+            .env("HOLDFAST_CONFIG", self.config())
+            .env("HOME", self.path(""))
+            .env_remove("HOLDFAST_TEST_ONE_DEVICE")
+            .env_remove("HOLDFAST_DIE_AT")
+            .env_remove("RUST_LOG");
+    }
+
+    /// Runs a command that dies when it comes to a named step.
+    pub fn start_killed(&self, arguments: &[&str], more: &[String], at: &str) -> Ran {
+        let all: Vec<&str> = arguments.iter().copied().chain(more.iter().map(String::as_str)).collect();
+        self.holdfast_in(&all, &[("HOLDFAST_DIE_AT", at)])
+    }
+
     fn start_in(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let logs = self.path("output");
@@ -121,13 +138,8 @@ impl Stage {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (out, err) = (logs.join(format!("{number}.out")), logs.join(format!("{number}.err")));
         let mut command = Command::new(program());
+        self.at_home(&mut command);
         command
-            .current_dir(self.path(""))
-            .env("HOLDFAST_CONFIG", self.config())
-            .env("HOME", self.path(""))
-            .env_remove("HOLDFAST_TEST_ONE_DEVICE")
-            .env_remove("HOLDFAST_DIE_AT")
-            .env_remove("RUST_LOG")
             .envs(environment.iter().copied())
             .args(arguments)
             .stdin(Stdio::null())
@@ -141,7 +153,7 @@ fn patience() -> Duration {
     if std::env::var_os("HOLDFAST_LONG").is_some() { LONG_PATIENCE } else { PATIENCE }
 }
 
-fn program() -> std::ffi::OsString {
+pub(super) fn program() -> std::ffi::OsString {
     std::env::var_os("HOLDFAST_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into())
 }
 

@@ -1,4 +1,4 @@
-//! The six key files: what each role holds and nothing more. Bodies are specified
+//! The eight key files: what each role holds and nothing more. Bodies are specified
 //! in FORMAT.md, "Key files".
 
 use minicbor::{Decode, Encode};
@@ -53,6 +53,10 @@ pub struct ReadKey {
     /// Keys by generation, newest last.
     #[n(2)]
     pub generations: Vec<ReadGeneration>,
+    /// The roots of the vault's line, the one in force first, once its record was read:
+    /// not in the file.
+    #[cbor(skip)]
+    pub line: Vec<Authority>,
 }
 
 /// The KEM keys of one generation.
@@ -79,7 +83,8 @@ impl ReadKey {
         let (reader, janitor) = (seed.reader_key(generation), seed.janitor_key(generation));
         let root = seed.root_key(generation).verifying_key().clone();
         let dedup = seed.dedup_root(generation);
-        Self { vault, root, generations: vec![ReadGeneration { generation, reader, janitor, dedup }] }
+        let generations = vec![ReadGeneration { generation, reader, janitor, dedup }];
+        Self { vault, root, generations, line: Vec::new() }
     }
 
     /// Keys that a scope's chunk ids may have been made with, newest generation
@@ -101,6 +106,15 @@ impl ReadKey {
     /// The root to verify with.
     pub fn authority(&self) -> Authority {
         Authority::new(self.vault, self.root.clone())
+    }
+
+    /// Every root that may have signed what a point carries: its own, then the others
+    /// of the vault's line. Once the line is known, a former one, its own too, vouches
+    /// only for operators that the one in force knows.
+    pub fn authorities(&self) -> Vec<Authority> {
+        let (own, others): (Vec<Authority>, Vec<Authority>) =
+            self.line.iter().cloned().partition(|authority| *authority.root() == self.root);
+        if own.is_empty() { [self.authority()].into_iter().chain(others).collect() } else { [own, others].concat() }
     }
 }
 
@@ -212,10 +226,14 @@ impl WriterKey {
 
     /// Verifies its own chain.
     pub fn certified(&self) -> Result<CertifiedKey> {
+        self.certified_as(Role::Writer)
+    }
+
+    fn certified_as(&self, role: Role) -> Result<CertifiedKey> {
         let key = self.authority().chain(&self.certificates)?;
         belongs(&key, self.writer, &self.signing)?;
-        if key.role() != Role::Writer || key.scope() != Some(self.scope) {
-            return Err(KeysError::Certificate { reason: "it is not a writer's of this scope" });
+        if key.role() != role || key.scope() != Some(self.scope) {
+            return Err(KeysError::Certificate { reason: "it is not of this role and scope" });
         }
         Ok(key)
     }
@@ -233,6 +251,82 @@ impl KeyFile for WriterKey {
         if self.reader.is_empty() {
             return Err("it names no reader to seal for");
         }
+        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+    }
+}
+
+/// What seals old packs anew: a writer's keys under another role. Whoever runs it needs
+/// a read key beside it.
+#[derive(Encode, Decode)]
+#[cbor(transparent)]
+pub struct MigratorKey(#[n(0)] pub WriterKey);
+
+impl MigratorKey {
+    /// Verifies its own chain.
+    pub fn certified(&self) -> Result<CertifiedKey> {
+        self.0.certified_as(Role::Migrator)
+    }
+}
+
+impl KeyFile for MigratorKey {
+    const ROLE: &'static str = "migrator key";
+    const NOTE: &'static str = "Secret. It signs what a re-encryption writes, and reads no backup by itself.";
+
+    fn vault(&self) -> VaultId {
+        self.0.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        if self.0.reader.is_empty() {
+            return Err("it names no reader to seal for");
+        }
+        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+    }
+}
+
+/// What signs notes about audits. It opens nothing.
+#[derive(Encode, Decode)]
+#[cbor(array)]
+pub struct AuditorKey {
+    /// The vault.
+    #[n(0)]
+    pub vault: VaultId,
+    /// The subject of its certificate.
+    #[n(1)]
+    pub subject: WriterId,
+    /// Its signing keys.
+    #[n(2)]
+    pub signing: SigningKey,
+    /// The root it trusts.
+    #[n(3)]
+    pub root: VerifyingKey,
+    /// Its certificates: the operator's, then its own.
+    #[n(4)]
+    pub certificates: Vec<Blob>,
+}
+
+impl AuditorKey {
+    /// Verifies its own chain.
+    pub fn certified(&self) -> Result<CertifiedKey> {
+        let key = Authority::new(self.vault, self.root.clone()).chain(&self.certificates)?;
+        belongs(&key, self.subject, &self.signing)?;
+        if key.role() == Role::Auditor {
+            Ok(key)
+        } else {
+            Err(KeysError::Certificate { reason: "it is not an auditor's" })
+        }
+    }
+}
+
+impl KeyFile for AuditorKey {
+    const ROLE: &'static str = "auditor key";
+    const NOTE: &'static str = "Secret. It signs what an audit found, and opens nothing.";
+
+    fn vault(&self) -> VaultId {
+        self.vault
+    }
+
+    fn check(&self) -> std::result::Result<(), &'static str> {
         self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
     }
 }

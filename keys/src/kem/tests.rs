@@ -54,7 +54,7 @@ fn rng(byte: u8) -> ChaCha20Rng {
 fn official_vectors_of_x_wing_and_the_schedule() {
     let cases: serde_json::Value = serde_json::from_str(VECTORS).unwrap();
     let cases = cases.as_array().unwrap();
-    assert!(!cases.is_empty());
+    assert_eq!(cases.len(), 2);
     for case in cases {
         let recipient = RecipientPrivate::from_seed(Secret::from_slice(&unhex(&case["skRm"])).unwrap());
         assert_eq!(recipient.public().as_bytes()[..], unhex(&case["pkRm"]));
@@ -63,6 +63,10 @@ fn official_vectors_of_x_wing_and_the_schedule() {
         assert_eq!(shared[..], unhex(&case["shared_secret"]));
         assert_eq!(expand(recipient.seed()).try_decapsulate(&enc).unwrap(), shared);
 
+        // The second case's schedule is another KDF's; its KEM is ours.
+        if case["kdf_id"] != 1 {
+            continue;
+        }
         let suite = SuiteId { kem: 0x647A, kdf: 0x0001, aead: 0x0003 };
         let context = schedule(suite, &shared, &unhex(&case["info"]));
         assert_eq!(context.key.expose_secret()[..], unhex(&case["key"]));

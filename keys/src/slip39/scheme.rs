@@ -44,15 +44,7 @@ pub struct SplitRequest<'a> {
 pub fn split<R: CryptoRng + ?Sized>(request: &SplitRequest<'_>, rng: &mut R) -> Result<Vec<Share>, CardError> {
     let SplitRequest { secret, passphrase, need, total } = *request;
     let refuse = |reason| Err(CardError::Plan { need, total, reason });
-    if need == 0 || need > total {
-        return refuse("the number that is enough must be between 1 and the number in all");
-    }
-    if total > COUNT_MAX {
-        return refuse("SLIP-39 deals 16 at most");
-    }
-    if need == 1 && total > 1 {
-        return refuse("each card alone would be the whole key; deal a single card instead");
-    }
+    check_counts(need, total)?;
     if secret.len() < VALUE_BYTES_MIN || !secret.len().is_multiple_of(2) {
         return refuse("the secret must have 16 bytes or more, an even number");
     }
@@ -77,6 +69,21 @@ pub fn split<R: CryptoRng + ?Sized>(request: &SplitRequest<'_>, rng: &mut R) -> 
             value: SecretBytes::new(value.to_vec()),
         })
         .collect())
+}
+
+/// Whether so many cards can be dealt.
+pub(crate) fn check_counts(need: u8, total: u8) -> Result<(), CardError> {
+    let refuse = |reason| Err(CardError::Plan { need, total, reason });
+    if need == 0 || need > total {
+        return refuse("the number that is enough must be between 1 and the number in all");
+    }
+    if total > COUNT_MAX {
+        return refuse("SLIP-39 deals 16 at most");
+    }
+    if need == 1 && total > 1 {
+        return refuse("each card alone would be the whole key; deal a single card instead");
+    }
+    Ok(())
 }
 
 fn deal<R: CryptoRng + ?Sized>(secret: &[u8], need: u8, total: u8, rng: &mut R) -> Vec<Zeroizing<Vec<u8>>> {

@@ -29,6 +29,27 @@ fn index(written: &str) -> Option<u16> {
     matches.then_some(found as u16)
 }
 
+/// The number of the word at a position, from 1; what is wrong with it otherwise.
+pub(crate) fn find(position: usize, token: &str) -> Result<u16, CardError> {
+    index(token).ok_or_else(|| unknown(position, token))
+}
+
+/// The number a token is, with or without its point: `7`, `7.`, `7)`, `7:`.
+pub(crate) fn number(token: &str) -> Option<usize> {
+    let digits = token.trim_end_matches(['.', ')', ':']);
+    if digits.starts_with(|letter: char| letter.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+/// The words of a card's text and their numbers: what stands in no line of its own.
+pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
+    let is_other = |line: &str| {
+        let line = line.trim();
+        let is_field = line.contains(':') && line.starts_with(|letter: char| letter.is_ascii_alphabetic());
+        line.starts_with('#') || is_field || line.eq_ignore_ascii_case(crate::card::TITLE)
+    };
+    text.lines().filter(move |line| !is_other(line)).flat_map(str::split_whitespace)
+}
+
 /// Reads words that stand one after another, each perhaps behind its number
 /// (`7`, `7.` or `7)`), which must then be right.
 pub(crate) fn read<'a>(tokens: impl Iterator<Item = &'a str>) -> Result<Zeroizing<Vec<u16>>, CardError> {

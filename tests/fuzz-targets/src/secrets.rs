@@ -1,17 +1,25 @@
 //! Cards, words and key files: what people and disks bring to the keys.
 
 use keys::card::Card;
-use keys::files::{KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey, decode};
+use keys::ceremony::entry::Entry;
+use keys::ceremony::gathering::identify;
+use keys::files::{KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey, decode_any};
 use keys::hand::Hand;
 use keys::slip39::Share;
+use keys::{RecipientPrivate, Secret, wrap};
+use vault_format::Hash;
+use vault_format::shard::{KEM_ENC_BYTES, KeySlot};
 
+use crate::seeds::slot_vector;
 use crate::{Target, same, target};
 
 /// Cards, words, key files.
 pub(crate) const TARGETS: &[Target] = &[
     target("card", card, 4_000),
     target("card-words", card_words, 10_000),
+    target("card-typed", card_typed, 10_000),
     target("hand", hand, 400),
+    target("key-slot", key_slot, 2_000),
     target("key-master-seed", key_file::<MasterSeed>, 4_000),
     target("key-read", key_file::<ReadKey>, 1_000),
     target("key-operator", key_file::<OperatorKey>, 500),
@@ -36,6 +44,20 @@ fn card_words(bytes: &[u8]) {
     let _ = Share::parse(text);
 }
 
+/// A card as somebody types it; what is finished is a card or words that read.
+fn card_typed(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut entry = Entry::new();
+    for line in text.lines() {
+        let _ = entry.line(line);
+        assert!(entry.have() <= keys::card::WORDS);
+        if let Some(Ok(finished)) = entry.finished() {
+            let found = identify(finished.expose_secret(), &[]).unwrap_or_else(|error| panic!("{error}"));
+            assert!(found.number >= 1 && found.need >= 1);
+        }
+    }
+}
+
 /// Two cards in one hand, and what they give.
 fn hand(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -46,12 +68,25 @@ fn hand(bytes: &[u8]) {
     let _ = hand.recover();
 }
 
-/// As it is, and with a check value that a mutation cannot miss.
+/// A slot opens for its recipient as it was made, and in no other form.
+fn key_slot(bytes: &[u8]) {
+    let Some((enc, wrapped)) = bytes.split_first_chunk::<KEM_ENC_BYTES>() else { return };
+    let Ok(wrapped) = wrapped.try_into() else { return };
+    let made = slot_vector("slot.json");
+    let recipient = RecipientPrivate::from_seed(Secret::from_array(made.kem_seed));
+    if wrap::unwrap(&KeySlot { enc: *enc, wrapped }, &recipient, &Hash(made.h0)).is_ok() {
+        assert!(bytes == made.slot, "an altered key slot was opened");
+    }
+}
+
+/// As it is, and with a check value that a mutation cannot miss. What is sealed is not
+/// opened: that takes as long as it is meant to.
 fn key_file<T: KeyFile>(bytes: &[u8]) {
-    let _ = decode::<T>(bytes);
+    let named = std::path::Path::new("key");
+    let _ = decode_any::<T>(named, bytes);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Some(at) = text.rfind("check: ") else { return };
     let hash = keys::hash::labelled(keys::labels::KEY_FILE, &bytes[..at]);
     let digits: String = hash.0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let _ = decode::<T>(format!("{}check: {digits}\n", &text[..at]).as_bytes());
+    let _ = decode_any::<T>(named, format!("{}check: {digits}\n", &text[..at]).as_bytes());
 }

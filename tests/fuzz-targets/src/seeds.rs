@@ -69,8 +69,32 @@ fn from_hex(text: &[u8]) -> Vec<u8> {
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
+/// A vector of a key slot, with what opens it.
+pub(crate) struct SlotVector {
+    pub(crate) kem_seed: [u8; 32],
+    pub(crate) h0: [u8; 32],
+    pub(crate) slot: Vec<u8>,
+}
+
+const KEY_VECTORS: &str = "keys/testdata/vectors";
+
+pub(crate) fn slot_vector(name: &str) -> SlotVector {
+    let text = fs::read_to_string(repository().join(KEY_VECTORS).join(name)).unwrap();
+    let value = |field: &str| {
+        let start = text.split(&format!("\"{field}\": \"")).nth(1).unwrap();
+        from_hex(start.split('"').next().unwrap().as_bytes())
+    };
+    let array = |field: &str| value(field).try_into().unwrap();
+    SlotVector { kem_seed: array("kem_seed"), h0: array("h0"), slot: [value("enc"), value("wrapped")].concat() }
+}
+
+fn key_slots() -> Vec<Vec<u8>> {
+    let names = below(KEY_VECTORS).into_iter().filter_map(|(path, _)| Some(path.rsplit('/').next()?.to_owned()));
+    names.filter(|name| name.starts_with("slot")).map(|name| slot_vector(&name).slot).collect()
+}
+
 fn key_files(name: &str) -> Vec<Vec<u8>> {
-    let folders = ["keys/testdata/vectors", "vault/ops/testdata/golden/v1/keys"];
+    let folders = ["keys/testdata/vectors", "keys/testdata/sealed", "vault/ops/testdata/golden/v1/keys"];
     let all = folders.into_iter().flat_map(below);
     all.filter(|(path, _)| path.rsplit('/').next().is_some_and(|file| file.starts_with(name)))
         .map(|(_, bytes)| bytes)
@@ -104,8 +128,9 @@ pub fn seeds_of(target: &str) -> Vec<Vec<u8>> {
         "certificate-chain" => vec![crate::codec::chain_seed()],
         "writers-index" => vectors(&["index", "writer", "sealed"]),
         "journal-object" => vectors(&["journal"]),
-        "card" | "card-words" => key_files("card"),
+        "card" | "card-words" | "card-typed" => key_files("card"),
         "hand" => vec![key_files("card").join(&0xc)],
+        "key-slot" => key_slots(),
         "key-master-seed" => key_files("master"),
         "key-read" => key_files("read"),
         "key-operator" => key_files("operator"),

@@ -38,7 +38,7 @@ record! {
         12 operators: Vec<Blob>,
         /// Card sets handed out.
         13 card_sets: Vec<CardSet>,
-        /// The former root's signatures over `root_public`, after a rotation.
+        /// Former roots, oldest first: each signs the next one's public keys, the last `root_public`.
         14 predecessors: Vec<CrossSignature>,
         /// When it was made, milliseconds since 1970.
         15 created_ms: i64,
@@ -76,7 +76,8 @@ record! {
         1 role: KemRole,
         /// Its recipient id, so that a reader finds it.
         2 recipient: RecipientId,
-        /// The 32-byte KEM seed, sealed to a newer generation's reader key.
+        /// The 32-byte KEM seed, the reader's with the dedup root behind it, sealed to a
+        /// newer generation's reader key.
         3 seed: SealedBlob,
     }
 }
@@ -100,7 +101,7 @@ record! {
     CrossSignature {
         /// Former root public keys.
         0 root_public: Blob,
-        /// Ed25519, then ML-DSA-65, over the new `root_public`.
+        /// Ed25519, then ML-DSA-65, over the `root_public` that follows it.
         1 signatures: Blob,
     }
 }

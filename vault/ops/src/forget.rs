@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vault_format::certificate::Role;
+use vault_format::manifest::JanitorPart;
 use vault_format::tombstone::{ManifestRef, TombstoneAction};
 use vault_format::{PointId, WriterId};
 
@@ -145,7 +147,7 @@ pub async fn plan(
     let mut plan = ForgetPlan { remarks: look.stops.clone(), ..ForgetPlan::default() };
     let mut sources: BTreeMap<(WriterId, String), Vec<PointLine>> = BTreeMap::new();
     for line in lines(&look, catalog, |life| life == Life::Live)? {
-        sources.entry((line.writer, line.source.clone())).or_default().push(line);
+        sources.entry((maker(&look, &line), line.source.clone())).or_default().push(line);
     }
     for ((writer, source), lines) in sources {
         let mut own: Vec<&Keep> =
@@ -169,9 +171,34 @@ pub async fn plan(
     Ok(plan)
 }
 
+/// Whose point it is: of a migrator's successor the writer of the point it follows, as
+/// far as that can be told without opening either. Who cannot be told is the migrator
+/// itself, whose points no rule for a writer names.
+fn maker(look: &Look, line: &PointLine) -> WriterId {
+    let vault = &look.vault;
+    let is_migrator = |writer: WriterId| vault.writer(writer).is_some_and(|key| key.role() == Role::Migrator);
+    if !is_migrator(line.writer) {
+        return line.writer;
+    }
+    let times: BTreeSet<i64> = line.known.iter().filter_map(|known| Some(known.part.as_ref()?.finished_ms)).collect();
+    let is_original = |known: &&Known| {
+        let same = |part: &JanitorPart| part.source == line.source && times.contains(&part.finished_ms);
+        !is_migrator(known.manifest.writer) && known.part.as_ref().is_some_and(same)
+    };
+    let originals: BTreeSet<WriterId> =
+        look.known.iter().filter(is_original).map(|known| known.manifest.writer).collect();
+    // Once the originals are gone: where one writer has the scope, it was that one.
+    let scope = vault.writer(line.writer).and_then(|key| key.scope());
+    let of_scope = vault.writers.values().filter(|key| key.role() == Role::Writer && key.scope() == scope);
+    let of_scope: BTreeSet<WriterId> = of_scope.map(|key| key.subject()).collect();
+    let only = |found: BTreeSet<WriterId>| found.first().copied().filter(|_| found.len() == 1);
+    only(originals).or_else(|| only(of_scope)).unwrap_or(line.writer)
+}
+
 /// What the rules keep of one source's points, each rule by itself: by the times that
 /// are believed, and of those whose own times agree by these. The newest of its chain
-/// are added, whatever times they claim. At least one always stays.
+/// are added, whatever times they claim: of each chain, where a migrator's successors
+/// stand beside what their host made since. At least one always stays.
 fn stays(lines: &[PointLine], rules: &[&Keep], newest: usize) -> (BTreeSet<usize>, usize) {
     let dated = |line: &PointLine, time_ms| Dated {
         time_ms,
@@ -187,9 +214,12 @@ fn stays(lines: &[PointLine], rules: &[&Keep], newest: usize) -> (BTreeSet<usize
         stay.extend(kept(&agreed, keep).into_iter().map(|at| places[at]));
     }
     let by_rules = stay.len();
-    let mut order: Vec<usize> = (0..lines.len()).collect();
-    order.sort_by_key(|&at| std::cmp::Reverse(lines[at].newest()));
-    stay.extend(order.into_iter().take(newest.max(1)));
+    let mut chains: BTreeMap<WriterId, Vec<usize>> = BTreeMap::new();
+    lines.iter().enumerate().for_each(|(at, line)| chains.entry(line.writer).or_default().push(at));
+    for mut order in chains.into_values() {
+        order.sort_by_key(|&at| std::cmp::Reverse(lines[at].newest()));
+        stay.extend(order.into_iter().take(newest.max(1)));
+    }
     let protected = stay.len() - by_rules;
     (stay, protected)
 }

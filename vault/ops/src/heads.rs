@@ -11,8 +11,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vault_format::certificate::Role;
 use vault_format::envelope::RecordKind;
-use vault_format::manifest::Manifest;
+use vault_format::manifest::{Manifest, ManifestKind};
 use vault_format::{Hash, LocationId, WriterId, names};
 
 use crate::error::Result;
@@ -341,6 +342,9 @@ fn judge(vault: &Vault, writer: WriterId, position: Position, bytes: Vec<u8>) ->
             Ok(body) => body,
             Err(error) => return Judged::Bad(error.to_string()),
         };
+        if key.role() == Role::Migrator && body.kind == ManifestKind::Point {
+            return Judged::Bad("a migrator signed it, and it is no successor of a point".to_owned());
+        }
         if (body.epoch, body.sequence) != position {
             return Judged::Bad("it was signed for another place in the chain".to_owned());
         }

@@ -112,13 +112,13 @@ pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location
         None => Vec::new(),
     };
     // From here on the vault knows the writers that were found, too.
-    let (vault, of_points) = orphans::with_writers(vault, &found, &points)?;
+    let (vault, of_points) = orphans::with_writers(vault, &found, &points);
     let home = list_shards(&vault, &vault.writer_ids()).await;
     let held = found.vaults.remove(&vault.id).unwrap_or_default();
     let mut quarantined = std::mem::take(&mut found.quarantined);
     let shards = orphans::weigh(&vault, &held, &home, &mut quarantined).await;
     let files = found.records.remove(&vault.id).unwrap_or_default();
-    let mut sorted = orphans::verify_records(&vault, &files, &mut quarantined)?;
+    let mut sorted = orphans::verify_records(&vault, &files, &mut quarantined);
     let chains = whole_chains(&vault).await?;
     leave_rivals(&chains, &mut sorted);
     let account = Account {

@@ -32,6 +32,35 @@ pub(crate) struct Choice {
     pub(crate) previous: Option<LayoutRecord>,
     /// A newer one that does not count yet.
     pub(crate) newer: Option<Signed>,
+    /// Which writers were listed when.
+    pub(crate) listed: Listed,
+}
+
+/// When certificates were first listed, by all layouts that are shown and verify.
+#[derive(Default)]
+pub(crate) struct Listed {
+    first: BTreeMap<Hash, u64>,
+    /// The oldest layout that is shown: what was listed before it is not known.
+    oldest: u64,
+}
+
+impl Listed {
+    fn of(signed: &[Signed]) -> Self {
+        let mut listed = Self { first: BTreeMap::new(), oldest: u64::MAX };
+        for Signed { record, .. } in signed {
+            listed.oldest = listed.oldest.min(record.epoch);
+            for writer in &record.writers {
+                let first = listed.first.entry(writer.certificate).or_insert(record.epoch);
+                *first = (*first).min(record.epoch);
+            }
+        }
+        listed
+    }
+
+    /// Whether a certificate was listed by then, or by the oldest layout that is shown.
+    pub(crate) fn by(&self, certificate: &Hash, epoch: u64) -> bool {
+        self.first.get(certificate).is_some_and(|first| *first <= epoch.max(self.oldest))
+    }
 }
 
 /// Layouts each location shows, by location, if it shows any.
@@ -82,6 +111,7 @@ pub(crate) fn of(operators: &[CertifiedKey], revoked: &Revocations, found: &[Her
 fn choose(mut signed: Vec<Signed>, shown: &Shown) -> Option<Choice> {
     signed.sort_by_key(|layout| (layout.record.epoch, layout.hash));
     let newest = signed.len().checked_sub(1)?;
+    let listed = Listed::of(&signed);
     let before = |at: usize| signed.iter().position(|layout| layout.hash == signed[at].record.previous);
     let counts = |at: usize| {
         let old = before(at).is_none_or(|old| has_majority(&signed[old].record, signed[at].hash, shown));
@@ -93,6 +123,7 @@ fn choose(mut signed: Vec<Signed>, shown: &Shown) -> Option<Choice> {
         previous: before(at).map(|old| signed[old].record.clone()),
         newer: (at < newest && signed[newest].record.epoch > signed[at].record.epoch).then(|| signed[newest].clone()),
         layout: signed.swap_remove(at),
+        listed,
     })
 }
 

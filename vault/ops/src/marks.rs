@@ -233,14 +233,25 @@ fn verify_tombstone(vault: &Vault, name: &str, bytes: &[u8]) -> Record {
     bad(why.unwrap_or_else(|| "no certificate of its janitor is known".to_owned()), known)
 }
 
+/// A fence counts only while its signer does: its epoch is its signer's word, so that no
+/// position tells an honest one from one that a thief dates back. What stands behind one
+/// that counts no more counts again, and a janitor that is trusted fences anew.
 fn verify_fence(vault: &Vault, bytes: &[u8]) -> Record {
+    let mut revoked = false;
     for key in &vault.janitors {
         if let Ok(verified) = key.verify(bytes, RecordKind::Fence)
             && let Ok(body) = verified.decode::<Fence>("fence")
         {
+            if vault.revocations.is_revoked(&key.certificate_hash()) {
+                revoked = true;
+                continue;
+            }
             let (hash, bytes) = (verified.hash(), bytes.to_vec());
             return Record::Fence(SignedFence { hash, bytes, body, domains: BTreeSet::new() });
         }
+    }
+    if revoked {
+        return Record::Bad { why: "a fence by a key that was revoked: it closes nothing".to_owned(), known: false };
     }
     Record::Other
 }

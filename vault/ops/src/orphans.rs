@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use keys::certificate::{Authority, CertifiedKey};
-use keys::signature::VerifyingKey;
 use vault_format::certificate::{Certificate, Role};
 use vault_format::envelope::{Envelope, RecordKind};
 use vault_format::layout::LayoutRecord;
@@ -21,7 +20,6 @@ use vault_format::tombstone::Tombstone;
 use vault_format::vault::VaultRecord;
 use vault_format::{Blob, Hash, PackId, WriterId, names};
 
-use crate::error::{OpsError, Result};
 use crate::fetch::{Holding, Holdings};
 use crate::heads::{self, Position};
 use crate::scan::{BarePoint, Quarantined, RecordFile, Scan};
@@ -227,36 +225,36 @@ pub(crate) struct Records {
     pub(crate) left: Vec<String>,
 }
 
-/// Everybody a record may be signed by: the root, its operators, those whom they
-/// certified; known to the vault, or found.
+/// Everybody a record may be signed by: the roots of the vault's line, their operators,
+/// those whom they certified; known to the vault, or found.
 struct Signers {
-    authority: Authority,
+    roots: Vec<Authority>,
     operators: Vec<CertifiedKey>,
     holders: Vec<CertifiedKey>,
 }
 
 impl Signers {
-    fn of(vault: &Vault, found: &[RecordFile]) -> Result<Self> {
-        let root = VerifyingKey::from_slice(&vault.record.root_public.0)
-            .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
-        let authority = Authority::new(vault.id, root);
+    fn of(vault: &Vault, found: &[RecordFile]) -> Self {
+        let roots = vault.authorities();
         let files = found.iter().filter(|file| file.kind == RecordKind::Certificate).map(|file| &file.bytes);
         let known = vault.record.operators.iter().map(|Blob(bytes)| bytes).chain(vault.certificates.values());
         let certificates: BTreeSet<&Vec<u8>> = files.chain(known).collect();
         let operators: Vec<CertifiedKey> =
-            certificates.iter().filter_map(|bytes| authority.operator(bytes).ok()).collect();
-        let holder = |bytes: &&Vec<u8>| operators.iter().find_map(|operator| authority.holder(operator, bytes).ok());
+            certificates.iter().filter_map(|bytes| roots.iter().find_map(|root| root.operator(bytes).ok())).collect();
+        let issued =
+            |bytes: &Vec<u8>, root: &Authority| operators.iter().find_map(|operator| root.holder(operator, bytes).ok());
+        let holder = |bytes: &&Vec<u8>| roots.iter().find_map(|root| issued(bytes, root));
         let holders = certificates.iter().filter_map(holder).collect();
-        Ok(Self { authority, operators, holders })
+        Self { roots, operators, holders }
     }
 
     /// Whether somebody whose role allows it signed these bytes; who.
     fn verified(&self, file: &RecordFile) -> std::result::Result<Option<&CertifiedKey>, String> {
         let all = self.operators.iter().chain(&self.holders);
         let by_root = match file.kind {
-            RecordKind::Vault => self.authority.vault_record(&file.bytes).is_ok(),
-            RecordKind::Revocation => self.authority.revocation(&file.bytes).is_ok(),
-            RecordKind::Certificate => self.authority.operator(&file.bytes).is_ok(),
+            RecordKind::Vault => self.roots.iter().any(|root| root.vault_record(&file.bytes).is_ok()),
+            RecordKind::Revocation => self.roots.iter().any(|root| root.revocation(&file.bytes).is_ok()),
+            RecordKind::Certificate => self.roots.iter().any(|root| root.operator(&file.bytes).is_ok()),
             RecordKind::Layout
             | RecordKind::Manifest
             | RecordKind::Tombstone
@@ -267,7 +265,9 @@ impl Signers {
             return Ok(None);
         }
         if file.kind == RecordKind::Certificate {
-            let issuer = self.operators.iter().find(|operator| self.authority.holder(operator, &file.bytes).is_ok());
+            let certified =
+                |operator: &&CertifiedKey| self.roots.iter().any(|root| root.holder(operator, &file.bytes).is_ok());
+            let issuer = self.operators.iter().find(certified);
             return issuer.map(Some).ok_or_else(|| "no operator of this vault's root issued it".to_owned());
         }
         let mut why = "nobody certified under this vault's root signed it".to_owned();
@@ -287,12 +287,8 @@ fn claimed(bytes: &[u8]) -> Hash {
 }
 
 /// Verifies the records found and names them.
-pub(crate) fn verify_records(
-    vault: &Vault,
-    found: &[RecordFile],
-    quarantined: &mut Vec<Quarantined>,
-) -> Result<Records> {
-    let signers = Signers::of(vault, found)?;
+pub(crate) fn verify_records(vault: &Vault, found: &[RecordFile], quarantined: &mut Vec<Quarantined>) -> Records {
+    let signers = Signers::of(vault, found);
     let mut records = Records::default();
     for file in found {
         let named = signers.verified(file).and_then(|signer| name_of(vault, signer, file));
@@ -314,7 +310,7 @@ pub(crate) fn verify_records(
             Ok(Named::Newer(what)) => records.left.push(format!("{}/{}: {what}", file.folder, file.name)),
         }
     }
-    Ok(records)
+    records
 }
 
 enum Named {
@@ -372,18 +368,13 @@ fn name_of(vault: &Vault, signer: Option<&CertifiedKey>, file: &RecordFile) -> s
 
 /// The vault with the writers found, as files or in point records, and the
 /// certificates of the latter by name.
-pub(crate) fn with_writers(
-    vault: &Vault,
-    found: &Scan,
-    points: &[BarePoint],
-) -> Result<(Vault, BTreeMap<String, Vec<u8>>)> {
+pub(crate) fn with_writers(vault: &Vault, found: &Scan, points: &[BarePoint]) -> (Vault, BTreeMap<String, Vec<u8>>) {
     let (mut vault, mut records) = (vault.clone(), BTreeMap::new());
-    let root = VerifyingKey::from_slice(&vault.record.root_public.0)
-        .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
-    let mut chains = found.certified(vault.id, &root);
-    let authority = Authority::new(vault.id, root);
+    let roots = vault.authorities();
+    let mut chains = found.certified(vault.id, &roots);
     let of_points = points.iter().map(|point| point.found.record.certificates.clone());
-    chains.extend(of_points.filter_map(|chain| Some((authority.chain(&chain).ok()?, chain))));
+    let verified = |chain: Vec<Blob>| Some((roots.iter().find_map(|root| root.chain(&chain).ok())?, chain));
+    chains.extend(of_points.filter_map(verified));
     for (key, chain) in chains {
         for Blob(bytes) in chain {
             let hash = keys::record::hash(&bytes);
@@ -394,5 +385,5 @@ pub(crate) fn with_writers(
             vault.writers.insert(key.certificate_hash(), Arc::new(key));
         }
     }
-    Ok((vault, records))
+    (vault, records)
 }

@@ -75,10 +75,17 @@ pub async fn find_record(fetcher: &Fetcher, keys: &ReadKey, pack: PackId) -> Res
         key.chunk_unnamed(&toc, frame, part, &mut decoder(pack)?).map_err(|error| damaged(pack, &error))?;
     let record: PointRecord =
         vault_format::decode("point record", &bytes).map_err(|error| OpsError::format(of(pack), &error))?;
-    let writer = Authority::new(header.h0().vault, keys.root.clone()).chain(&record.certificates).map_err(|error| {
+    let (authority, writer) = certified(keys, &record).map_err(|error| {
         OpsError::corrupt(format!("the certificates in the point record of {}", of(pack)), error.to_string())
     })?;
-    if !id_keys(keys, &writer).iter().any(|key| key.chunk_id(&bytes) == expected) {
+    let vault_record = check_vault_record(&authority, &record)
+        .map_err(|why| OpsError::corrupt(format!("the vault record in the point record of {}", of(pack)), why))?;
+    let mut named_by = id_keys(keys, &writer);
+    if let Some(scope) = writer.scope() {
+        let older = keys.older_id_keys(&vault_record.key_history, scope);
+        named_by.extend(older.map_err(|error| OpsError::corrupt(of(pack), error.to_string()))?);
+    }
+    if !named_by.iter().any(|key| key.chunk_id(&bytes) == expected) {
         return Err(OpsError::corrupt(format!("the point record of {}", of(pack)), "its bytes do not match its id"));
     }
     let signed = header.clone().verify(|hash| (*hash == writer.certificate_hash()).then_some(&writer));
@@ -86,23 +93,33 @@ pub async fn find_record(fetcher: &Fetcher, keys: &ReadKey, pack: PackId) -> Res
     if (record.vault, record.writer) != (header.h0().vault, header.h0().writer) || writer.subject() != record.writer {
         return Err(OpsError::corrupt(format!("the point record of {}", of(pack)), "it names another vault or writer"));
     }
-    check_vault_record(keys, &record)
-        .map_err(|why| OpsError::corrupt(format!("the vault record in the point record of {}", of(pack)), why))?;
     let hash = keys::hash::labelled(labels::POINT_RECORD, &bytes);
     Ok(Some(FoundRecord { hash, header: header.hash(), record, writer }))
 }
 
-/// The root's word as the point carries it: signed by the root of the key at hand,
-/// and naming that root (FORMAT.md, 15).
-fn check_vault_record(keys: &ReadKey, point: &PointRecord) -> std::result::Result<(), String> {
-    let authority = Authority::new(point.vault, keys.root.clone());
+/// The writer of a point, under whichever root of the vault's line certified it then.
+fn certified(keys: &ReadKey, record: &PointRecord) -> keys::Result<(Authority, CertifiedKey)> {
+    let mut refused = None;
+    for authority in keys.authorities() {
+        match authority.chain(&record.certificates) {
+            Ok(writer) => return Ok((authority, writer)),
+            // What the root of the key at hand says of it is the reason.
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    Err(refused.unwrap_or(keys::KeysError::Roots { reason: "there is none to verify with" }))
+}
+
+/// The root's word as the point carries it: signed by the root that certified its
+/// writer, and naming that root (FORMAT.md, 15).
+fn check_vault_record(authority: &Authority, point: &PointRecord) -> std::result::Result<VaultRecord, String> {
     let verified = authority.vault_record(&point.vault_record.0).map_err(|error| error.to_string())?;
     let record: VaultRecord = verified.decode("vault record").map_err(|error| error.to_string())?;
     record.check().map_err(|error| error.to_string())?;
-    if record.root_public.0 != keys.root.as_bytes()[..] {
+    if record.root_public.0 != authority.root().as_bytes()[..] {
         return Err("it names another root than the one that signed it".to_owned());
     }
-    Ok(())
+    Ok(record)
 }
 
 fn id_keys(keys: &ReadKey, writer: &CertifiedKey) -> Vec<IdKey> {

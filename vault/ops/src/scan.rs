@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use keys::certificate::{Authority, CertifiedKey};
 use keys::files::ReadKey;
-use keys::signature::VerifyingKey;
 use vault_codec::ParsedHeader;
 use vault_format::envelope::{ENVELOPE_MAGIC, Envelope, RecordKind};
 use vault_format::journal::JOURNAL_MAGIC;
@@ -18,10 +17,11 @@ use vault_format::marker::MARKER_MAGIC;
 use vault_format::shard::{HEADER_BYTES, SHARD_MAGIC};
 use vault_format::{Blob, Hash, PackId, VaultId};
 
-use crate::error::Result;
+use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holding, Holdings, Trust};
 use crate::location::{Listed, Location};
 use crate::restore::{FoundRecord, find_record};
+use crate::rotate;
 use crate::world::World;
 
 /// Something with our magic that cannot be used.
@@ -159,17 +159,18 @@ impl Scan {
         }
     }
 
-    /// Holders certified under `root` by the certificates that were found as files,
+    /// Holders certified under any of these by the certificates that were found as files,
     /// with the envelopes of their chains.
-    pub fn certified(&self, vault: VaultId, root: &VerifyingKey) -> Vec<(CertifiedKey, Vec<Blob>)> {
-        let authority = Authority::new(vault, root.clone());
+    pub fn certified(&self, vault: VaultId, roots: &[Authority]) -> Vec<(CertifiedKey, Vec<Blob>)> {
         let records = self.records.get(&vault).map(Vec::as_slice).unwrap_or_default();
         let certificates =
             || records.iter().filter(|file| file.kind == RecordKind::Certificate).map(|file| &file.bytes);
-        let operators: Vec<(CertifiedKey, &Vec<u8>)> =
-            certificates().filter_map(|bytes| Some((authority.operator(bytes).ok()?, bytes))).collect();
+        let mut operators: Vec<(&Authority, CertifiedKey, &Vec<u8>)> = Vec::new();
+        for bytes in certificates() {
+            operators.extend(roots.iter().find_map(|root| Some((root, root.operator(bytes).ok()?, bytes))));
+        }
         let chain = |bytes: &Vec<u8>| {
-            operators.iter().find_map(|(operator, above)| {
+            operators.iter().find_map(|(authority, operator, above)| {
                 let key = authority.holder(operator, bytes).ok()?;
                 Some((key, vec![Blob((*above).clone()), Blob(bytes.clone())]))
             })
@@ -215,7 +216,7 @@ pub struct BareVault {
 /// manifest, no configuration.
 pub async fn find_points(world: &World, scan: &Scan, vault: VaultId, keys: &ReadKey) -> BareVault {
     let holdings = scan.vaults.get(&vault).cloned().unwrap_or_default();
-    let certified = scan.certified(vault, &keys.root);
+    let certified = scan.certified(vault, &keys.authorities());
     let mut writers: BTreeMap<Hash, Arc<CertifiedKey>> =
         certified.into_iter().map(|(key, _)| (key.certificate_hash(), Arc::new(key))).collect();
     let (mut points, mut unusable) = (Vec::new(), Vec::new());
@@ -229,12 +230,28 @@ pub async fn find_points(world: &World, scan: &Scan, vault: VaultId, keys: &Read
     points.sort_by_key(|point| (point.found.record.finished_ms, point.found.record.epoch, point.found.record.sequence));
     for point in &points {
         // The chain was verified under the root when the record was found.
-        let chain = Authority::new(vault, keys.root.clone()).chain(&point.found.record.certificates);
-        if let Ok(key) = chain {
+        let roots = keys.authorities();
+        let chain = roots.iter().find_map(|root| root.chain(&point.found.record.certificates).ok());
+        if let Some(key) = chain {
             writers.insert(key.certificate_hash(), Arc::new(key));
         }
     }
     BareVault { holdings, writers, points, unusable }
+}
+
+/// Completes a read key from what lies among bare shards: the vault records found as
+/// files or, without any that counts, those that the points carry which it opens.
+pub async fn complete(world: &World, scan: &Scan, vault: VaultId, keys: &mut ReadKey) -> Result<()> {
+    let files = scan.records.get(&vault).map(Vec::as_slice).unwrap_or_default();
+    let files = files.iter().filter(|file| file.kind == RecordKind::Vault).map(|file| &file.bytes);
+    let refused = |error: keys::KeysError| OpsError::Key { what: error.to_string() };
+    let mut newest = keys::rotation::in_force(vault, &keys.root, files).map_err(refused)?;
+    if newest.is_none() {
+        let points = find_points(world, scan, vault, keys).await.points;
+        let carried = points.iter().map(|point| &point.found.record.vault_record.0);
+        newest = keys::rotation::in_force(vault, &keys.root, carried).map_err(refused)?;
+    }
+    newest.map_or(Ok(()), |newest| rotate::complete(keys, &newest.root, &newest.former, &newest.record))
 }
 
 /// Looks for a pack's point record under each header its shards show. No header is

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use backends::{BackendError, Versions};
 use keys::certificate::{Authority, CertifiedKey};
 use keys::revocation::Revocations;
+use keys::rotation::InForce;
 use keys::signature::VerifyingKey;
 use object_store::ObjectStore;
 use vault_format::certificate::Role;
@@ -22,7 +23,7 @@ use vault_format::vault::VaultRecord;
 use vault_format::{Blob, Hash, LocationId, VaultId, WriterId, labels, names};
 
 use crate::error::{OpsError, Result};
-use crate::layouts::{self, Choice, Signed};
+use crate::layouts::{self, Choice, Listed, Signed};
 use crate::location::Location;
 use crate::marks::{self, Marks};
 use crate::placement::{Spot, Tolerance, promise};
@@ -81,6 +82,10 @@ pub struct Vault {
     pub id: VaultId,
     /// Time, randomness, threads.
     pub world: World,
+    /// The root in force: the one expected, or one its line leads to after rotations.
+    pub root: VerifyingKey,
+    /// The roots before it, oldest first.
+    pub former: Vec<VerifyingKey>,
     /// The root's word.
     pub record: VaultRecord,
     /// Its envelope.
@@ -164,18 +169,19 @@ impl Vault {
             });
         }
         let id = vault_id(expected, &found)?;
-        let authority = Authority::new(id, expected.root.clone());
-        let (record, record_hash, record_bytes) = newest_vault_record(&authority, &found)?;
+        let InForce { root, former, record, hash: record_hash, bytes: record_bytes } =
+            newest_vault_record(id, &expected.root, &found)?;
+        let authority = Authority::new(id, root.clone());
         record.check().map_err(|error| OpsError::format("the vault record", &error))?;
         let coding = record.coding().map_err(|error| OpsError::format("the vault record", &error))?;
         let operators = operators(&authority, &record)?;
         let told: BTreeSet<Vec<u8>> = distinct(&found, |here| &here.revocations).into_iter().cloned().collect();
         let of_operators = revoked::of_operators(&authority, &operators, &told);
-        let Choice { layout, previous, newer } = choose_layout(id, &operators, &of_operators, &found)?;
+        let Choice { layout, previous, newer, listed } = choose_layout(id, &operators, &of_operators, &found)?;
         let Signed { record: layout, hash: layout_hash, bytes: layout_bytes } = layout;
         let newer = newer.map(|newer| (newer.record, newer.bytes));
         let Certified { writers, janitors, certificates } =
-            certified(&authority, &operators, &of_operators, &record, &found);
+            certified(&authority, &operators, (&of_operators, &listed), &record, &found);
         let holders = writers.values().chain(&janitors);
         let (revocations, revocation_bytes) = revoked::all(&authority, &operators, holders, &told);
         found.truncate(answered);
@@ -186,6 +192,8 @@ impl Vault {
         let opened = Self {
             id,
             world,
+            root,
+            former,
             record,
             record_bytes,
             record_hash,
@@ -318,9 +326,7 @@ impl Vault {
 
     /// The operators the root names.
     pub fn operators(&self) -> Result<Vec<CertifiedKey>> {
-        let root = VerifyingKey::from_slice(&self.record.root_public.0)
-            .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
-        operators(&Authority::new(self.id, root), &self.record)
+        operators(&Authority::new(self.id, self.root.clone()), &self.record)
     }
 
     /// Writers known by certificate.
@@ -417,16 +423,9 @@ fn distinct(found: &[Found], records: impl Fn(&Found) -> &Vec<Vec<u8>>) -> BTree
     found.iter().flat_map(records).collect()
 }
 
-fn newest_vault_record(authority: &Authority, found: &[Found]) -> Result<(VaultRecord, Hash, Vec<u8>)> {
-    let mut newest: Option<(VaultRecord, Hash, Vec<u8>)> = None;
-    for bytes in distinct(found, |here| &here.vault_records) {
-        let Ok(verified) = authority.vault_record(bytes) else { continue };
-        let Ok(record) = verified.decode::<VaultRecord>("vault record") else { continue };
-        if newest.as_ref().is_none_or(|(best, ..)| best.epoch < record.epoch) {
-            newest = Some((record, verified.hash(), bytes.clone()));
-        }
-    }
-    newest.ok_or_else(|| OpsError::NoVault {
+fn newest_vault_record(id: VaultId, root: &VerifyingKey, found: &[Found]) -> Result<InForce> {
+    let newest = keys::rotation::in_force(id, root, distinct(found, |here| &here.vault_records));
+    newest.map_err(|error| OpsError::Key { what: error.to_string() })?.ok_or_else(|| OpsError::NoVault {
         what: "no location that answers holds a vault record signed by this root key. Check that the locations and \
                the key belong to the same vault"
             .to_owned(),
@@ -464,7 +463,7 @@ struct Certified {
 fn certified(
     authority: &Authority,
     operators: &[CertifiedKey],
-    revoked: &Revocations,
+    (revoked, listed): (&Revocations, &Listed),
     record: &VaultRecord,
     found: &[Found],
 ) -> Certified {
@@ -476,7 +475,11 @@ fn certified(
     for bytes in distinct(found, |here| &here.certificates) {
         for operator in operators {
             let Ok(key) = authority.holder(operator, bytes) else { continue };
-            if !revoked.permits_certificate(operator, &key) {
+            let last = revoked.last_good(&operator.certificate_hash());
+            // Its holder chooses the serials, so that these alone tell nothing.
+            let was_listed = last.is_none_or(|last| listed.by(&key.certificate_hash(), last.epoch));
+            let is_writer = matches!(key.role(), Role::Writer | Role::Migrator);
+            if !revoked.permits_certificate(operator, &key) || (is_writer && !was_listed) {
                 break;
             }
             certificates.insert(key.certificate_hash(), bytes.clone());

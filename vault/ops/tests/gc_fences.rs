@@ -9,18 +9,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use keys::SigningKey;
+use keys::revocation::Position;
 use object_store::memory::InMemory;
 use vault_format::body::ChunkKind;
 use vault_format::certificate::Fence;
 use vault_format::envelope::RecordKind;
 use vault_format::manifest::ManifestKind;
-use vault_format::names;
 use vault_format::point::SourceKind;
+use vault_format::{Hash, names};
 use vault_ops::backup::Standing;
-use vault_ops::gc;
 use vault_ops::heads::{Depth, SignedManifest, chain};
 use vault_ops::heartbeat::{self, Beat};
+use vault_ops::janitor::Janitor;
 use vault_ops::source::{Reading, Sink, Source};
+use vault_ops::{gc, issue};
 use world::random_bytes;
 use world::yard::{DAY_MS, Yard, assert_full, manifests, options};
 
@@ -49,12 +52,12 @@ async fn fence(yard: &Yard, last: &SignedManifest, locations: &[usize]) {
         gc_epoch: 0,
         created_ms: yard.lab.world.now_ms(),
     };
-    let bytes = keys::record::sign(
-        RecordKind::Fence,
-        yard.lab.keys.public.vault,
-        &vault_format::encode(&body),
-        &yard.lab.keys.operator.signing,
-    );
+    put_fence(yard, &body, &yard.lab.keys.operator.signing, locations).await;
+}
+
+async fn put_fence(yard: &Yard, body: &Fence, by: &SigningKey, locations: &[usize]) {
+    let (vault, body) = (yard.lab.keys.public.vault, vault_format::encode(body));
+    let bytes = keys::record::sign(RecordKind::Fence, vault, &body, by);
     for &at in locations {
         yard.lab.put(at, &names::revocation(keys::record::hash(&bytes)), bytes.clone()).await;
     }
@@ -191,4 +194,31 @@ async fn a_heartbeat_says_no_less_of_what_was_seen() {
     assert!(matches!(beat, Beat::Sent { .. }));
     yard.lab.down.clear();
     assert_eq!(seen(manifests(&yard.open().await, &yard.lab).await), before);
+}
+
+/// A janitor's key was stolen: the thief closes a writer's whole chain, and dates that
+/// back to before the revocation. Once the key is revoked every point is there again.
+#[tokio::test]
+async fn a_revoked_janitors_fence_hides_no_point() {
+    let mut yard = Yard::new(24).await;
+    let (one, two) = (random_bytes(1, 60_000), random_bytes(2, 60_000));
+    yard.backup(&one).await;
+    yard.backup(&two).await;
+    let vault = yard.janitor.enrol(&yard.open().await).await.unwrap();
+    let Janitor::Own(janitor) = &yard.janitor else { panic!("a yard has a janitor of its own") };
+    let writer = yard.lab.keys.writer.writer;
+    let body = Fence { writer, epoch: 1, sequence: 0, manifest: Hash::default(), gc_epoch: 0, created_ms: 0 };
+    put_fence(&yard, &body, &janitor.signing, &[0, 1, 2]).await;
+    let listed = |vault| {
+        let read = yard.lab.read_key();
+        async move { vault_ops::points::list(&vault, &read).await.unwrap().points.len() }
+    };
+    assert_eq!(listed(yard.open().await).await, 0, "until it is revoked it counts");
+
+    let whom = (janitor.certified().unwrap().certificate_hash(), janitor.subject);
+    let last = Position { epoch: 5, sequence: 5 };
+    issue::revoke(&vault, &yard.lab.keys.operator.signing, whom, last, "stolen").await.unwrap();
+    assert_eq!(listed(yard.open().await).await, 2);
+    yard.restores(0, &two).await;
+    yard.restores(1, &one).await;
 }

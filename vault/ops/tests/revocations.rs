@@ -15,8 +15,8 @@ use vault_ops::repair;
 use world::{Lab, random_bytes, rng};
 
 /// A lab whose operator key was stolen: the thief has published a layout that promises
-/// nothing, and admitted a writer. Returns the thief's certificate's hash.
-async fn robbed(seed: u64) -> (Lab, Hash) {
+/// nothing, and admitted a writer with this serial. Returns its certificate's hash.
+async fn robbed(seed: u64, serial: u64) -> (Lab, Hash) {
     let mut lab = Lab::new(seed, (3, 5), 1, &[0, 1, 2, 3, 4]).await;
     lab.backup(&random_bytes(seed, 50_000)).await.unwrap();
     let vault = lab.open().await.unwrap();
@@ -29,7 +29,7 @@ async fn robbed(seed: u64) -> (Lab, Hash) {
         subject: WriterId([9; 16]),
         public: thief.verifying_key().clone(),
         kem_public: None,
-        serial: 2,
+        serial,
         not_before_ms: 1,
         not_after_ms: i64::MAX,
         scope: Some(lab.keys.writer.scope),
@@ -60,7 +60,7 @@ fn revocation(lab: &Lab, by: &SigningKey) -> (String, Vec<u8>) {
 
 #[tokio::test]
 async fn a_revoked_operator_lays_out_and_admits_nothing_more() {
-    let (mut lab, thief) = robbed(1).await;
+    let (mut lab, thief) = robbed(1, 2).await;
     let vault = lab.open().await.unwrap();
     assert!(vault.layout.epoch == 2 && vault.writers.contains_key(&thief), "until it is revoked it counts");
 
@@ -88,4 +88,18 @@ async fn a_revoked_operator_lays_out_and_admits_nothing_more() {
     let more = random_bytes(2, 60_000);
     lab.backup(&more).await.unwrap();
     assert!(lab.restore(0).await.unwrap() == more);
+}
+
+/// The thief chooses serials: one that is good counts only if a layout of before listed
+/// the writer.
+#[tokio::test]
+async fn a_revoked_operator_admits_nobody_under_an_old_serial() {
+    let (lab, thief) = robbed(3, 1).await;
+    assert!(lab.open().await.unwrap().writers.contains_key(&thief));
+    let root = lab.keys.master.seed.root_key(lab.keys.master.generation);
+    let (name, bytes) = revocation(&lab, &root);
+    lab.put(2, &name, bytes).await;
+    let vault = lab.open().await.unwrap();
+    assert!(!vault.writers.contains_key(&thief), "no layout of before names it");
+    assert!(vault.writer(lab.keys.writer.writer).is_some(), "the first layout named this one");
 }

@@ -173,7 +173,7 @@ pub(crate) struct Lab {
     pub(crate) spool: Option<Arc<InMemory>>,
     pub(crate) limits: Limits,
     pub(crate) catalog: Catalog,
-    catalog_file: PathBuf,
+    pub(crate) catalog_file: PathBuf,
     files: Arc<Files>,
 }
 
@@ -292,6 +292,13 @@ impl Lab {
 
     pub(crate) async fn open(&self) -> vault_ops::Result<Vault> {
         self.open_through(|_, store| store).await
+    }
+
+    /// All locations, as a program would open them.
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
+        let store = |store: &Arc<InMemory>| Ok(Arc::clone(store) as Arc<dyn ObjectStore>);
+        let all = self.stores.iter();
+        all.map(|(name, at)| Candidate { name: name.clone(), store: store(at), versions: None }).collect()
     }
 
     /// Opens the vault with each location's store wrapped.
