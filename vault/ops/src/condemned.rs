@@ -120,9 +120,10 @@ pub(crate) async fn next_place(vault: &Vault, keys: &WriterKey, catalog: &mut Ca
     Ok(Placed { marks: own.marks, chain, next })
 }
 
-/// Where a writer goes on whose epoch was closed: in a new one, which it opens. It
-/// does not matter for what other reason the place may be in a new epoch already:
-/// while nobody waits for the old one, a janitor must see the new one first.
+/// Where a writer goes on whose epoch was closed, or who is in a new one for another
+/// reason (its catalog is older than its chain): in a new one, which it opens. A janitor
+/// waits for, and closes, the newest epoch that it sees: it must see this one before
+/// anything leans on what may be condemned.
 async fn follow_fences(
     vault: &Vault,
     keys: &WriterKey,
@@ -132,7 +133,7 @@ async fn follow_fences(
 ) -> Result<Next> {
     let fences = &vault.marks.fences;
     let left = chain.head().map_or(next.epoch, |head| head.body.epoch);
-    if !fences.names(keys.writer, left) && !fences.warn(keys.writer, next.position()) {
+    if next.epoch <= left && !fences.names(keys.writer, left) && !fences.warn(keys.writer, next.position()) {
         return Ok(next);
     }
     let closed = fences.newest_closed(keys.writer).unwrap_or_default();
@@ -178,7 +179,9 @@ pub(crate) async fn check_standing(
 async fn open_epoch(vault: &Vault, keys: &WriterKey, catalog: &Catalog, next: &Next, seen: u64) -> Result<Next> {
     let mut pending = catalog.packs(PackState::Stored)?;
     pending.extend(catalog.packs(PackState::Spooled)?);
-    let pending = pending.into_iter().map(|row| row.pack).collect();
+    // What was swept before this epoch is nobody's any more: to name it would bring it back.
+    let gone = |pack: &PackId| vault.marks.is_swept(*pack);
+    let pending = pending.into_iter().map(|row| row.pack).filter(|pack| !gone(pack)).collect();
     let body = Manifest {
         epoch: next.epoch,
         sequence: next.sequence,

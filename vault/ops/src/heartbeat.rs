@@ -18,6 +18,7 @@ use crate::commit;
 use crate::condemned;
 use crate::error::Result;
 use crate::heads::Position;
+use crate::marks::Marks;
 use crate::rebuild;
 use crate::spool;
 use crate::vault::Vault;
@@ -75,7 +76,7 @@ pub async fn beat(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, idle: 
         reader: None,
         own: None,
         gc_epoch_seen: placed.seen_epoch(),
-        pending: pending(catalog)?,
+        pending: pending(catalog, &placed.marks)?,
         journal: Vec::new(),
     };
     let signed = commit::sign(vault, keys, &body)?;
@@ -84,11 +85,12 @@ pub async fn beat(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, idle: 
     Ok(Beat::Sent { position: signed.position(), owed })
 }
 
-/// Packs that wait for a manifest: they count as referenced.
-fn pending(catalog: &Catalog) -> Result<Vec<PackId>> {
+/// Packs that wait for a manifest: they count as referenced. One that was swept is gone:
+/// to name it would make a janitor bring back what no location holds.
+fn pending(catalog: &Catalog, marks: &Marks) -> Result<Vec<PackId>> {
     let mut rows = catalog.packs(PackState::Stored)?;
     rows.extend(catalog.packs(PackState::Spooled)?);
-    let mut packs: Vec<PackId> = rows.into_iter().map(|row| row.pack).collect();
+    let mut packs: Vec<PackId> = rows.into_iter().map(|row| row.pack).filter(|pack| !marks.is_swept(*pack)).collect();
     packs.sort_unstable();
     Ok(packs)
 }
