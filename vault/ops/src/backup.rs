@@ -21,7 +21,7 @@ use vault_format::point::{PointRecord, PointRoot, Statistics};
 use vault_format::{Blob, Hash, PackId, PointId, WriterId, labels};
 
 use crate::attendance;
-use crate::catalog::{Catalog, PackRow, PackState, PointRow};
+use crate::catalog::{Catalog, Lookup, PackRow, PackState, PointRow};
 use crate::commit::{self, Commit};
 use crate::condemned::{self, Halt, Watch};
 use crate::create::writer_certificate;
@@ -250,15 +250,15 @@ impl<'a> Run<'a> {
         };
         let reading = self.vault.world.compute.run(move || {
             let mut intake = intake;
-            let reading = source.read(&mut intake);
-            (source, reading, intake.into_parts())
+            let read = source.read(&mut intake);
+            let read = read.and_then(|reading| Ok((reading, intake.finish()?)));
+            (source, read)
         });
-        let ((source, reading, (packer, encoder, totals)), placed) =
-            futures::future::join(reading, self.place_all(packs, &gate)).await;
+        let ((source, read), placed) = futures::future::join(reading, self.place_all(packs, &gate)).await;
         // The cause of a stop is what placing says, not the source's echo of it.
-        let outcome = match (placed, reading) {
+        let outcome = match (placed, read) {
             (Err(error), _) | (Ok(()), Err(error)) => Err(error),
-            (Ok(()), Ok(reading)) => Ok((self, reading, packer, encoder, totals)),
+            (Ok(()), Ok((reading, (packer, encoder, totals)))) => Ok((self, reading, packer, encoder, totals)),
         };
         (outcome, source)
     }
@@ -269,12 +269,13 @@ impl<'a> Run<'a> {
         let setup = IntakeSetup {
             keys: Arc::clone(&self.sealing.keys),
             clock: Arc::clone(&self.vault.world.clock),
-            catalog: self.catalog.second()?,
+            lookup: Lookup::of(self.catalog)?,
             usable: self.usable()?,
             sizes,
             coding: self.vault.coding,
             class_max: self.vault.class_max(),
             compression: self.options.compression,
+            compute: self.vault.world.compute,
             rng: self.vault.world.rng(),
         };
         Intake::new(setup, gate, out)

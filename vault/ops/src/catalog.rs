@@ -16,7 +16,10 @@ use crate::error::{OpsError, Result};
 
 mod heads;
 mod locks;
+mod lookup;
 mod upkeep;
+
+pub(crate) use lookup::Lookup;
 
 pub use heads::HeadShown;
 pub use upkeep::{Correction, ReadRow, Retry};

@@ -17,8 +17,9 @@ use vault_format::suite::{Class, Coding};
 use vault_format::tree::{ChunkList, ChunkRef, Content, FANOUT};
 use vault_format::{ChunkId, PackId};
 
-use crate::catalog::Catalog;
+use crate::catalog::Lookup;
 use crate::error::{OpsError, Result};
+use crate::framing::Framing;
 use crate::source::Sink;
 use crate::world::{Clock, Compute};
 
@@ -96,12 +97,13 @@ impl Drop for CloseOnDrop {
 pub(crate) struct IntakeSetup {
     pub(crate) keys: Arc<WriterKey>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) catalog: Catalog,
+    pub(crate) lookup: Lookup,
     pub(crate) usable: BTreeSet<PackId>,
     pub(crate) sizes: ChunkSizes,
     pub(crate) coding: Coding,
     pub(crate) class_max: Class,
     pub(crate) compression: Compression,
+    pub(crate) compute: Compute,
     pub(crate) rng: ChaCha20Rng,
 }
 
@@ -109,11 +111,11 @@ pub(crate) struct IntakeSetup {
 pub(crate) struct Intake {
     keys: Arc<WriterKey>,
     clock: Arc<dyn Clock>,
-    catalog: Catalog,
+    lookup: Lookup,
     usable: BTreeSet<PackId>,
     sizes: ChunkSizes,
     chunker: Option<Chunker>,
-    encoder: FrameEncoder,
+    framing: Framing,
     packer: Packer,
     rng: ChaCha20Rng,
     gate: Gate,
@@ -140,11 +142,11 @@ impl Intake {
         Ok(Self {
             sizes: setup.sizes,
             chunker: Some(Chunker::new(setup.sizes, &setup.keys.dedup.chunker_seed)),
-            encoder: FrameEncoder::new(setup.compression).map_err(codec)?,
+            framing: Framing::new(setup.compute, setup.compression).map_err(codec)?,
             packer: Packer::new(setup.coding, setup.class_max),
             keys: setup.keys,
             clock: setup.clock,
-            catalog: setup.catalog,
+            lookup: setup.lookup,
             usable: setup.usable,
             rng: setup.rng,
             gate,
@@ -156,8 +158,10 @@ impl Intake {
     }
 
     /// Ends the intake; what the packer still holds goes into the tail.
-    pub(crate) fn into_parts(self) -> (Packer, FrameEncoder, IntakeTotals) {
-        (self.packer, self.encoder, self.totals)
+    pub(crate) fn finish(mut self) -> Result<(Packer, FrameEncoder, IntakeTotals)> {
+        let last = self.framing.finish()?;
+        self.pack_all(last)?;
+        Ok((self.packer, self.framing.into_encoder()?, self.totals))
     }
 
     fn resolve(&mut self, id: ChunkId) -> Result<bool> {
@@ -166,7 +170,7 @@ impl Intake {
         }
         let pack = match self.known.get(&id) {
             Some(pack) => Some(*pack),
-            None => self.catalog.chunk(id)?.filter(|pack| self.usable.contains(pack)),
+            None => self.lookup.chunk(id)?.filter(|pack| self.usable.contains(pack)),
         };
         if let Some(pack) = pack {
             self.known.insert(id, pack);
@@ -186,18 +190,20 @@ impl Intake {
         if self.resolve(chunk.id)? {
             return Ok(reference);
         }
-        let frame = self.encoder.encode(&chunk).map_err(damaged)?;
+        let ready = self.framing.add(&chunk)?;
         self.fresh.insert(reference.id);
         self.totals.new_bytes += plain.len() as u64;
-        self.pack(frame)?;
+        self.pack_all(ready)?;
         Ok(reference)
     }
 
-    fn pack(&mut self, frame: Frame) -> Result<()> {
-        match self.packer.add(frame, &mut self.rng).map_err(damaged)? {
-            Some(pack) => self.send(pack),
-            None => Ok(()),
+    fn pack_all(&mut self, frames: Vec<Frame>) -> Result<()> {
+        for frame in frames {
+            if let Some(pack) = self.packer.add(frame, &mut self.rng).map_err(damaged)? {
+                self.send(pack)?;
+            }
         }
+        Ok(())
     }
 
     fn send(&self, pack: Pack) -> Result<()> {
@@ -293,6 +299,7 @@ mod tests {
     use rand_core::SeedableRng;
 
     use super::*;
+    use crate::catalog::Catalog;
 
     struct NoClock;
 
@@ -310,12 +317,13 @@ mod tests {
         let setup = IntakeSetup {
             keys: Arc::new(FirstKeys::draw(&mut rng, "host", 1).writer),
             clock: Arc::new(NoClock),
-            catalog: Catalog::open(&dir.join("catalog")).unwrap(),
+            lookup: Lookup::of(&Catalog::open(&dir.join("catalog")).unwrap()).unwrap(),
             usable: BTreeSet::new(),
             sizes: ChunkSizes::new(64, 256, 1024).unwrap(),
             coding: Coding::new(3, 5).unwrap(),
             class_max: Class::Leaves64,
             compression: Compression::Never,
+            compute: Compute::Inline,
             rng,
         };
         Intake::new(setup, Gate::new(Compute::Inline), mpsc::unbounded_channel().0).unwrap()

@@ -8,6 +8,7 @@ mod challenge;
 mod commit;
 mod condemned;
 mod error;
+mod framing;
 mod intake;
 mod layouts;
 mod mending;

@@ -46,6 +46,49 @@ impl Compute {
             },
         }
     }
+
+    /// Starts `work`; the caller is on a thread that may block, and asks for the value
+    /// later.
+    pub(crate) fn start<T, F>(self, work: F) -> Started<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match self {
+            Self::Inline => Started::Done(work()),
+            Self::Threads => Started::Thread(tokio::task::spawn_blocking(work)),
+        }
+    }
+
+    /// How many pieces of work run at once.
+    pub(crate) fn threads(self) -> usize {
+        match self {
+            Self::Inline => 1,
+            Self::Threads => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+}
+
+/// Work that was started; see [`Compute::start`].
+pub(crate) enum Started<T> {
+    Done(T),
+    Thread(tokio::task::JoinHandle<T>),
+}
+
+impl<T> Started<T> {
+    /// Its value, once it is there.
+    ///
+    /// # Panics
+    /// Passes on a panic of the work.
+    pub(crate) fn wait(self) -> T {
+        match self {
+            Self::Done(value) => value,
+            Self::Thread(thread) => match tokio::runtime::Handle::current().block_on(thread) {
+                Ok(value) => value,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+        }
+    }
 }
 
 /// Told of every step that is reached.
