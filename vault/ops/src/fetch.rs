@@ -15,7 +15,7 @@ use vault_codec::{Buffers, Candidate, ParsedHeader, ShardSet, VerifiedHeader};
 use vault_format::layout::{LayoutRecord, LocationState};
 use vault_format::manifest::PackRef;
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
-use vault_format::suite::{Class, LEAF_BYTES};
+use vault_format::suite::Class;
 use vault_format::{Hash, LocationId, PackId, WriterId, names};
 
 use crate::catalog::{Catalog, Failure};
@@ -25,6 +25,8 @@ use crate::older::TRIED_MAX;
 use crate::placement::{Copy, Spot, home};
 use crate::vault::Vault;
 use crate::world::World;
+
+mod ranges;
 
 /// One copy of a shard that somebody shows.
 #[derive(Clone)]
@@ -399,14 +401,19 @@ impl Fetcher {
     }
 
     fn note(&self, pack: PackId, holding: &Holding, why: String, offline: bool) {
-        lock(&self.bad).push(BadShard {
+        let bad = BadShard {
             offline,
             pack,
             index: holding.index,
             location: holding.location.name.clone(),
             location_id: holding.location.id,
             why,
-        });
+        };
+        let mut noted = lock(&self.bad);
+        // Met in every part that is read; said once.
+        if !noted.contains(&bad) {
+            noted.push(bad);
+        }
     }
 
     /// A pack's body from any k good shards: data shards first.
@@ -506,57 +513,6 @@ impl Fetcher {
             })
             .await;
         Ok(decoded.map_err(|error| OpsError::corrupt(format!("pack {pack}"), error.to_string()))?.body)
-    }
-
-    /// Some bytes of a pack's body. Reads only the leaves they lie in; where one
-    /// of them is missing or wrong, the pack is rebuilt from other shards.
-    pub async fn body_range(&self, pack: PackId, range: Range<u64>) -> Result<Bytes> {
-        let header = self.header(pack).await?;
-        match self.leaves(&header, range.clone()).await {
-            Some(bytes) => Ok(bytes),
-            None => {
-                let (_, body) = self.body(pack).await?;
-                Ok(body.slice(range.start as usize..range.end as usize))
-            }
-        }
-    }
-
-    async fn leaves(&self, header: &ParsedHeader, range: Range<u64>) -> Option<Bytes> {
-        let shard_bytes = header.h0().class.shard_bytes() as u64;
-        let mut out = Vec::with_capacity((range.end - range.start) as usize);
-        let mut at = range.start;
-        while at < range.end {
-            let index = (at / shard_bytes) as u8;
-            let until = range.end.min((u64::from(index) + 1) * shard_bytes);
-            let first = at % shard_bytes / LEAF_BYTES as u64;
-            let last = (until - 1) % shard_bytes / LEAF_BYTES as u64;
-            let bytes = self.shard_leaves(header, index, first as usize..last as usize + 1).await?;
-            let skip = (at % shard_bytes - first * LEAF_BYTES as u64) as usize;
-            out.extend_from_slice(&bytes[skip..skip + (until - at) as usize]);
-            at = until;
-        }
-        Some(Bytes::from(out))
-    }
-
-    async fn shard_leaves(&self, header: &ParsedHeader, index: u8, leaves: Range<usize>) -> Option<Bytes> {
-        let layout = header.layout();
-        let range = layout.leaf(leaves.start).start..layout.leaf(leaves.end - 1).end;
-        let mut held = self.holdings.packs.get(&header.pack()).cloned().unwrap_or_default();
-        held.extend(lock(&self.older).get(&header.pack()).cloned().unwrap_or_default());
-        let own = |holding: &&Holding| holding.index == index && holding.may_be_of(header.h0().writer);
-        for holding in held.iter().filter(own) {
-            let read = futures::future::join(holding.read(range.clone()), holding.read(layout.nodes()));
-            let (Ok(Some(bytes)), Ok(Some(nodes))) = read.await else { continue };
-            let wrong = bytes
-                .chunks_exact(LEAF_BYTES)
-                .zip(leaves.clone())
-                .find_map(|(leaf, at)| header.check_leaf(index, at, leaf, &nodes).err());
-            match wrong {
-                None => return Some(bytes),
-                Some(error) => self.blame(header.pack(), holding, Fault::Wrong(error.to_string())),
-            }
-        }
-        None
     }
 
     /// A pack's copies by its own writer.

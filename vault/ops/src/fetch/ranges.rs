@@ -1,0 +1,116 @@
+//! Parts of a pack's body, without reading all of it.
+//!
+//! What always holds: only the leaves that a part lies in are read, each checked up to
+//! the signed root. Where a shard is away or wrong its leaves are computed from the same
+//! leaves of k others, so a lost location costs k times the part and not a whole pack;
+//! what was computed still has to open under the pack's key.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use bytes::Bytes;
+use vault_codec::{ErasureCode, ParsedHeader};
+use vault_format::PackId;
+use vault_format::suite::LEAF_BYTES;
+
+use super::{Fault, Fetcher, Holding, lock};
+use crate::error::Result;
+
+impl Fetcher {
+    /// Some bytes of a pack's body. Where too few leaves are at hand to compute a
+    /// missing one, the pack is rebuilt as a whole, which also says why.
+    pub async fn body_range(&self, pack: PackId, range: Range<u64>) -> Result<Bytes> {
+        let header = self.header(pack).await?;
+        match self.leaves(&header, range.clone()).await {
+            Some(bytes) => Ok(bytes),
+            None => {
+                let (_, body) = self.body(pack).await?;
+                Ok(body.slice(range.start as usize..range.end as usize))
+            }
+        }
+    }
+
+    async fn leaves(&self, header: &ParsedHeader, range: Range<u64>) -> Option<Bytes> {
+        let shard_bytes = header.h0().class.shard_bytes() as u64;
+        let mut out = Vec::with_capacity((range.end - range.start) as usize);
+        let mut at = range.start;
+        while at < range.end {
+            let index = (at / shard_bytes) as u8;
+            let until = range.end.min((u64::from(index) + 1) * shard_bytes);
+            let first = at % shard_bytes / LEAF_BYTES as u64;
+            let last = (until - 1) % shard_bytes / LEAF_BYTES as u64;
+            let leaves = first as usize..last as usize + 1;
+            let bytes = match self.shard_leaves(header, index, leaves.clone()).await {
+                Some(bytes) => bytes,
+                None => self.computed_leaves(header, index, leaves).await?,
+            };
+            let skip = (at % shard_bytes - first * LEAF_BYTES as u64) as usize;
+            out.extend_from_slice(&bytes[skip..skip + (until - at) as usize]);
+            at = until;
+        }
+        Some(Bytes::from(out))
+    }
+
+    /// Leaves of a shard that nobody shows, from the same leaves of k others.
+    async fn computed_leaves(&self, header: &ParsedHeader, index: u8, leaves: Range<usize>) -> Option<Bytes> {
+        let coding = header.coding();
+        let need = usize::from(coding.data_shards());
+        let held = self.holdings.packs.get(&header.pack()).into_iter().flatten();
+        let shown: BTreeSet<u8> = held.map(|holding| holding.index).filter(|&shown| shown != index).collect();
+        let mut others = shown.into_iter();
+        let mut found: Vec<Option<Bytes>> = vec![None; coding.total_shards().into()];
+        loop {
+            let have = found.iter().flatten().count();
+            if have == need {
+                break;
+            }
+            let round: Vec<u8> = others.by_ref().take(need - have).collect();
+            if round.is_empty() {
+                return None;
+            }
+            let reads = round.iter().map(|&other| self.shard_leaves(header, other, leaves.clone()));
+            for (&other, bytes) in round.iter().zip(futures::future::join_all(reads).await) {
+                found[usize::from(other)] = bytes;
+            }
+        }
+        let bytes = leaves.len() * LEAF_BYTES;
+        let rebuilt = self.world.compute.run(move || {
+            let shards: Vec<Option<&[u8]>> = found.iter().map(Option::as_deref).collect();
+            let mut out = vec![0; bytes];
+            let done = ErasureCode::new(coding).rebuild(&shards, &[usize::from(index)], &mut [&mut out[..]]);
+            done.ok().map(|()| Bytes::from(out))
+        });
+        rebuilt.await
+    }
+
+    async fn shard_leaves(&self, header: &ParsedHeader, index: u8, leaves: Range<usize>) -> Option<Bytes> {
+        let layout = header.layout();
+        let range = layout.leaf(leaves.start).start..layout.leaf(leaves.end - 1).end;
+        let mut held = self.holdings.packs.get(&header.pack()).cloned().unwrap_or_default();
+        held.extend(lock(&self.older).get(&header.pack()).cloned().unwrap_or_default());
+        let own = |holding: &&Holding| holding.index == index && holding.may_be_of(header.h0().writer);
+        for holding in held.iter().filter(own) {
+            let read = futures::future::join(holding.read(range.clone()), holding.read(layout.nodes())).await;
+            let (bytes, nodes) = match read {
+                (Ok(Some(bytes)), Ok(Some(nodes))) => (bytes, nodes),
+                (Ok(None), _) | (_, Ok(None)) => {
+                    self.blame(header.pack(), holding, Fault::missing());
+                    continue;
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    self.blame(header.pack(), holding, Fault::of(error));
+                    continue;
+                }
+            };
+            let wrong = bytes
+                .chunks_exact(LEAF_BYTES)
+                .zip(leaves.clone())
+                .find_map(|(leaf, at)| header.check_leaf(index, at, leaf, &nodes).err());
+            match wrong {
+                None => return Some(bytes),
+                Some(error) => self.blame(header.pack(), holding, Fault::Wrong(error.to_string())),
+            }
+        }
+        None
+    }
+}
