@@ -17,6 +17,7 @@ use crate::vault_forget::ForgetArguments;
 use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
 use crate::vault_reencrypt::ReencryptArguments;
+use crate::vault_run::RunArguments;
 use crate::vault_trash::TrashCommand;
 
 /// Backups that prove they can be restored.
@@ -103,13 +104,9 @@ pub(crate) enum VaultCommand {
     /// Make a new vault on the locations of the configuration, or in local folders.
     Init(InitArguments),
     /// Back up a source of the configuration, or files and folders.
-    Run {
-        /// Names of sources, or paths; all sources of the configuration if none is given.
-        what: Vec<String>,
-        /// Add a tag to the point.
-        #[arg(long, value_name = "TAG")]
-        tag: Vec<String>,
-    },
+    Run(RunArguments),
+    /// Say what a run would read and store: the same as run --dry-run.
+    Estimate(RunArguments),
     /// Bring the points that wait in this host's spool to the locations.
     Deliver {
         /// Say which points cannot be delivered, and what would be moved out of the way.
