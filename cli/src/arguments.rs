@@ -16,6 +16,7 @@ use crate::passphrase::PassphraseFrom;
 use crate::vault_forget::ForgetArguments;
 use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
+use crate::vault_look::SnapshotsArguments;
 use crate::vault_reencrypt::ReencryptArguments;
 use crate::vault_run::RunArguments;
 use crate::vault_trash::TrashCommand;
@@ -119,10 +120,7 @@ pub(crate) enum VaultCommand {
     /// Say what can be lost, what is missing, and what to do.
     Status,
     /// List the points.
-    Snapshots {
-        #[command(flatten)]
-        key: ReadKeyFrom,
-    },
+    Snapshots(SnapshotsArguments),
     /// Restore a point into a new or empty folder and prove it.
     Restore(RestoreArguments),
     /// Challenge the locations for random pieces of what they should hold.

@@ -175,7 +175,7 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Estimate(arguments) => vault_estimate::run(session, &arguments).await,
         VaultCommand::Deliver { set_aside, apply } => vault_deliver::run(session, set_aside, apply).await,
         VaultCommand::Status => vault_look::status(session).await,
-        VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
+        VaultCommand::Snapshots(arguments) => vault_look::snapshots(session, &arguments).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,
         VaultCommand::Audit { location, history: true, .. } => vault_audit::history(session, location.as_deref()).await,
         VaultCommand::Audit { samples, budget, location, full, history: false } => {

@@ -3,7 +3,7 @@
 //!
 //! What always holds: a picture names everything a person could tell of a tree, holes
 //! included; a tree drawn from a seed is the same tree again.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test uses its own part, and panics to fail")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its own part, and panics to fail")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
