@@ -235,7 +235,8 @@ struct Line<'a> {
     root_hash: Hash,
 }
 
-macro_rules! line {
+/// The line of a part, the reader's or the writer's.
+macro_rules! line_of {
     ($part:expr) => {
         Line {
             point: $part.point,
@@ -255,7 +256,6 @@ impl Line<'_> {
         let has = |set: &Vec<String>| set.iter().all(|tag| self.tags.contains(tag));
         source.is_none_or(|source| self.source == source) && (tags.is_empty() || tags.iter().any(has))
     }
-
 
     fn show(&self, output: Output, remark: &str) {
         let tags = if self.tags.is_empty() { String::new() } else { format!("  [{}]", self.tags.join(", ")) };
@@ -292,7 +292,7 @@ pub(crate) async fn snapshots(session: &Session, arguments: &SnapshotsArguments)
         Ok(mut key) => {
             complete(&mut key, &opened.vault)?;
             let list = points::list(&opened.vault, &key).await?;
-            for line in list.points.iter().map(|point| line!(point.part)).filter(asked) {
+            for line in list.points.iter().map(|point| line_of!(point.part)).filter(asked) {
                 line.show(output, "");
                 count += 1;
             }
@@ -306,7 +306,7 @@ pub(crate) async fn snapshots(session: &Session, arguments: &SnapshotsArguments)
             let mut points = opened.catalog.points()?;
             points.retain(|point| !marks.is_place_marked(point.writer, (point.epoch, point.sequence)));
             for point in &points {
-                let line = line!(point.part);
+                let line = line_of!(point.part);
                 if asked(&line) {
                     line.show(output, if point.verified { "" } else { "  (imported, chain not verified)" });
                     count += 1;

@@ -13,6 +13,12 @@ use std::process::{Command, Stdio};
 
 use stage::Stage;
 
+/// What `seq 1 last` prints.
+fn count_to(last: u32) -> String {
+    let lines: Vec<String> = (1..=last).map(|number| number.to_string()).collect();
+    lines.join("\n") + "\n"
+}
+
 /// `printf .. | holdfast ..`, by a shell, as a person types it.
 fn piped(stage: &Stage, script: &str) -> (i32, String) {
     let done = Command::new("sh")
@@ -31,17 +37,18 @@ fn piped(stage: &Stage, script: &str) -> (i32, String) {
 #[test]
 fn what_is_piped_in_comes_back() {
     let stage = Stage::with_local_vault();
-    let (code, said) = piped(&stage, "seq 1 50000 | \"$HOLDFAST\" vault run - --name db --stdin-name dump.sql --tag nightly");
+    let (code, said) =
+        piped(&stage, "seq 1 50000 | \"$HOLDFAST\" vault run - --name db --stdin-name dump.sql --tag nightly");
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("db"), "{said}");
     stage.holdfast(&["vault", "snapshots"]).ends(0).says("db").says("nightly");
     stage.holdfast(&["vault", "restore", "--source", "db", "--to", "out"]).ends(0).says("dump.sql").says("as recorded");
-    let expected: String = (1..=50_000).map(|number| format!("{number}\n")).collect();
+    let expected = count_to(50_000);
     assert_eq!(fs::read_to_string(stage.path("out/dump.sql")).unwrap(), expected);
     let (code, said) = piped(&stage, "echo x | \"$HOLDFAST\" vault run - /etc");
     assert_eq!(code, 2, "{said}");
     let (code, said) = piped(&stage, "echo x | \"$HOLDFAST\" vault run - --stdin-name a/b");
-    assert_eq!(code, 1, "{said}");
+    assert_eq!(code, 2, "{said}");
     assert!(said.contains("not the name of a file"), "{said}");
 }
 

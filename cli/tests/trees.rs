@@ -42,15 +42,19 @@ fn everything_comes_back_and_what_did_not_change_is_not_read() {
     thread::sleep(RACY);
     let before = picture(&stage.path("tree"));
     let first = point(&stage.holdfast(&["--json", "vault", "run", "tree"]).ends(0));
-    assert!(first["items"].as_u64().unwrap() > 190 && first["changed"].as_u64().unwrap() > 190, "{first}");
+    assert!(first["items"].as_u64().unwrap() > 30 && first["changed"].as_u64().unwrap() > 25, "{first}");
 
     let places = everything_below(&stage.path("vault"));
     let asked = stage.holdfast(&["--json", "vault", "run", "tree", "--dry-run"]).ends(0);
     let estimate = asked.events("estimate").pop().unwrap();
-    assert_eq!((&estimate["changed"], &estimate["read_bytes"], &estimate["new_bytes"]), (&0.into(), &0.into(), &0.into()));
+    assert_eq!(
+        (&estimate["changed"], &estimate["read_bytes"], &estimate["new_bytes"]),
+        (&0.into(), &0.into(), &0.into())
+    );
     assert_eq!(estimate["items"], first["items"]);
     let now = everything_below(&stage.path("vault"));
-    let differ: Vec<_> = now.iter().filter(|(path, bytes)| places.get(*path) != Some(bytes)).map(|(path, _)| path).collect();
+    let differ: Vec<_> =
+        now.iter().filter(|(path, bytes)| places.get(*path) != Some(bytes)).map(|(path, _)| path).collect();
     let catalog = |path: &&&PathBuf| !path.to_str().unwrap().contains("/state/demo/catalog");
     assert_eq!(differ.iter().find(catalog), None, "a dry run writes nothing");
 
@@ -64,9 +68,15 @@ fn everything_comes_back_and_what_did_not_change_is_not_read() {
 
     fs::write(stage.path("tree/new\nline"), "other bytes").unwrap();
     let estimate = stage.holdfast(&["--json", "vault", "estimate", "tree"]).ends(0).events("estimate").pop().unwrap();
-    assert_eq!((&estimate["read_bytes"], &estimate["new_bytes"].as_u64().is_some_and(|bytes| bytes >= 11)), (&11.into(), &true));
+    assert_eq!(
+        (&estimate["read_bytes"], &estimate["new_bytes"].as_u64().is_some_and(|bytes| bytes >= 11)),
+        (&11.into(), &true)
+    );
     let third = point(&stage.holdfast(&["--json", "vault", "run", "tree"]).ends(0));
     assert_eq!(third["changed"], 1, "{third}");
+    for counted in ["items", "plain_bytes", "new_bytes"] {
+        assert_eq!(estimate[counted], third[counted], "{counted}: it was as was said");
+    }
     let after = picture(&stage.path("tree"));
     stage.holdfast(&["vault", "restore", "latest~1", "--to", "then"]).ends(0).says("every byte checked");
     assert_same(&before, &picture(&stage.path("then/tree")), "the point before");
@@ -77,7 +87,7 @@ fn everything_comes_back_and_what_did_not_change_is_not_read() {
     stage.lose_catalog();
     let fourth = point(&stage.holdfast(&["--json", "vault", "run", "tree"]).ends(0));
     assert_eq!((&fourth["root_hash"], &fourth["new_bytes"]), (&third["root_hash"], &0.into()), "{fourth}");
-    assert!(fourth["changed"].as_u64().unwrap() > 190, "{fourth}");
+    assert!(fourth["changed"].as_u64().unwrap() > 25, "{fourth}");
 }
 
 #[test]
@@ -94,10 +104,8 @@ fn what_is_left_out_is_said_in_the_configuration_or_at_the_command() {
     let left = |to: &str| {
         let mut found = Vec::new();
         files_below(&stage.path(to), &mut found);
-        let mut names: Vec<String> = found
-            .iter()
-            .map(|path| path.strip_prefix(stage.path(to)).unwrap().display().to_string())
-            .collect();
+        let mut names: Vec<String> =
+            found.iter().map(|path| path.strip_prefix(stage.path(to)).unwrap().display().to_string()).collect();
         names.sort();
         names
     };
@@ -128,7 +136,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_there() {
     grow_socket(&stage.path("tree"));
     // The system answers EIO for a process's memory at address 0.
     let ran = stage.holdfast(&["vault", "run", "tree", "/proc/self/mem"]).ends(3);
-    let ran = ran.says("/proc/self/mem").says("1 unreadable");
+    let ran = ran.says("/mem: Input/output error").says("1 unreadable");
     assert!(ran.out.contains("ok"), "{}", ran.shown());
     stage.holdfast(&["vault", "restore", "--to", "out"]).ends(3).says("socket");
     assert_eq!(fs::read_to_string(stage.path("out/tree/good")).unwrap(), "good");

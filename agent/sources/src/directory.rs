@@ -286,10 +286,7 @@ impl Walk<'_> {
             Some(EntryKind::Directory) if descent.depth() >= DEPTH_MAX => {
                 Err(Stop::Io(io::Error::other(format!("it lies deeper than {DEPTH_MAX} directories"))))
             }
-            Some(EntryKind::Directory) => {
-                self.count_change(known, name, &stat);
-                Ok(self.open_frame(name, path, open_directory(here, name)?, false)?)
-            }
+            Some(EntryKind::Directory) => Ok(self.open_frame(name, path, open_directory(here, name)?, false)?),
             Some(EntryKind::File) => {
                 let open = |walk: &Self| walk.open_file(here, name, &stat);
                 self.file(known, name, path, &stat, open)

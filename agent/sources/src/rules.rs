@@ -41,9 +41,9 @@ impl Rules {
         };
         match self.if_present.iter().find(wrong) {
             None => Ok(()),
-            Some(name) => Err(OpsError::Refused {
-                what: format!("{} is not the name of a file in a directory", name.display()),
-            }),
+            Some(name) => {
+                Err(OpsError::Refused { what: format!("{} is not the name of a file in a directory", name.display()) })
+            }
         }
     }
 

@@ -196,11 +196,7 @@ fn how_it_ended(ended: ExitStatus) -> String {
 
 /// One component of a path, and nothing that means another directory.
 fn is_file_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= NAME_BYTES_MAX
-        && name != "."
-        && name != ".."
-        && !name.contains(['/', '\0'])
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
 /// Writes a stream to `to`. An error at its end means that what was written is not
@@ -228,7 +224,9 @@ pub async fn restore_stream(point: &dyn PointReader, root: &StreamRoot, to: &Pat
     let file = open_beneath(std::os::fd::AsFd::as_fd(&target), root.name.as_bytes(), flags, mode);
     let mut file = File::from(file.map_err(|error| io_error(what(), error))?);
     let written = match write_stream(point, root, &mut file).await {
-        Ok(()) => file.sync_all().and_then(|()| Ok(rustix::fs::fsync(&target)?)).map_err(|error| io_error(what(), error)),
+        Ok(()) => {
+            file.sync_all().and_then(|()| Ok(rustix::fs::fsync(&target)?)).map_err(|error| io_error(what(), error))
+        }
         Err(error) => Err(error),
     };
     if written.is_err() {

@@ -63,7 +63,14 @@ fn paths(names: &[&str]) -> BTreeSet<PathBuf> {
 
 #[tokio::test]
 async fn a_mark_leaves_out_what_lies_beside_it() {
-    let dir = files(&[("a/.nobackup", ""), ("a/b/c", "x"), ("a/d", "x"), ("e/f", "x"), ("e/not.nobackup", ""), (".nosync", "")]);
+    let dir = files(&[
+        ("a/.nobackup", ""),
+        ("a/b/c", "x"),
+        ("a/d", "x"),
+        ("e/f", "x"),
+        ("e/not.nobackup", ""),
+        (".nosync", ""),
+    ]);
     let top = dir.path().join("docs");
     let rules = Rules { if_present: vec![".nobackup".into(), ".nosync".into()], ..Rules::default() };
     let expected = paths(&[".nosync", "a", "a/.nobackup", "e", "e/f", "e/not.nobackup"]);

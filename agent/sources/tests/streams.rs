@@ -17,6 +17,12 @@ use vault_format::point::{PointRoot, StreamRoot};
 use vault_ops::OpsError;
 use vault_ops::source::{Source, StreamHash};
 
+/// What `seq 1 last` prints.
+fn count_to(last: u32) -> String {
+    let lines: Vec<String> = (1..=last).map(|number| number.to_string()).collect();
+    lines.join("\n") + "\n"
+}
+
 fn shell(script: &str) -> StreamSource {
     let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
     StreamSource::of_command("dump", "dump.sql", argv).unwrap()
@@ -40,7 +46,7 @@ fn fails(mut source: StreamSource) -> String {
 async fn what_a_command_prints_comes_back_as_a_file() {
     // Far more complaints than a pipe holds: nobody waits for nobody.
     let (vault, root) = stored(&mut shell("yes warning | head -c 300000 >&2; seq 1 100000"));
-    let expected: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+    let expected = count_to(100_000);
     let mut hash = StreamHash::default();
     hash.add(expected.as_bytes());
     assert_eq!((root.hash, root.content.bytes), (hash.finish(), expected.len() as u64));

@@ -27,6 +27,7 @@ use crate::condemned::{self, Halt, Watch};
 use crate::create::writer_certificate;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Holdings, list_shards};
+use crate::file_rows::FileRows;
 use crate::heads::{self, Depth, SignedManifest};
 use crate::heal;
 use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
@@ -272,6 +273,7 @@ impl<'a> Run<'a> {
             keys: Arc::clone(&self.sealing.keys),
             clock: Arc::clone(&self.vault.world.clock),
             catalog: self.catalog.second()?,
+            files: FileRows::of(self.catalog, self.sealing.keys.dedup.id_key.path_key())?,
             usable: self.usable()?,
             sizes,
             coding: self.vault.coding,

@@ -87,7 +87,7 @@ impl Counter {
             there.extend(catalog.packs(state)?.into_iter().map(|row| row.pack));
         }
         Ok(Self {
-            files: FileRows::new(keys.dedup.id_key.path_key()),
+            files: FileRows::of(catalog, keys.dedup.id_key.path_key())?,
             keys,
             clock: Arc::clone(&vault.world.clock),
             catalog: catalog.second()?,
@@ -141,10 +141,8 @@ impl Sink for Counter {
         })?;
         let mut depth = 0;
         while chunks.len() > FANOUT {
-            let lists: Vec<Vec<u8>> = chunks
-                .chunks(FANOUT)
-                .map(|part| vault_format::encode(&ChunkList { chunks: part.to_vec() }))
-                .collect();
+            let lists: Vec<Vec<u8>> =
+                chunks.chunks(FANOUT).map(|part| vault_format::encode(&ChunkList { chunks: part.to_vec() })).collect();
             chunks = lists.iter().map(|list| self.count(ChunkKind::List, list)).collect::<Result<_>>()?;
             depth += 1;
         }
@@ -166,7 +164,7 @@ impl Sink for Counter {
     }
 
     fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles {
-        self.files.open(&self.catalog, source, path, self.clock.now_ms())
+        self.files.open(source, path, self.clock.now_ms())
     }
 
     /// What is only counted is not remembered: no pack has it.

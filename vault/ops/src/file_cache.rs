@@ -301,7 +301,10 @@ mod tests {
         let content = Content { bytes: 3, depth, chunks: vec![ChunkRef { id: id(0), bytes: 3 }] };
         let below = (0..u64::from(depth)).map(|at| id(at + 1)).collect();
         let holes = vec![Hole { offset: 3, bytes: 4 }; (inode % 2) as usize];
-        Seen { stamp: stamp(inode), file: Some(SeenFile { kept: Kept { content, below }, holes, bare: inode % 3 == 0 }) }
+        Seen {
+            stamp: stamp(inode),
+            file: Some(SeenFile { kept: Kept { content, below }, holes, bare: inode % 3 == 0 }),
+        }
     }
 
     fn row(key: Hash, files: &[(&str, Seen)]) -> Vec<u8> {

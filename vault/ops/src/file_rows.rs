@@ -9,14 +9,16 @@ use keys::PathKey;
 use vault_format::Hash;
 
 use crate::catalog::{Catalog, RowId};
+use crate::error::Result;
 use crate::file_cache::{KnownFiles, Row};
 
 /// Bytes of rows that wait in memory: few transactions, and little to read again
 /// after a kill.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// The rows of one source.
+/// The rows of one source, over a connection of their own.
 pub(crate) struct FileRows {
+    catalog: Catalog,
     key: PathKey,
     source: RowId,
     there: BTreeSet<RowId>,
@@ -25,15 +27,24 @@ pub(crate) struct FileRows {
 }
 
 impl FileRows {
-    pub(crate) fn new(key: PathKey) -> Self {
-        Self { key, source: RowId::default(), there: BTreeSet::new(), waiting: Vec::new(), waiting_bytes: 0 }
+    /// Rows in the catalog that `catalog` is open on.
+    pub(crate) fn of(catalog: &Catalog, key: PathKey) -> Result<Self> {
+        let catalog = catalog.second()?;
+        Ok(Self {
+            catalog,
+            key,
+            source: RowId::default(),
+            there: BTreeSet::new(),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+        })
     }
 
     /// What is known of the directory of `source` at `path`.
-    pub(crate) fn open(&mut self, catalog: &Catalog, source: &str, path: &[u8], now_ms: i64) -> KnownFiles {
+    pub(crate) fn open(&mut self, source: &str, path: &[u8], now_ms: i64) -> KnownFiles {
         self.source = first_half(self.key.hash(source.as_bytes()));
         let key = self.key.hash(&[source.as_bytes(), &[0], path].concat());
-        let row = catalog.files(&self.source, &first_half(key)).unwrap_or_else(|error| {
+        let row = self.catalog.files(&self.source, &first_half(key)).unwrap_or_else(|error| {
             tracing::warn!(%error, "a row of the file cache could not be read; its files are read again");
             None
         });
@@ -41,7 +52,7 @@ impl FileRows {
     }
 
     /// Takes a directory's row to be written.
-    pub(crate) fn close(&mut self, catalog: &mut Catalog, known: KnownFiles) {
+    pub(crate) fn close(&mut self, known: KnownFiles) {
         let id = first_half(known.key());
         match known.into_row() {
             Row::Same(false) => return,
@@ -53,14 +64,14 @@ impl FileRows {
         }
         self.there.insert(id);
         if self.waiting_bytes > WAITING_BYTES_MAX {
-            self.write(catalog);
+            self.write();
         }
     }
 
     /// Writes what waits.
-    pub(crate) fn write(&mut self, catalog: &mut Catalog) {
+    pub(crate) fn write(&mut self) {
         if !self.waiting.is_empty()
-            && let Err(error) = catalog.set_files(&self.source, &self.waiting)
+            && let Err(error) = self.catalog.set_files(&self.source, &self.waiting)
         {
             tracing::warn!(%error, "the file cache could not be written; its files are read again next time");
         }
@@ -69,9 +80,9 @@ impl FileRows {
     }
 
     /// The whole source was read: rows of directories that are gone go.
-    pub(crate) fn end(&mut self, catalog: &mut Catalog) {
-        self.write(catalog);
-        if let Err(error) = catalog.keep_files(&self.source, &self.there) {
+    pub(crate) fn end(&mut self) {
+        self.write();
+        if let Err(error) = self.catalog.keep_files(&self.source, &self.there) {
             tracing::warn!(%error, "rows of directories that are gone stay in the file cache");
         }
     }

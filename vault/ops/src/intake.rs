@@ -99,6 +99,7 @@ pub(crate) struct IntakeSetup {
     pub(crate) keys: Arc<WriterKey>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) catalog: Catalog,
+    pub(crate) files: FileRows,
     pub(crate) usable: BTreeSet<PackId>,
     pub(crate) sizes: ChunkSizes,
     pub(crate) coding: Coding,
@@ -147,7 +148,7 @@ impl Intake {
             chunker: Some(Chunker::new(setup.sizes, &setup.keys.dedup.chunker_seed)),
             encoder: FrameEncoder::new(setup.compression).map_err(codec)?,
             packer: Packer::new(setup.coding, setup.class_max),
-            files: FileRows::new(setup.keys.dedup.id_key.path_key()),
+            files: setup.files,
             below: Vec::new(),
             keys: setup.keys,
             clock: setup.clock,
@@ -164,7 +165,7 @@ impl Intake {
 
     /// Ends the intake; what the packer still holds goes into the tail.
     pub(crate) fn into_parts(mut self) -> (Packer, FrameEncoder, IntakeTotals) {
-        self.files.write(&mut self.catalog);
+        self.files.write();
         (self.packer, self.encoder, self.totals)
     }
 
@@ -298,15 +299,15 @@ impl Sink for Intake {
     }
 
     fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles {
-        self.files.open(&self.catalog, source, path, self.clock.now_ms())
+        self.files.open(source, path, self.clock.now_ms())
     }
 
     fn remember_files(&mut self, known: KnownFiles) {
-        self.files.close(&mut self.catalog, known);
+        self.files.close(known);
     }
 
     fn forget_vanished(&mut self) {
-        self.files.end(&mut self.catalog);
+        self.files.end();
     }
 
     fn now_ms(&self) -> i64 {
@@ -334,10 +335,13 @@ mod tests {
 
     fn intake(dir: &std::path::Path) -> Intake {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let keys = Arc::new(FirstKeys::draw(&mut rng, "host", 1).writer);
+        let catalog = Catalog::open(&dir.join("catalog")).unwrap();
         let setup = IntakeSetup {
-            keys: Arc::new(FirstKeys::draw(&mut rng, "host", 1).writer),
+            files: FileRows::of(&catalog, keys.dedup.id_key.path_key()).unwrap(),
+            keys,
             clock: Arc::new(NoClock),
-            catalog: Catalog::open(&dir.join("catalog")).unwrap(),
+            catalog,
             usable: BTreeSet::new(),
             sizes: ChunkSizes::new(64, 256, 1024).unwrap(),
             coding: Coding::new(3, 5).unwrap(),
@@ -374,6 +378,9 @@ mod tests {
             let found = (content.depth, content.chunks.len(), intake.fresh.len());
             assert_eq!(found, (depth, entries, lists), "{count} chunks");
             assert_eq!(content.bytes, u64::from(count));
+            // What nobody without the read key finds again: all chunks, and the lists below the top.
+            let below = if depth == 0 { 0 } else { count as usize + lists - entries };
+            assert_eq!(intake.below.len(), below, "{count} chunks");
             content.check().unwrap();
             // The same chunks give the same content and no new lists.
             assert_eq!(intake.fold(count.into(), chunks(count), fanout).unwrap(), content);

@@ -8,10 +8,10 @@
 use std::io::{Read, Write};
 
 use async_trait::async_trait;
-use vault_format::{ChunkId, Hash};
 use vault_format::body::ChunkKind;
 use vault_format::point::{PointRecord, PointRoot, SourceKind};
 use vault_format::tree::Content;
+use vault_format::{ChunkId, Hash};
 
 use crate::error::Result;
 use crate::file_cache::KnownFiles;

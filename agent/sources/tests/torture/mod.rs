@@ -245,9 +245,7 @@ pub fn grow_tree(top: &Path) {
             rustix::fs::chownat(CWD, top.join(name), user, group, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         }
         let (null, disk) = (rustix::fs::makedev(1, 3), rustix::fs::makedev(259, 70_000));
-        for (name, kind, device) in
-            [("null", FileType::CharacterDevice, null), ("disk", FileType::BlockDevice, disk)]
-        {
+        for (name, kind, device) in [("null", FileType::CharacterDevice, null), ("disk", FileType::BlockDevice, disk)] {
             rustix::fs::mknodat(CWD, top.join(name), kind, Mode::from_raw_mode(0o620), device).unwrap();
         }
     } else {
@@ -325,8 +323,8 @@ fn set_xattrs(top: &Path, dice: &mut Dice) {
     }
     set("a/one", "user.empty", b"").unwrap();
     set("a/one", "user.binary", &dice.bytes(1000)).unwrap();
-    let acls = set("a/exact", "system.posix_acl_access", &acl(5))
-        .and_then(|()| set("a", "system.posix_acl_default", &acl(7)));
+    let acls =
+        set("a/exact", "system.posix_acl_access", &acl(5)).and_then(|()| set("a", "system.posix_acl_default", &acl(7)));
     if acls.is_err() {
         eprintln!("note: this file system takes no ACLs, they are not tested");
     }
