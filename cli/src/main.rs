@@ -33,6 +33,7 @@ mod session;
 mod vault_adopt;
 mod vault_audit;
 mod vault_deliver;
+mod vault_estimate;
 mod vault_forget;
 mod vault_gc;
 mod vault_import;
@@ -170,10 +171,11 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
             let local = local.map(|root| vault_init::Local { root, name, data, total });
             vault_init::run(session, local, &copy).await
         }
-        VaultCommand::Run { what, tag } => vault_run::run(session, what, tag).await,
+        VaultCommand::Run(arguments) => vault_run::run(session, arguments).await,
+        VaultCommand::Estimate(arguments) => vault_estimate::run(session, &arguments).await,
         VaultCommand::Deliver { set_aside, apply } => vault_deliver::run(session, set_aside, apply).await,
         VaultCommand::Status => vault_look::status(session).await,
-        VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
+        VaultCommand::Snapshots(arguments) => vault_look::snapshots(session, &arguments).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,
         VaultCommand::Audit { location, history: true, .. } => vault_audit::history(session, location.as_deref()).await,
         VaultCommand::Audit { samples, budget, location, full, history: false } => {

@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use agent_daemon::assembly;
 use agent_sources::kernel::{LOG_FILE, SNAPSHOT_FILE, restore_kernel};
+use agent_sources::stream::restore_stream;
 use agent_sources::tree::{TreeOptions, restore_tree};
 use keys::files::{ReadKey, VaultPublic};
 use keys::first::KeyFolder;
 use rand_core::Rng;
 use serde_json::json;
-use vault_format::point::{KernelRoot, PointRoot, TreeRoot};
+use vault_format::point::{KernelRoot, PointRoot, StreamRoot, TreeRoot};
 use vault_format::{Hash, PackId, PointId, VaultId};
 use vault_ops::backup::point_id;
 use vault_ops::fetch::{Fetcher, Trust, list_shards};
@@ -49,7 +50,8 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
             let restored = kernel(session, &point, &root, &arguments.to).await;
             restored.map_err(|failure| say_what_is_left(failure, &beside(&arguments.to)))
         }
-        PointRoot::Postgres(_) | PointRoot::Stream(_) => Err(Failure::new(
+        PointRoot::Stream(root) => stream(session, &point, &root, &arguments.to).await,
+        PointRoot::Postgres(_) => Err(Failure::new(
             exit::USAGE,
             "this point is of a kind that only a newer holdfast restores; nothing was written",
         )),
@@ -357,6 +359,13 @@ async fn tree(session: &Session, point: &OpenPoint, root: &TreeRoot, to: &Path) 
         root.hash.short()
     ));
     Ok(Restored { bytes: report.bytes, exact: report.inexact.is_empty() })
+}
+
+async fn stream(session: &Session, point: &OpenPoint, root: &StreamRoot, to: &Path) -> Result<Restored, Failure> {
+    let bytes = restore_stream(point, root, to).await?;
+    let path = to.join(&root.name);
+    session.output.say(format!("one stream, as {}; its hash {} as recorded", path.display(), root.hash.short()));
+    Ok(Restored { bytes, exact: true })
 }
 
 /// The snapshot and log are fetched beside the target, replayed and compared,

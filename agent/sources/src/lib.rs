@@ -11,14 +11,20 @@ mod descent;
 mod exclude;
 mod file_bytes;
 mod file_writer;
+mod holes;
 mod kernel_files;
 mod links;
 mod listing;
 mod metadata;
 mod path_text;
+mod regular;
+mod rules;
 mod target;
 mod top;
 
 pub mod directory;
 pub mod kernel;
+pub mod stream;
 pub mod tree;
+
+pub use rules::Rules;

@@ -14,14 +14,15 @@ use vault_format::{ChunkId, Hash, LocationId, PackId, PointId, WriterId};
 
 use crate::error::{OpsError, Result};
 
+mod files;
 mod heads;
 mod locks;
 mod lookup;
 mod upkeep;
 
-pub(crate) use lookup::Lookup;
-
+pub(crate) use files::RowId;
 pub use heads::HeadShown;
+pub(crate) use lookup::Lookup;
 pub use upkeep::{Correction, ReadRow, Retry};
 
 const SCHEMA_VERSION: i64 = 1;
@@ -177,6 +178,7 @@ impl Catalog {
         db.execute_batch(upkeep::SCHEMA)?;
         db.execute_batch(locks::SCHEMA)?;
         db.execute_batch(heads::SCHEMA)?;
+        db.execute_batch(files::SCHEMA)?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         Ok(Self { path: path.to_owned(), db })
     }
