@@ -171,7 +171,7 @@ pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location
 }
 
 /// A plan over half of the folders would look complete.
-fn refuse_silent(silent: &[(String, String)]) -> Result<()> {
+pub(crate) fn refuse_silent(silent: &[(String, String)]) -> Result<()> {
     if silent.is_empty() {
         return Ok(());
     }

@@ -50,6 +50,7 @@ pub mod points;
 pub mod rebalance;
 pub mod rebuild;
 pub mod reencrypt;
+pub mod refound;
 pub mod reissue;
 pub mod relayout;
 pub mod repair;
