@@ -72,7 +72,7 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
     let mut vault = open(session, &brought, &places).await?;
     complete(&mut brought.read, &vault)?;
     let mut catalog = open_catalog(&state)?;
-    let plan = import::plan(&vault, Some(&brought.read), &piles).await?;
+    let plan = import::plan_anew(&vault, &brought.read, &piles).await?;
     vault_import::tell(session, &plan, true);
     let mut wrong = import::apply(&vault, &mut catalog, &plan).await?.failed;
     // Opened again: certificates that came home count now.

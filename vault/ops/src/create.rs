@@ -235,7 +235,7 @@ pub(crate) fn first_layout(
     }
 }
 
-fn stored_grade(grade: Grade) -> LocationGrade {
+pub(crate) fn stored_grade(grade: Grade) -> LocationGrade {
     match grade {
         Grade::Locked => LocationGrade::Locked,
         Grade::Versioned => LocationGrade::Versioned,

@@ -68,6 +68,7 @@ pub mod step;
 pub mod surplus;
 mod sweep;
 pub mod tombstones;
+mod torn;
 pub mod trash;
 pub mod vault;
 pub mod watch;

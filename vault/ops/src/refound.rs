@@ -49,7 +49,7 @@ pub struct Heritage {
     pub writers: BTreeMap<Hash, Arc<CertifiedKey>>,
     /// Writers of a revoked operator that no layout found lists: what they wrote is not
     /// believed.
-    pub doubted: Vec<String>,
+    pub doubted: BTreeSet<String>,
     operators: Vec<CertifiedKey>,
     certificates: BTreeMap<Hash, Vec<u8>>,
     revocations: Vec<Vec<u8>>,
@@ -110,7 +110,7 @@ pub async fn heritage(world: &World, found: &Scan, keys: &mut ReadKey) -> Result
         begun: layout.as_ref().is_some_and(|layout| found.standing.contains(&layout.hash)),
         points: points.len(),
         writers: BTreeMap::new(),
-        doubted: Vec::new(),
+        doubted: BTreeSet::new(),
         operators,
         certificates: BTreeMap::new(),
         revocations: Vec::new(),
@@ -148,22 +148,16 @@ pub struct Founding<'a> {
 
 impl Heritage {
     /// Keeps a certified key and the certificates above it, if its operator may vouch for it.
-    fn take(&mut self, key: CertifiedKey, chain: &[Blob], revoked: &Revocations, listed: Option<&Listed>) {
-        let is_writer = matches!(key.role(), Role::Writer | Role::Migrator);
-        if let Some(operator) = self.operators.iter().find(|at| at.public().fingerprint() == key.issuer()) {
-            let last = revoked.last_good(&operator.certificate_hash());
-            // The holder of a revoked operator's key chooses its serials: only a layout tells.
-            let was_listed = |epoch| listed.is_some_and(|listed| listed.by(&key.certificate_hash(), epoch));
-            let in_time = last.is_none_or(|last| was_listed(last.epoch));
-            if !revoked.permits_certificate(operator, &key) || (is_writer && !in_time) {
-                self.doubted.push(format!("{} ({})", key.subject().short(), key.name()));
-                return;
-            }
+    fn take(&mut self, key: CertifiedKey, chain: &[Blob], of_operators: &Revocations, listed: Option<&Listed>) {
+        let was_listed = |hash: &Hash, epoch| listed.is_some_and(|listed| listed.by(hash, epoch));
+        if !revoked::vouches(&self.operators, of_operators, &key, was_listed) {
+            self.doubted.insert(format!("{} ({})", key.subject().short(), key.name()));
+            return;
         }
         for Blob(bytes) in chain {
             self.certificates.insert(keys::record::hash(bytes), bytes.clone());
         }
-        if is_writer {
+        if matches!(key.role(), Role::Writer | Role::Migrator) {
             self.writers.insert(key.certificate_hash(), Arc::new(key));
         }
     }
