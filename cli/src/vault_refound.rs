@@ -14,9 +14,10 @@ use keys::host::HostKeys;
 use keys::seed::Seed;
 use serde_json::json;
 use vault_format::vault::KemRole;
-use vault_ops::catalog::Catalog;
+use vault_ops::catalog::{Catalog, PointRow};
 use vault_ops::create::FirstKeys;
 use vault_ops::import::{self, ImportPlan};
+use vault_ops::points::point_text;
 use vault_ops::refound::{self, Founding, Heritage, newest_key};
 use vault_ops::scan::{find_points, scan};
 use vault_ops::vault::Vault;
@@ -25,6 +26,7 @@ use vault_ops::{adopt, reissue, repair};
 use crate::arguments::{InitArguments, Reach};
 use crate::exit::{self, Failure, Outcome};
 use crate::given::{given_locations, open_folders, unlistable};
+use crate::output::time_text;
 use crate::session::{Session, complete, host_name, lease};
 use crate::vault_adopt::{
     Brought, bring, candidates, home, open, other_keys, public_file, refuse_former_seed, refuse_occupied, save_new,
@@ -82,6 +84,7 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
     let filled = adopt::fill(&vault, &brought.read, Some(host.writer.scope), &mut catalog).await?;
     wrong.extend(filled.remarks);
     let points = catalog.points()?.len();
+    let lost = refound::lost(&vault, &catalog).await?;
     drop(catalog);
     write_new(&config_path, &text)?;
     let unseen = unlistable(&arguments.scan);
@@ -92,7 +95,7 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
         format!("writer {writer} was certified by an operator that is revoked now, and no layout found lists it: not believed")
     }));
     session.output.say(format!("Configuration: {}", config_path.display()));
-    Ok(report(session, &Founded { name: &name, vault: &vault, host: &host, plan: &plan, points, wrong }))
+    Ok(report(session, &Founded { name: &name, vault: &vault, host: &host, plan: &plan, points, lost, wrong }))
 }
 
 /// What the piles say of the cards' vault, and what a run before began.
@@ -207,29 +210,33 @@ struct Founded<'a> {
     host: &'a HostKeys,
     plan: &'a ImportPlan,
     points: usize,
+    lost: Vec<(PointRow, usize)>,
     wrong: Vec<String>,
 }
 
 fn report(session: &Session, founded: &Founded<'_>) -> u8 {
-    let Founded { name, vault, host, plan, points, wrong } = founded;
+    let Founded { name, vault, host, plan, points, lost, wrong } = founded;
     let output = session.output;
-    let lost = plan.points.iter().filter(|point| !point.short.is_empty()).count();
     let few = plan.packs.iter().filter(|pack| !pack.is_enough()).count();
     wrong.iter().for_each(|what| output.warn(what));
     output.say(format!(
-        "Founded vault \"{name}\" ({} of {} shards) anew on {} locations, to survive the loss of any {} domains: {} of \
-         {points} points are whole.",
+        "Founded vault \"{name}\" ({} of {} shards) anew on {} locations: {} of {points} points are whole.",
         vault.coding.data_shards(),
         vault.coding.total_shards(),
         vault.locations.len(),
-        vault.survive(),
-        points - lost
+        points - lost.len()
     ));
+    output.say(format!("{} domains: {}", vault.domains().len(), vault_init::tolerance_text(vault.promise())));
+    for (row, packs) in lost {
+        let (point, source, when) = (point_text(row.part.point), &row.part.source, time_text(row.part.finished_ms));
+        output.warn(format!("LOST: {point} of {source}, {when}: too few shards of {packs} of its packs were found"));
+        output.event("lost_point", json!({ "point": row.part.point.to_string(), "source": source, "packs": packs }));
+    }
     output.say(format!("This host writes as {}.", host.writer.writer.short()));
-    if lost > 0 || few > 0 {
+    if !lost.is_empty() || few > 0 {
         output.warn(format!(
-            "{lost} points cannot be restored from what was found, and {few} packs have too few shards. If there are more \
-             folders, bring them in: holdfast vault import-orphans DIR.. --apply"
+            "{few} packs have too few shards. If there are more folders, bring them in: holdfast vault import-orphans DIR.. \
+             --apply"
         ));
     }
     output.warn(
@@ -237,12 +244,12 @@ fn report(session: &Session, founded: &Founded<'_>) -> u8 {
          record found count again. Look through the list: holdfast vault snapshots",
     );
     output.say("Next:  holdfast vault audit --full, then: holdfast vault run PATH");
-    let exit = if lost > 0 { exit::LOST } else { exit::WARNINGS };
+    let exit = if lost.is_empty() { exit::WARNINGS } else { exit::LOST };
     let mut line = vault_import::summary(plan);
     line["vault"] = json!(name.as_str());
     line["vault_id"] = json!(vault.id.to_string());
     line["points"] = json!(points);
-    line["points_lost"] = json!(lost);
+    line["points_lost"] = json!(lost.len());
     line["packs_short"] = json!(few);
     line["writer"] = json!(host.writer.writer.to_string());
     line["wrong"] = json!(wrong.len());

@@ -22,17 +22,19 @@ use vault_format::layout::{LayoutNames, LayoutRecord, LayoutWriter};
 use vault_format::marker::Marker;
 use vault_format::suite::Coding;
 use vault_format::vault::{KemRole, VaultRecord};
-use vault_format::{Blob, Hash, LocationId, VaultId, names};
+use vault_format::{Blob, Hash, LocationId, PackId, VaultId, names};
 
 use crate::adopt::{self, Admitting};
+use crate::catalog::{Catalog, PointRow};
 use crate::create::{self, FirstKeys, NewLocation, Shape};
 use crate::error::{OpsError, Result};
+use crate::fetch::list_shards;
 use crate::import::refuse_silent;
 use crate::layouts::{self, Choice, Listed};
 use crate::location::Location;
 use crate::scan::{RecordFile, Scan, find_points};
 use crate::step::Step;
-use crate::vault::{Candidate, operators, read_folder};
+use crate::vault::{Candidate, Vault, operators, read_folder};
 use crate::world::World;
 use crate::{revoked, rotate};
 
@@ -292,6 +294,20 @@ impl Heritage {
             ),
         })
     }
+}
+
+/// Points the catalog knows of which some pack has too few shards at the vault's locations:
+/// each with how many such packs.
+pub async fn lost(vault: &Vault, catalog: &Catalog) -> Result<Vec<(PointRow, usize)>> {
+    let home = list_shards(vault, &vault.writer_ids()).await;
+    let need = usize::from(vault.coding.data_shards());
+    let is_short = |pack: &PackId| {
+        let indices: BTreeSet<u8> = home.copies(*pack).iter().map(|copy| copy.index).collect();
+        indices.len() < need
+    };
+    let rows = catalog.points()?.into_iter();
+    let lost = rows.map(|row| (row.part.references.iter().filter(|pack| is_short(pack)).count(), row));
+    Ok(lost.filter(|(short, _)| *short > 0).map(|(short, row)| (row, short)).collect())
 }
 
 /// The newest public key of a role, as the vault record says.

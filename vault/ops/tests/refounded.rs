@@ -268,6 +268,13 @@ async fn what_is_left_of_random_piles_lives_on() {
             assert_eq!(there.contains_key(&point.id()), whole, "seed {seed}: whole points, and no others");
             assert!(there.get(&point.id()).is_none_or(|bytes| contents.contains(bytes)), "seed {seed}");
         }
+        // Also of points that only a manifest tells of.
+        let lost: BTreeSet<PointId> =
+            refound::lost(&vault, &lab.catalog).await.unwrap().iter().map(|(row, _)| row.part.point).collect();
+        for row in lab.catalog.points().unwrap() {
+            let whole = row.part.references.iter().all(|pack| left.get(pack).is_some_and(|left| left.len() >= K));
+            assert_eq!(lost.contains(&row.part.point), !whole, "seed {seed}");
+        }
         if plan.points.len() == 2 && plan.points.iter().all(|point| point.short.is_empty()) {
             let report = audit(&vault, &lab.catalog).await;
             assert_eq!(report.worst(), Outcome::Ok, "seed {seed}: {:?} {:?}", report.findings, report.records);
