@@ -208,11 +208,14 @@ pub(crate) struct InitArguments {
     /// Take over a vault whose host is gone: from its locations and its cards alone.
     #[arg(long, conflicts_with = "local")]
     pub(crate) adopt: bool,
-    /// Its locations, with --adopt: URLs or folders.
+    /// Its locations, with --adopt: URLs or folders. With --scan: where it shall lie from now on.
     #[arg(long, value_name = "URL|DIR", num_args = 1.., requires = "adopt")]
     pub(crate) from: Vec<String>,
     #[command(flatten)]
     pub(crate) reach: Reach,
+    /// With --adopt, if its locations are gone: look for its shards here, under any names.
+    #[arg(long, value_name = "URL|DIR", num_args = 1.., requires = "adopt")]
+    pub(crate) scan: Vec<String>,
     /// Where its keys and state go, with --adopt [default: the folder of the configuration].
     #[arg(long, value_name = "DIR", requires = "adopt")]
     pub(crate) dir: Option<PathBuf>,

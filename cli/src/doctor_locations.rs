@@ -171,8 +171,12 @@ fn drift(subject: &str, vault: &Vault, name: &str, now: Grade) -> Option<Finding
     let what = format!("the layout records it as {then:?}, and it is {now:?} now");
     if now < then {
         let means = "`vault status` counts on more than it does: a thief of this host's credentials leaves less";
-        let todo = "put the bucket's versioning, lock and rights back as they were";
+        let todo = format!(
+            "put the bucket's versioning, lock and rights back as they were; or, if it shall be so: holdfast vault location \
+             probe {name} --record"
+        );
         return Some(Finding::bad(subject, what, means, todo));
     }
-    (now > then).then(|| Finding::ok(subject, format!("{what}: better than recorded")))
+    let better = format!("{what}: better than recorded; to count on it: holdfast vault location probe {name} --record");
+    (now > then).then(|| Finding::ok(subject, better))
 }

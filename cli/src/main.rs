@@ -43,6 +43,7 @@ mod vault_lock;
 mod vault_look;
 mod vault_mend;
 mod vault_reencrypt;
+mod vault_refound;
 mod vault_restore;
 mod vault_run;
 mod vault_trash;
@@ -164,6 +165,7 @@ fn kernel_failure(error: &anyhow::Error) -> Failure {
 
 async fn vault(session: &Session, command: VaultCommand) -> Outcome {
     match command {
+        VaultCommand::Init(arguments) if !arguments.scan.is_empty() => vault_refound::run(session, &arguments).await,
         VaultCommand::Init(arguments) if arguments.adopt => vault_adopt::run(session, &arguments).await,
         VaultCommand::Init(arguments) => {
             let InitArguments { local, name, data, total, copy, .. } = arguments;

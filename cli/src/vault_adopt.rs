@@ -6,7 +6,7 @@
 //! and the read key stay in memory.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_daemon::assembly;
@@ -16,6 +16,7 @@ use keys::files::{OperatorKey, ReadKey, SealWith, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use keys::host::HostKeys;
 use keys::seed::{Generation, Seed};
+use keys::signature::VerifyingKey;
 use serde_json::json;
 use vault_format::layout::LayoutNames;
 use vault_format::{LocationId, VaultId, WriterId};
@@ -29,10 +30,10 @@ use crate::given::given_locations;
 use crate::session::{Session, complete, gather, host_name, lease, read_key};
 
 /// The keys that were brought.
-struct Brought {
-    read: Arc<ReadKey>,
+pub(crate) struct Brought {
+    pub(crate) read: Arc<ReadKey>,
     /// With cards only: what admits a host.
-    seed: Option<(Seed, Generation)>,
+    pub(crate) seed: Option<(Seed, Generation)>,
 }
 
 pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome {
@@ -41,14 +42,11 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
     let mut brought = bring(session, &arguments.key)?;
     let places = given_locations(&arguments.from, &arguments.reach)?;
     let mut vault = open(session, &brought, &places).await?;
-    refuse_former_seed(&brought, &vault)?;
+    refuse_former_seed(&brought, &vault.root)?;
     complete(&mut brought.read, &vault)?;
     let names = adopt::layout_names(&vault, &brought.read)?;
     let name = choose_name(arguments, &names, &vaults_at(&places).await, vault.id)?;
-    let dir = match &arguments.dir {
-        Some(dir) => std::path::absolute(dir).map_err(|error| usage(error.to_string()))?,
-        None => config_path.parent().unwrap_or(Path::new("/")).to_owned(),
-    };
+    let dir = home(arguments, &config_path)?;
     let folder = KeyFolder(dir.join("keys"));
     let (found, missing, names) = match_locations(&vault, &places, names);
     let text = Config::render_adopted(&AdoptedVault {
@@ -81,11 +79,19 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
     Ok(report(session, &config_path, &name, &vault, &host, &admitted, &filled))
 }
 
-fn usage(text: impl Into<String>) -> Failure {
+/// Where keys and state go.
+pub(crate) fn home(arguments: &InitArguments, config: &Path) -> Result<PathBuf, Failure> {
+    match &arguments.dir {
+        Some(dir) => std::path::absolute(dir).map_err(|error| usage(error.to_string())),
+        None => Ok(config.parent().unwrap_or(Path::new("/")).to_owned()),
+    }
+}
+
+pub(crate) fn usage(text: impl Into<String>) -> Failure {
     Failure::new(exit::USAGE, text)
 }
 
-fn refuse_occupied(config: &Path) -> Result<(), Failure> {
+pub(crate) fn refuse_occupied(config: &Path) -> Result<(), Failure> {
     if !config.exists() {
         return Ok(());
     }
@@ -96,7 +102,7 @@ fn refuse_occupied(config: &Path) -> Result<(), Failure> {
     )))
 }
 
-fn bring(session: &Session, from: &ReadKeyFrom) -> Result<Brought, Failure> {
+pub(crate) fn bring(session: &Session, from: &ReadKeyFrom) -> Result<Brought, Failure> {
     if from.cards.is_empty() {
         if from.read_key.is_none() {
             return Err(Failure::new(
@@ -120,8 +126,8 @@ fn bring(session: &Session, from: &ReadKeyFrom) -> Result<Brought, Failure> {
 }
 
 /// A former root admits nobody any more.
-fn refuse_former_seed(brought: &Brought, vault: &Vault) -> Result<(), Failure> {
-    if brought.seed.is_none() || brought.read.root == vault.root {
+pub(crate) fn refuse_former_seed(brought: &Brought, root: &VerifyingKey) -> Result<(), Failure> {
+    if brought.seed.is_none() || brought.read.root == *root {
         return Ok(());
     }
     Err(Failure::new(
@@ -130,12 +136,12 @@ fn refuse_former_seed(brought: &Brought, vault: &Vault) -> Result<(), Failure> {
             "these cards are of a former key of this vault ({}); the one in force is {}. They restore what was sealed \
              before the rotation; to adopt the vault bring the newest cards",
             brought.read.root.check(),
-            vault.root.check()
+            root.check()
         ),
     ))
 }
 
-async fn candidates(places: &BTreeMap<Name, Location>) -> Vec<Candidate> {
+pub(crate) async fn candidates(places: &BTreeMap<Name, Location>) -> Vec<Candidate> {
     let opened = places.iter().map(|(name, location)| async move {
         let opened = backends::open(assembly::location_spec(location, false)).await;
         assembly::candidate(name.as_str().to_owned(), opened)
@@ -143,7 +149,7 @@ async fn candidates(places: &BTreeMap<Name, Location>) -> Vec<Candidate> {
     futures::future::join_all(opened).await
 }
 
-async fn open(session: &Session, brought: &Brought, places: &BTreeMap<Name, Location>) -> Result<Vault, Failure> {
+pub(crate) async fn open(session: &Session, brought: &Brought, places: &BTreeMap<Name, Location>) -> Result<Vault, Failure> {
     let expected = Expected { vault: Some(brought.read.vault), root: brought.read.root.clone() };
     Ok(Vault::open(session.world.clone(), &expected, candidates(places).await).await?)
 }
@@ -236,15 +242,7 @@ impl Host {
 
 /// Key files that are there count; new ones are written before the vault hears of them.
 async fn host_keys(session: &Session, folder: &KeyFolder, vault: &Vault, brought: &Brought) -> Result<Host, Failure> {
-    let key = |error: keys::KeysError| Failure::new(exit::KEY, error.to_string());
-    keys::files::create_folder(folder.path()).map_err(key)?;
-    let public = VaultPublic { vault: vault.id, root: brought.read.root.clone() };
-    match keys::files::load::<VaultPublic>(&folder.public()) {
-        Ok(there) if there.vault == vault.id && there.root == public.root => {}
-        Ok(_) => return Err(other_keys(folder)),
-        Err(_) if !folder.public().exists() => keys::files::create(&folder.public(), &public).map_err(key)?,
-        Err(error) => return Err(key(error)),
-    }
+    public_file(folder, &brought.read)?;
     if folder.writer_key().exists() {
         let writer: WriterKey = session.key(&folder.writer_key())?;
         if writer.vault != vault.id {
@@ -270,17 +268,38 @@ async fn host_keys(session: &Session, folder: &KeyFolder, vault: &Vault, brought
     let Some((seed, generation)) = &brought.seed else { return Ok(Host::Reader) };
     let admission = adopt::admission(vault, *generation, &host_name()).await?;
     let drawn = HostKeys::draw(&mut session.world.rng(), seed, admission).map_err(key)?;
+    save_new(session, folder, &drawn)?;
+    Ok(Host::New(Box::new(drawn)))
+}
+
+fn key(error: keys::KeysError) -> Failure {
+    Failure::new(exit::KEY, error.to_string())
+}
+
+/// The vault's public file, which must be this vault's if it is there.
+pub(crate) fn public_file(folder: &KeyFolder, read: &ReadKey) -> Result<(), Failure> {
+    keys::files::create_folder(folder.path()).map_err(key)?;
+    let public = VaultPublic { vault: read.vault, root: read.root.clone() };
+    match keys::files::load::<VaultPublic>(&folder.public()) {
+        Ok(there) if there.vault == public.vault && there.root == public.root => Ok(()),
+        Ok(_) => Err(other_keys(folder)),
+        Err(_) if !folder.public().exists() => keys::files::create(&folder.public(), &public).map_err(key),
+        Err(error) => Err(key(error)),
+    }
+}
+
+/// New key files of a host; none is overwritten.
+pub(crate) fn save_new(session: &Session, folder: &KeyFolder, drawn: &HostKeys) -> Result<(), Failure> {
     if folder.operator_key().exists() {
         return Err(other_keys(folder));
     }
     let passphrase = session.passphrase_for_new("operator.key")?;
     let seal = passphrase.map(|passphrase| SealWith::new(passphrase, &mut session.world.rng()));
     keys::files::create_as(&folder.operator_key(), &drawn.operator, seal.as_ref()).map_err(key)?;
-    keys::files::create(&folder.writer_key(), &drawn.writer).map_err(key)?;
-    Ok(Host::New(Box::new(drawn)))
+    keys::files::create(&folder.writer_key(), &drawn.writer).map_err(key)
 }
 
-fn other_keys(folder: &KeyFolder) -> Failure {
+pub(crate) fn other_keys(folder: &KeyFolder) -> Failure {
     Failure::new(
         exit::KEY,
         format!(
@@ -291,7 +310,7 @@ fn other_keys(folder: &KeyFolder) -> Failure {
 }
 
 /// A new file, with the folders above it, on the disk before this returns, or no file.
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let written = std::path::absolute(path).and_then(|path| place_file(&RealDisk, &path, text.as_bytes()));
     written.map_err(|error| Failure::new(exit::ERROR, format!("writing {}: {error}", path.display())))
 }

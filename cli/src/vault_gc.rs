@@ -24,6 +24,9 @@ pub(crate) struct GcArguments {
     /// Also condemn stored packs no manifest knows. Not after an import on another host.
     #[arg(long)]
     orphans: bool,
+    /// Also condemn what only points of revoked keys need. Look at them first: it is not kept for them any more.
+    #[arg(long)]
+    revoked: bool,
     /// The vault's name, where more than half of the vault would go.
     #[arg(long, value_name = "NAME")]
     confirm: Option<String>,
@@ -35,7 +38,7 @@ pub(crate) async fn run(session: &Session, arguments: &GcArguments) -> Outcome {
     let _lease = lease(&assembly::state_paths(&config, &name), "vault gc")?;
     let opened = assembly::open_vault_as_admin(&config, &name, session.world.clone()).await?;
     let janitor = janitor(session, &opened)?;
-    let options = GcOptions { orphans: arguments.orphans, confirmed, ..GcOptions::default() };
+    let options = GcOptions { orphans: arguments.orphans, revoked: arguments.revoked, confirmed, ..GcOptions::default() };
     if !arguments.apply {
         let plan = gc::plan(&opened.vault, &opened.catalog, &janitor, &options).await?;
         return Ok(tell_plan(session, &opened, &plan));

@@ -102,7 +102,7 @@ async fn vouch(
     Ok(Vouched { points: done.points.len(), clean: done.owed.is_empty() })
 }
 
-fn tell(session: &Session, plan: &ImportPlan, with_key: bool) {
+pub(crate) fn tell(session: &Session, plan: &ImportPlan, with_key: bool) {
     let (output, account) = (session.output, &plan.account);
     output.say(format!(
         "{} objects looked at: {} shards, {} records, {} copies of those, {} of other vaults, {} quarantined, {} \
@@ -162,7 +162,7 @@ fn tell(session: &Session, plan: &ImportPlan, with_key: bool) {
     output.say(format!("{} shards and {} records to bring home", plan.shards(), plan.records()));
 }
 
-fn summary(plan: &ImportPlan) -> serde_json::Value {
+pub(crate) fn summary(plan: &ImportPlan) -> serde_json::Value {
     let account = &plan.account;
     json!({
         "packs": plan.packs.len(), "points_found": plan.points.len(), "quarantined": account.quarantined,

@@ -109,7 +109,7 @@ fn local_config(path: &Path, local: &Local) -> Result<Config, Failure> {
     Ok(config)
 }
 
-async fn open_locations(
+pub(crate) async fn open_locations(
     session: &Session,
     config: &Config,
     vault: &str,

@@ -53,6 +53,9 @@ pub(crate) enum LocationCommand {
     Probe {
         /// Its name in the configuration.
         name: String,
+        /// Write its grade into the vault's layout, where it is another than the one recorded. Needs the operator's key.
+        #[arg(long)]
+        record: bool,
     },
     /// List the locations of the vault.
     List,
@@ -63,7 +66,7 @@ pub(crate) async fn run(session: &Session, command: LocationCommand) -> Outcome 
         LocationCommand::Add { name, apply } => change(session, &Wanted::Add(name), apply).await,
         LocationCommand::Retire { name, apply } => change(session, &Wanted::Retire(name), apply).await,
         LocationCommand::Replace { old, new, apply } => change(session, &Wanted::Replace(old, new), apply).await,
-        LocationCommand::Probe { name } => probe(session, &name).await,
+        LocationCommand::Probe { name, record } => probe(session, &name, record).await,
         LocationCommand::List => list(session).await,
     }
 }
@@ -285,14 +288,17 @@ async fn try_out(session: &Session, location: &config::Location) -> Result<Probe
     backends::probe(&opened, &mut session.world.rng(), &now).await.map_err(failed)
 }
 
-async fn probe(session: &Session, name: &str) -> Outcome {
-    let (config, _) = session.vault_name()?;
+async fn probe(session: &Session, name: &str, record: bool) -> Outcome {
+    let (config, vault) = session.vault_name()?;
     let location = config
         .locations
         .get(name)
         .ok_or_else(|| Failure::new(exit::USAGE, format!("the configuration has no location \"{name}\"")))?;
     let probe = try_out(session, location).await?;
     session.output.say(format!("{name:<12} {}", probe_text(&probe)));
+    if record {
+        record_grade(session, &config, &vault, name, probe.grade_when(location.lock.is_some())).await?;
+    }
     session.output.summary(
         exit::OK,
         json!({ "name": name, "grade": format!("{:?}", probe.grade).to_lowercase(),
@@ -300,6 +306,29 @@ async fn probe(session: &Session, name: &str) -> Outcome {
                 "may_delete": probe.may_delete }),
     );
     Ok(exit::OK)
+}
+
+/// What `vault status` counts on is what the layout says: a grade that changed is signed
+/// into a new one.
+async fn record_grade(session: &Session, config: &Config, vault: &str, name: &str, grade: Grade) -> Result<(), Failure> {
+    let _lease = lease(&assembly::state_paths(config, vault), "vault location probe")?;
+    let mut opened = assembly::open_vault(config, vault, session.world.clone()).await?;
+    if opened.vault.newer.is_some() {
+        opened = finish_newer(session, config, vault, opened, None).await?;
+    }
+    let places = places::of(config, vault);
+    let Some(next) = relayout::changed(&opened.vault, &places, Change::Grade { name, grade })? else {
+        session.output.say(format!("layout {} records it so already", opened.vault.layout.epoch));
+        return Ok(());
+    };
+    let operator = session.operator_key(&opened.keys, &opened.vault)?;
+    let bytes = relayout::sign(&opened.vault, vault, &operator, &places, next.clone())?;
+    relayout::publish(&opened.vault, &opened.catalog, &next, &bytes, &[]).await?;
+    session.output.say(format!("layout {} records it as {grade:?}", next.epoch));
+    if grade == Grade::Locked {
+        session.output.say("What was stored there before is locked by: holdfast vault lock extend --apply");
+    }
+    Ok(())
 }
 
 async fn list(session: &Session) -> Outcome {

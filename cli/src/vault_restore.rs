@@ -308,7 +308,7 @@ async fn from_bare(
 }
 
 /// Too few shards, none at all, or somebody else's: each has its own code.
-fn no_bare_point(found: &Scan, bare: &BareVault, vault: VaultId) -> Failure {
+pub(crate) fn no_bare_point(found: &Scan, bare: &BareVault, vault: VaultId) -> Failure {
     if !found.silent.is_empty() {
         let names: Vec<&str> = found.silent.iter().map(|(name, _)| name.as_str()).collect();
         let text = format!(

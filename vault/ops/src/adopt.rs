@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
+use keys::certificate::CertifiedKey;
 use keys::files::{OperatorKey, ReadKey, WriterKey};
 use keys::host::Admission;
 use keys::kem::RecipientPublic;
@@ -22,7 +23,7 @@ use vault_format::manifest::{JanitorPart, ManifestKind, PackRef, ReaderPart, Wri
 use vault_format::marker::Marker;
 use vault_format::sealed::{SealedBlob, SealedField};
 use vault_format::tombstone::{Note, NoteKind};
-use vault_format::vault::KemRole;
+use vault_format::vault::{KemRole, VaultRecord};
 use vault_format::{Blob, Hash, LocationId, ScopeId, VaultId, WriterId, names};
 
 use crate::backup::check_domains;
@@ -67,20 +68,25 @@ pub async fn vaults_at(candidates: &[Candidate]) -> BTreeMap<VaultId, BTreeSet<S
 
 /// Names and addresses of the layout, as sealed to the reader.
 pub fn layout_names(vault: &Vault, read: &ReadKey) -> Result<LayoutNames> {
-    let plain = open(vault, read, SealedField::LayoutNames, &vault.layout.names)
+    names_in(&vault.layout, vault.id, read)
+}
+
+/// Likewise of a layout that is not in force.
+pub(crate) fn names_in(layout: &LayoutRecord, vault: VaultId, read: &ReadKey) -> Result<LayoutNames> {
+    let plain = open(vault, read, SealedField::LayoutNames, &layout.names)
         .map_err(|why| OpsError::Key { what: format!("the names in the layout do not open: {why}") })?;
     vault_format::decode("layout names", &plain).map_err(|error| OpsError::format("the names in the layout", &error))
 }
 
 fn open(
-    vault: &Vault,
+    vault: VaultId,
     read: &ReadKey,
     field: SealedField,
     sealed: &SealedBlob,
 ) -> std::result::Result<Vec<u8>, String> {
     let keys = read.reader(&sealed.recipient).or_else(|| read.janitor(&sealed.recipient));
     let key = keys.ok_or("it is sealed to a key generation that is not at hand")?;
-    let plain = keys::wrap::open_field(field, vault.id, key, sealed).map_err(|error| error.to_string())?;
+    let plain = keys::wrap::open_field(field, vault, key, sealed).map_err(|error| error.to_string())?;
     Ok(plain.expose_secret().to_vec())
 }
 
@@ -96,7 +102,28 @@ pub async fn admission(vault: &Vault, generation: Generation, host: &str) -> Res
             });
         }
     }
-    let key = |role| vault.record.recipients.iter().filter(move |key| key.role == role);
+    let scope = scope(vault.writers.values().map(AsRef::as_ref), host);
+    let now_ms = vault.world.now_ms();
+    admission_to(vault.id, &vault.record, &vault.operators()?, Admitting { generation, host, scope, now_ms })
+}
+
+/// Who is admitted, and how.
+pub(crate) struct Admitting<'a> {
+    pub(crate) generation: Generation,
+    pub(crate) host: &'a str,
+    pub(crate) scope: Option<ScopeId>,
+    pub(crate) now_ms: i64,
+}
+
+/// What new keys must agree with, by the vault record alone.
+pub(crate) fn admission_to(
+    vault: VaultId,
+    record: &VaultRecord,
+    operators: &[CertifiedKey],
+    admitting: Admitting<'_>,
+) -> Result<Admission> {
+    let Admitting { generation, host, scope, now_ms } = admitting;
+    let key = |role| record.recipients.iter().filter(move |key| key.role == role);
     let public = |bytes: &Blob| {
         RecipientPublic::from_slice(&bytes.0)
             .map_err(|error| OpsError::corrupt("a key in the vault record", error.to_string()))
@@ -106,24 +133,26 @@ pub async fn admission(vault: &Vault, generation: Generation, host: &str) -> Res
     let (Some(janitor), false) = (janitor, readers.is_empty()) else {
         return Err(OpsError::corrupt("the vault record", "it names no reader or no janitor to seal to"));
     };
-    let operators = vault.operators()?;
     Ok(Admission {
-        vault: vault.id,
+        vault,
         generation,
         readers,
         janitor,
-        scope: scope(vault, host),
-        serial: operators.iter().map(keys::certificate::CertifiedKey::serial).max().unwrap_or_default() + 1,
+        scope,
+        serial: operators.iter().map(CertifiedKey::serial).max().unwrap_or_default() + 1,
         host: host.to_owned(),
-        now_ms: vault.world.now_ms(),
+        now_ms,
     })
 }
 
 /// The scope to go on in: that of the only writers there were, or of a writer of this
 /// host's name. Other hosts' scopes are theirs.
-fn scope(vault: &Vault, host: &str) -> Option<ScopeId> {
-    let scopes: BTreeSet<ScopeId> = vault.writers.values().filter_map(|key| key.scope()).collect();
-    let mut same_name = vault.writers.values().filter(|key| key.name() == host).filter_map(|key| key.scope());
+pub(crate) fn scope<'a>(
+    writers: impl Iterator<Item = &'a CertifiedKey> + Clone,
+    host: &str,
+) -> Option<ScopeId> {
+    let scopes: BTreeSet<ScopeId> = writers.clone().filter_map(CertifiedKey::scope).collect();
+    let mut same_name = writers.filter(|key| key.name() == host).filter_map(CertifiedKey::scope);
     if scopes.len() == 1 { scopes.first().copied() } else { same_name.next() }
 }
 
@@ -269,9 +298,9 @@ fn point(vault: &Vault, read: &ReadKey, manifest: &SignedManifest) -> std::resul
     else {
         return Ok(None);
     };
-    let reader = open(vault, read, SealedField::ManifestReader, reader)?;
+    let reader = open(vault.id, read, SealedField::ManifestReader, reader)?;
     let reader: ReaderPart = vault_format::decode("reader's part", &reader).map_err(|error| error.to_string())?;
-    let janitor = open(vault, read, SealedField::ManifestJanitor, janitor)?;
+    let janitor = open(vault.id, read, SealedField::ManifestJanitor, janitor)?;
     let janitor: JanitorPart = vault_format::decode("janitor's part", &janitor).map_err(|error| error.to_string())?;
     let part = WriterPart {
         point: reader.point,

@@ -85,20 +85,7 @@ pub struct FirstKeys<'a> {
 /// Makes the vault.
 pub async fn create(world: &World, shape: &Shape, keys: &FirstKeys<'_>, new: Vec<NewLocation>) -> Result<()> {
     let mut rng = world.rng();
-    let domains = number_domains(&new);
-    let mut locations = Vec::with_capacity(new.len());
-    for location in &new {
-        let id = location_id(keys.vault, &location.name);
-        let domain = domains[&location.domain];
-        locations.push(Location {
-            id,
-            name: location.name.clone(),
-            domain,
-            blank: false,
-            store: Arc::clone(&location.store),
-            versions: None,
-        });
-    }
+    let locations = places(keys.vault, &new);
     check_shape(shape, &locations)?;
     let unfinished = unfinished::look(keys, &locations).await?;
     let planned = first_vault_record(world, shape, keys);
@@ -129,6 +116,20 @@ pub async fn create(world: &World, shape: &Shape, keys: &FirstKeys<'_>, new: Vec
     Ok(())
 }
 
+/// The locations of a vault to be made, with the ids and domain numbers they get.
+pub(crate) fn places(vault: VaultId, new: &[NewLocation]) -> Vec<Location> {
+    let domains = number_domains(new);
+    let place = |new: &NewLocation| Location {
+        id: location_id(vault, &new.name),
+        name: new.name.clone(),
+        domain: domains[&new.domain],
+        blank: false,
+        store: Arc::clone(&new.store),
+        versions: None,
+    };
+    new.iter().map(place).collect()
+}
+
 fn number_domains(new: &[NewLocation]) -> BTreeMap<String, u16> {
     let mut domains = BTreeMap::new();
     for location in new {
@@ -138,7 +139,7 @@ fn number_domains(new: &[NewLocation]) -> BTreeMap<String, u16> {
     domains
 }
 
-fn check_shape(shape: &Shape, locations: &[Location]) -> Result<()> {
+pub(crate) fn check_shape(shape: &Shape, locations: &[Location]) -> Result<()> {
     let spots: Vec<Spot> = locations.iter().map(Location::spot).collect();
     if spots.is_empty() {
         return Err(OpsError::Refused { what: "a vault needs at least one location".to_owned() });
@@ -182,7 +183,7 @@ fn first_vault_record(world: &World, shape: &Shape, keys: &FirstKeys<'_>) -> Vau
     }
 }
 
-fn first_layout(
+pub(crate) fn first_layout(
     world: &World,
     shape: &Shape,
     keys: &FirstKeys<'_>,
@@ -234,7 +235,7 @@ fn first_layout(
     }
 }
 
-fn stored_grade(grade: Grade) -> LocationGrade {
+pub(crate) fn stored_grade(grade: Grade) -> LocationGrade {
     match grade {
         Grade::Locked => LocationGrade::Locked,
         Grade::Versioned => LocationGrade::Versioned,
@@ -247,7 +248,7 @@ pub fn writer_certificate(writer: &keys::files::WriterKey) -> Hash {
     writer.certificates.last().map(|Blob(bytes)| keys::record::hash(bytes)).unwrap_or_default()
 }
 
-async fn write_first(vault: VaultId, location: &Location, objects: &[(String, Vec<u8>)]) -> Result<()> {
+pub(crate) async fn write_first(vault: VaultId, location: &Location, objects: &[(String, Vec<u8>)]) -> Result<()> {
     let marker = Marker { vault, location: location.id };
     write_record(location, names::MARKER, &marker.encode()).await?;
     for (name, bytes) in objects {

@@ -41,13 +41,16 @@ pub struct GcOptions {
     /// Also condemn stored packs no manifest knows. Off by default: points imported on
     /// another host have no manifest, and this one would not know.
     pub orphans: bool,
+    /// Also condemn what only manifests of revoked certificates need: its owner looked at
+    /// them and wants nothing of it.
+    pub revoked: bool,
     /// The owner confirmed that more than half of the vault goes.
     pub confirmed: bool,
 }
 
 impl Default for GcOptions {
     fn default() -> Self {
-        Self { fence_after_ms: 14 * DAY_MS, pack_grace_ms: DAY_MS, orphans: false, confirmed: false }
+        Self { fence_after_ms: 14 * DAY_MS, pack_grace_ms: DAY_MS, orphans: false, revoked: false, confirmed: false }
     }
 }
 
@@ -266,6 +269,12 @@ fn is_sound(catalog: &Catalog, marks: &Marks, signed: &SignedTombstone) -> Resul
     Ok(marks.stands(signed) && (marks.tombstones.iter().all(after) || catalog.is_sound(signed.hash)?))
 }
 
+/// Whether a pack must stay: a manifest that counts needs it, or one that does not count
+/// any more and its owner did not give up.
+fn is_held(look: &Look, options: &GcOptions, pack: PackId) -> bool {
+    look.referenced.contains(&pack) || (!options.revoked && look.held_by_revoked.contains(&pack))
+}
+
 async fn decide(look: &Look, catalog: &Catalog, options: &GcOptions, time: &Time) -> Result<GcPlan> {
     let marks = &look.vault.marks;
     let mut plan = GcPlan { stops: look.stops.clone(), ..GcPlan::default() };
@@ -283,8 +292,9 @@ async fn decide(look: &Look, catalog: &Catalog, options: &GcOptions, time: &Time
             Mark::Trashed { by, .. } => decide_condemned(look, catalog, time, (pack, by), &mut plan).await?,
         }
     }
-    let unmarked = |pack: &&PackId| !look.referenced.contains(pack) && marks.pack(**pack).is_none();
-    plan.condemn = look.committed.keys().filter(unmarked).copied().collect();
+    let unmarked = |pack: &&PackId| !is_held(look, options, **pack) && marks.pack(**pack).is_none();
+    let of_revoked = look.held_by_revoked.iter().filter(|_| options.revoked);
+    plan.condemn = look.committed.keys().chain(of_revoked).filter(unmarked).copied().collect();
     add_listed(look, catalog, options, time, &mut plan).await?;
     plan.purged = purged(look, plan.condemn.union(&plan.again).copied().collect());
     add_manifests(look, time, &mut plan).await;
@@ -346,7 +356,7 @@ async fn add_listed(look: &Look, catalog: &Catalog, options: &GcOptions, time: &
             Fetcher::new(look.vault.world.clone(), holdings.clone(), Trust::Signed(look.vault.writers.clone()));
         for (&pack, held) in &holdings.packs {
             let unknown = !look.committed.contains_key(&pack)
-                && !look.referenced.contains(&pack)
+                && !is_held(look, options, pack)
                 && look.vault.marks.pack(pack).is_none()
                 && catalog.pack(pack)?.is_none_or(|row| row.state == PackState::Committed);
             if !unknown {

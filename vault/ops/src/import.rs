@@ -24,9 +24,11 @@ use crate::heads::{self, Chain, Position};
 use crate::location::Location;
 use crate::orphans::{self, Account, FoundPack, GoodShard};
 use crate::placement::home;
+use crate::points::point_text;
 use crate::records;
 use crate::scan::{BarePoint, Quarantined, find_points, scan};
 use crate::step::Step;
+use crate::torn;
 use crate::vault::Vault;
 
 /// A point found in a pack.
@@ -102,6 +104,22 @@ pub struct ImportReport {
 
 /// Looks through the folders and plans. Reads every object of this vault whole.
 pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location>]) -> Result<ImportPlan> {
+    plan_with(vault, keys, folders, |_| {}).await
+}
+
+/// Likewise for a vault that is founded anew: what is left of a chain that is torn stays out.
+/// Nobody will ever bring the rest, and a gap would stop garbage collection for good; the
+/// points of it are vouched for instead.
+pub async fn plan_anew(vault: &Vault, keys: &ReadKey, folders: &[Arc<Location>]) -> Result<ImportPlan> {
+    plan_with(vault, Some(keys), folders, torn::leave).await
+}
+
+async fn plan_with(
+    vault: &Vault,
+    keys: Option<&ReadKey>,
+    folders: &[Arc<Location>],
+    leave: impl FnOnce(&mut orphans::Records),
+) -> Result<ImportPlan> {
     if keys.is_some_and(|keys| keys.vault != vault.id) {
         return Err(OpsError::Key { what: "the read key belongs to another vault; nothing was imported".to_owned() });
     }
@@ -113,14 +131,18 @@ pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location
     };
     // From here on the vault knows the writers that were found, too.
     let (vault, of_points) = orphans::with_writers(vault, &found, &points);
+    let (points, doubted): (Vec<_>, Vec<_>) =
+        points.into_iter().partition(|point| vault.writers.contains_key(&point.found.writer.certificate_hash()));
     let home = list_shards(&vault, &vault.writer_ids()).await;
     let held = found.vaults.remove(&vault.id).unwrap_or_default();
     let mut quarantined = std::mem::take(&mut found.quarantined);
     let shards = orphans::weigh(&vault, &held, &home, &mut quarantined).await;
     let files = found.records.remove(&vault.id).unwrap_or_default();
     let mut sorted = orphans::verify_records(&vault, &files, &mut quarantined);
+    leave(&mut sorted);
     let chains = whole_chains(&vault).await?;
     leave_rivals(&chains, &mut sorted);
+    let doubted: Vec<String> = doubted.iter().map(not_believed).collect();
     let account = Account {
         looked_at: found.files,
         shards: shards.good.len(),
@@ -164,14 +186,22 @@ pub async fn plan(vault: &Vault, keys: Option<&ReadKey>, folders: &[Arc<Location
         writers: vault.writers,
         seen,
         quarantined,
-        left: sorted.left,
+        left: sorted.left.into_iter().chain(doubted).collect(),
         other_vaults,
         account,
     })
 }
 
+fn not_believed(point: &BarePoint) -> String {
+    format!(
+        "point {} of {}: its writer was certified by an operator whose key was revoked, and no layout lists it",
+        point_text(point_id(point.found.hash)),
+        point.found.record.source
+    )
+}
+
 /// A plan over half of the folders would look complete.
-fn refuse_silent(silent: &[(String, String)]) -> Result<()> {
+pub(crate) fn refuse_silent(silent: &[(String, String)]) -> Result<()> {
     if silent.is_empty() {
         return Ok(());
     }

@@ -115,6 +115,8 @@ pub struct Look {
     pub confirmed: bool,
     /// Packs that must stay.
     pub referenced: BTreeSet<PackId>,
+    /// Packs that only manifests of revoked certificates need, and nobody condemned yet.
+    pub held_by_revoked: BTreeSet<PackId>,
     /// Packs any manifest first committed.
     pub committed: BTreeMap<PackId, WriterId>,
     /// Why the look is not whole: nothing may be deleted by it.
@@ -131,6 +133,7 @@ pub async fn take(vault: &Vault, catalog: &Catalog, janitor: &Janitor, time: &Ti
         unsettled: Vec::new(),
         confirmed: true,
         referenced: BTreeSet::new(),
+        held_by_revoked: BTreeSet::new(),
         committed: BTreeMap::new(),
         stops: Vec::new(),
         vault,
@@ -197,11 +200,14 @@ impl Look {
             self.stops.push(format!("too few domains answer to know all manifests ({} silent)", silent.join(", ")));
         }
         // What a revoked certificate signed counts for nobody and holds nothing up. Still
-        // its packs stay: revocation says who is not believed, not what may be deleted.
+        // its packs stay until the owner says otherwise: revocation says who is not
+        // believed, not what may be deleted. Once condemned they are not brought back.
         for manifest in &chain.revoked {
-            self.referenced.extend(&manifest.body.pending);
             let part = janitor.part(self.vault.id, &manifest.body).ok().flatten();
-            self.referenced.extend(part.into_iter().flat_map(|part| part.references));
+            let first = manifest.body.packs.iter().map(|pack| pack.pack);
+            let named = first.chain(manifest.body.pending.iter().copied());
+            let all = named.chain(part.into_iter().flat_map(|part| part.references));
+            self.held_by_revoked.extend(all.filter(|pack| !self.vault.marks.is_condemned(*pack)));
         }
         let revoked: BTreeSet<Position> = chain.revoked.iter().map(SignedManifest::position).collect();
         let nobody = BTreeSet::new();

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
-use vault_format::certificate::Fence;
+use keys::certificate::CertifiedKey;
+use vault_format::certificate::{Fence, Role};
 use vault_format::envelope::RecordKind;
 use vault_format::tombstone::{ManifestRef, Tombstone, TombstoneAction};
 use vault_format::{Hash, LocationId, PackId, WriterId, names};
@@ -222,8 +223,7 @@ fn verify_tombstone(vault: &Vault, name: &str, bytes: &[u8]) -> Record {
         if body.sequence != sequence {
             return bad("it was signed for another place in its janitor's chain".to_owned(), true);
         }
-        let at = keys::revocation::Position { epoch: body.gc_epoch, sequence };
-        if !vault.revocations.permits(&key.certificate_hash(), at) {
+        if !is_permitted(vault, key, &body) {
             return bad("its janitor's certificate was revoked before it".to_owned(), false);
         }
         let (hash, bytes) = (verified.hash(), bytes.to_vec());
@@ -231,6 +231,16 @@ fn verify_tombstone(vault: &Vault, name: &str, bytes: &[u8]) -> Record {
     }
     let known = why.is_some();
     bad(why.unwrap_or_else(|| "no certificate of its janitor is known".to_owned()), known)
+}
+
+/// Whether a tombstone counts whose signer's key may be revoked. A janitor's epochs rise
+/// with its sequence, so that neither may be behind what was good: the epoch alone is the
+/// signer's word, and a thief dates it back.
+fn is_permitted(vault: &Vault, key: &CertifiedKey, body: &Tombstone) -> bool {
+    let at = keys::revocation::Position { epoch: body.gc_epoch, sequence: body.sequence };
+    let Some(last) = vault.revocations.last_good(&key.certificate_hash()) else { return true };
+    // An operator's position tells layouts and serials, which say little of tombstones.
+    at <= last && (key.role() != Role::Janitor || at.sequence <= last.sequence)
 }
 
 /// A fence counts only while its signer does: its epoch is its signer's word, so that no
@@ -295,11 +305,31 @@ impl Marks {
             let holes = known && could_stand.count() >= self.write_quorum && !good.contains(name);
             if holes { &mut self.holes } else { &mut self.quarantined }.push(why);
         }
+        self.set_rivals_aside(vault);
         self.find_gaps();
         for at in 0..self.tombstones.len() {
             let signed = self.tombstones[at].clone();
             self.apply(&signed);
         }
+    }
+
+    /// What a revoked janitor's key signed for a place that another tombstone of it holds on
+    /// a quorum was signed by whoever took the key.
+    fn set_rivals_aside(&mut self, vault: &Vault) {
+        let of = |janitor: WriterId| vault.janitors.iter().filter(move |key| key.subject() == janitor);
+        let is_revoked = |key: &Arc<CertifiedKey>| vault.revocations.is_revoked(&key.certificate_hash());
+        let standing: BTreeSet<String> =
+            self.tombstones.iter().filter(|signed| self.stands(signed)).map(SignedTombstone::name).collect();
+        let is_rival = |signed: &SignedTombstone| {
+            signed.domains.len() < self.write_quorum
+                && standing.contains(&signed.name())
+                && of(signed.janitor).all(is_revoked)
+        };
+        let (aside, kept) = self.tombstones.drain(..).partition(is_rival);
+        self.tombstones = kept;
+        let aside: Vec<SignedTombstone> = aside;
+        let why = |signed: &SignedTombstone| format!("{}: a rival by a key that was revoked", signed.name());
+        self.quarantined.extend(aside.iter().map(why));
     }
 
     /// Sequences of a janitor are dense from 1 and each names one before it.

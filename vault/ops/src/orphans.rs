@@ -22,6 +22,7 @@ use vault_format::{Blob, Hash, PackId, WriterId, names};
 
 use crate::fetch::{Holding, Holdings};
 use crate::heads::{self, Position};
+use crate::revoked;
 use crate::scan::{BarePoint, Quarantined, RecordFile, Scan};
 use crate::vault::Vault;
 
@@ -375,7 +376,15 @@ pub(crate) fn with_writers(vault: &Vault, found: &Scan, points: &[BarePoint]) ->
     let of_points = points.iter().map(|point| point.found.record.certificates.clone());
     let verified = |chain: Vec<Blob>| Some((roots.iter().find_map(|root| root.chain(&chain).ok())?, chain));
     chains.extend(of_points.filter_map(verified));
+    let operators = vault.operators().unwrap_or_default();
+    let listed: BTreeSet<Hash> = vault.layout.writers.iter().map(|writer| writer.certificate).collect();
+    // Whom the vault counts already, it counted by every layout it shows.
+    let known: BTreeSet<Hash> = vault.writers.keys().copied().chain(listed).collect();
+    let revocations = Arc::clone(&vault.revocations);
     for (key, chain) in chains {
+        if !revoked::vouches(&operators, &revocations, &key, |hash, _| known.contains(hash)) {
+            continue;
+        }
         for Blob(bytes) in chain {
             let hash = keys::record::hash(&bytes);
             vault.certificates.insert(hash, bytes.clone());

@@ -1,4 +1,5 @@
-//! A new epoch of the layout: a location is added, retired or replaced.
+//! A new epoch of the layout: a location is added, retired or replaced, or its grade is
+//! another than was recorded.
 //!
 //! What always holds: the operator signs it, and it names the hash of the one
 //! before; every signed record stands on a majority of the new domains before the
@@ -14,7 +15,7 @@ use backends::Grade;
 use keys::files::OperatorKey;
 use vault_format::envelope::RecordKind;
 use vault_format::layout::{
-    Attachment, LayoutLocation, LayoutNames, LayoutRecord, LocationGrade, LocationName, LocationState,
+    Attachment, LayoutLocation, LayoutNames, LayoutRecord, LocationName, LocationState,
 };
 use vault_format::sealed::SealedField;
 use vault_format::vault::KemRole;
@@ -22,7 +23,7 @@ use vault_format::{LocationId, names};
 
 use crate::catalog::Catalog;
 use crate::census;
-use crate::create::write_record;
+use crate::create::{stored_grade, write_record};
 use crate::error::{OpsError, Result};
 use crate::location::{Location, Store};
 use crate::placement::{Spot, can_survive, write_quorum};
@@ -71,6 +72,13 @@ pub enum Change<'a> {
         /// The new one's, as probed.
         grade: Grade,
     },
+    /// What a location keeps from a thief is another than was recorded.
+    Grade {
+        /// Its name.
+        name: &'a str,
+        /// As probed now.
+        grade: Grade,
+    },
     /// A retiring location holds nothing any more that is not elsewhere.
     Retired {
         /// Its name.
@@ -88,6 +96,7 @@ pub fn changed(vault: &Vault, places: &[Place], change: Change<'_>) -> Result<Op
             add(vault, &mut next, places, new, grade)?;
             retire(vault, &mut next, old)?;
         }
+        Change::Grade { name, grade } => entry(vault, &mut next, name)?.grade = stored_grade(grade),
         Change::Retired { name } => {
             let entry = entry(vault, &mut next, name)?;
             if entry.state == LocationState::Active {
@@ -150,11 +159,7 @@ fn add(vault: &Vault, next: &mut LayoutRecord, places: &[Place], name: &str, gra
         location: id,
         domain,
         state: LocationState::Active,
-        grade: match grade {
-            Grade::Locked => LocationGrade::Locked,
-            Grade::Versioned => LocationGrade::Versioned,
-            Grade::Overwritable => LocationGrade::Overwritable,
-        },
+        grade: stored_grade(grade),
         attached: place.attached,
     });
     Ok(())

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use keys::certificate::{Authority, CertifiedKey};
 use keys::revocation::Revocations;
+use vault_format::Hash;
+use vault_format::certificate::Role;
 
 /// What the root says of operators: known before any layout or certificate is believed.
 pub(crate) fn of_operators(authority: &Authority, operators: &[CertifiedKey], told: &BTreeSet<Vec<u8>>) -> Revocations {
@@ -20,6 +22,21 @@ pub(crate) fn of_operators(authority: &Authority, operators: &[CertifiedKey], to
         }
     }
     revocations
+}
+
+/// Whether a holder's certificate counts: its operator was not revoked before it was issued.
+/// The holder of an operator's key chooses serials, so that for writers of a revoked one
+/// `listed` decides: whether a layout of that epoch listed the certificate.
+pub(crate) fn vouches(
+    operators: &[CertifiedKey],
+    revoked: &Revocations,
+    key: &CertifiedKey,
+    listed: impl Fn(&Hash, u64) -> bool,
+) -> bool {
+    let Some(operator) = operators.iter().find(|at| at.public().fingerprint() == key.issuer()) else { return true };
+    let Some(last) = revoked.last_good(&operator.certificate_hash()) else { return true };
+    let is_writer = matches!(key.role(), Role::Writer | Role::Migrator);
+    revoked.permits_certificate(operator, key) && (!is_writer || listed(&key.certificate_hash(), last.epoch))
 }
 
 /// All that count, and their envelopes.

@@ -5,7 +5,7 @@
 //! skipped silently; every file is counted in exactly one class; nothing found
 //! counts before its signatures lead to the root.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keys::certificate::{Authority, CertifiedKey};
@@ -57,6 +57,8 @@ pub struct Scan {
     rivals: BTreeMap<(VaultId, PackId), BTreeMap<Hash, Holding>>,
     /// Signed records by vault.
     pub records: BTreeMap<VaultId, Vec<RecordFile>>,
+    /// Hashes of records that were not in the pile, and stand where the vault shall lie.
+    pub(crate) standing: BTreeSet<Hash>,
     /// Broken or truncated objects of ours.
     pub quarantined: Vec<Quarantined>,
     /// Folders that could not be listed, and why.

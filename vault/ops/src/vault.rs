@@ -381,7 +381,8 @@ async fn look_at(
     })
 }
 
-async fn read_folder(location: &Location, folder: &str) -> std::result::Result<Vec<Vec<u8>>, BackendError> {
+/// Every version of every record in a folder of a location.
+pub(crate) async fn read_folder(location: &Location, folder: &str) -> std::result::Result<Vec<Vec<u8>>, BackendError> {
     let mut out = Vec::new();
     for listed in location.list(folder).await? {
         if let Some(bytes) = location.read(&listed.name).await? {
@@ -432,7 +433,7 @@ fn newest_vault_record(id: VaultId, root: &VerifyingKey, found: &[Found]) -> Res
     })
 }
 
-fn operators(authority: &Authority, record: &VaultRecord) -> Result<Vec<CertifiedKey>> {
+pub(crate) fn operators(authority: &Authority, record: &VaultRecord) -> Result<Vec<CertifiedKey>> {
     record
         .operators
         .iter()
