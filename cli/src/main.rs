@@ -27,11 +27,15 @@ mod keys_status;
 mod keys_verify;
 mod output;
 mod passphrase;
+mod point_shelf;
+mod point_words;
 mod read_repair;
 mod recovery_sheet;
+mod restore_tree;
 mod session;
 mod vault_adopt;
 mod vault_audit;
+mod vault_cat;
 mod vault_deliver;
 mod vault_forget;
 mod vault_gc;
@@ -40,6 +44,7 @@ mod vault_init;
 mod vault_location;
 mod vault_lock;
 mod vault_look;
+mod vault_ls;
 mod vault_mend;
 mod vault_reencrypt;
 mod vault_restore;
@@ -133,7 +138,10 @@ fn called_as(mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let verbose = arguments.global.verbose > 0;
-    let session = Session::new(arguments.global)?;
+    let mut session = Session::new(arguments.global)?;
+    if matches!(arguments.command, Command::Vault { command: VaultCommand::Cat(_) }) {
+        session.output = session.output.beside_data();
+    }
     let outcome = match arguments.command {
         Command::Kernel { command } => {
             kernel::run(session.output, command).await.map_err(|error| kernel_failure(&error))
@@ -174,6 +182,8 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Deliver { set_aside, apply } => vault_deliver::run(session, set_aside, apply).await,
         VaultCommand::Status => vault_look::status(session).await,
         VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
+        VaultCommand::Ls(arguments) => vault_ls::run(session, &arguments).await,
+        VaultCommand::Cat(arguments) => vault_cat::run(session, &arguments).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,
         VaultCommand::Audit { location, history: true, .. } => vault_audit::history(session, location.as_deref()).await,
         VaultCommand::Audit { samples, budget, location, full, history: false } => {

@@ -15,10 +15,15 @@ mod kernel_files;
 mod links;
 mod listing;
 mod metadata;
-mod path_text;
+mod owners;
+mod removal;
+mod stored_bytes;
 mod target;
 mod top;
 
 pub mod directory;
 pub mod kernel;
+pub mod path_text;
+pub mod point_tree;
+pub mod selection;
 pub mod tree;
