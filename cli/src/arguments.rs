@@ -17,6 +17,8 @@ use crate::passphrase::PassphraseFrom;
 use crate::point_words::Typed;
 use crate::restore_tree;
 use crate::vault_cat::CatArguments;
+use crate::vault_diff::DiffArguments;
+use crate::vault_find::FindArguments;
 use crate::vault_forget::ForgetArguments;
 use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
@@ -133,6 +135,10 @@ pub(crate) enum VaultCommand {
     },
     /// List what a folder of a point holds.
     Ls(LsArguments),
+    /// Look for a name in all points, and say in which each version stands.
+    Find(FindArguments),
+    /// Say what changed between two points.
+    Diff(DiffArguments),
     /// Write a file of a point to standard output, every byte checked before.
     #[command(alias = "dump")]
     Cat(CatArguments),

@@ -37,6 +37,8 @@ mod vault_adopt;
 mod vault_audit;
 mod vault_cat;
 mod vault_deliver;
+mod vault_diff;
+mod vault_find;
 mod vault_forget;
 mod vault_gc;
 mod vault_import;
@@ -183,6 +185,8 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Status => vault_look::status(session).await,
         VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
         VaultCommand::Ls(arguments) => vault_ls::run(session, &arguments).await,
+        VaultCommand::Find(arguments) => vault_find::run(session, &arguments).await,
+        VaultCommand::Diff(arguments) => vault_diff::run(session, &arguments).await,
         VaultCommand::Cat(arguments) => vault_cat::run(session, &arguments).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,
         VaultCommand::Audit { location, history: true, .. } => vault_audit::history(session, location.as_deref()).await,

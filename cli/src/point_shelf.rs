@@ -34,7 +34,6 @@ use crate::session::{Session, complete, read_key};
 pub(crate) struct Listed {
     pub(crate) id: PointId,
     pub(crate) source: String,
-    #[allow(dead_code, reason = "for find")]
     pub(crate) finished_ms: i64,
     pack: PackId,
     record: Hash,

@@ -21,9 +21,11 @@ mod stored_bytes;
 mod target;
 mod top;
 
+pub mod difference;
 pub mod directory;
 pub mod kernel;
 pub mod path_text;
 pub mod point_tree;
+pub mod search;
 pub mod selection;
 pub mod tree;

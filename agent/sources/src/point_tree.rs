@@ -68,7 +68,7 @@ impl<'a> PointTree<'a> {
     }
 
     /// The content of the top listing.
-    pub fn top(&self) -> &Content {
+    pub fn top(&self) -> &'a Content {
         self.top
     }
 

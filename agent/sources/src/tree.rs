@@ -24,6 +24,7 @@ use vault_ops::source::PointReader;
 use vault_ops::{OpsError, Result};
 
 mod compare;
+mod naming;
 mod plan;
 mod standing;
 mod verify;

@@ -10,8 +10,8 @@ use vault_format::tree::{Entry, EntryKind};
 use vault_ops::Result;
 
 use super::compare::standing;
+use super::naming::is_incoming;
 use super::standing::Decision;
-use super::writer::is_incoming;
 use super::{Inexact, Overwrite, Start, Wishes, second, shown};
 use crate::descent::{Descent, Identity, list_names, open_directory};
 use crate::listing::stored_bytes;

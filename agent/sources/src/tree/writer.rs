@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use vault_format::tree::{ENTRY_CHANGED_DURING_READ, Entry, EntryKind};
 use vault_ops::{OpsError, Result};
 
 use super::compare::{Compared, compare, standing};
+use super::naming::{INCOMING, anew, create_anew, land};
 use super::standing::{Decision, device_of};
 use super::{Inexact, Start, TreeReport, Wishes, shown};
 use crate::descent::{Descent, Identity, open_beneath, open_directory};
@@ -24,14 +24,6 @@ use crate::point_tree::Step;
 use crate::removal;
 use crate::selection::Verdict;
 use crate::target::io_error;
-
-/// What a file is called until it is whole.
-const INCOMING: &[u8] = b".holdfast-incoming";
-
-/// Whether a restore that was interrupted may have left a file of this name.
-pub(super) fn is_incoming(name: &[u8]) -> bool {
-    name.strip_prefix(INCOMING).is_some_and(|rest| rest.iter().all(|byte| *byte == b'~'))
-}
 
 /// Writes everything wished, and gives the target back.
 pub(super) async fn write(
@@ -556,49 +548,5 @@ impl Writer<'_> {
             ),
             error,
         )
-    }
-}
-
-/// A new file under a name that only an interrupted run can have left something under.
-fn create_anew(here: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    let create = || open_beneath(here, name, flags, Mode::RUSR | Mode::WUSR);
-    match create() {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            rustix::fs::unlinkat(here, name, AtFlags::empty())?;
-            create()
-        }
-        created => created,
-    }
-}
-
-/// Makes something under a name; if that is the incoming one, what an interrupted run left there goes.
-fn anew(
-    here: BorrowedFd<'_>,
-    slot: &[u8],
-    is_incoming: bool,
-    make: impl Fn() -> rustix::io::Result<()>,
-) -> io::Result<()> {
-    match make() {
-        Err(Errno::EXIST) if is_incoming => {
-            rustix::fs::unlinkat(here, slot, AtFlags::empty())?;
-            Ok(make()?)
-        }
-        made => Ok(made?),
-    }
-}
-
-/// Gives what is whole its name. What appeared there meanwhile is not overwritten.
-fn land(here: BorrowedFd<'_>, slot: &[u8], name: &[u8], replaces: bool) -> io::Result<()> {
-    if replaces {
-        return Ok(rustix::fs::renameat(here, slot, here, name)?);
-    }
-    match rustix::fs::renameat_with(here, slot, here, name, RenameFlags::NOREPLACE) {
-        // Not every file system knows this; then what stands there was looked at just before.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match standing(here, name)? {
-            None => Ok(rustix::fs::renameat(here, slot, here, name)?),
-            Some(_) => Err(Errno::EXIST.into()),
-        },
-        renamed => Ok(renamed?),
     }
 }
