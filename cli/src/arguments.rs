@@ -319,6 +319,7 @@ pub(crate) struct PointFrom {
 
 /// `holdfast vault restore ..`
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that is typed")]
 pub(crate) struct RestoreArguments {
     /// The point (latest, latest~N, or an id that `snapshots` prints), and a folder or file in it.
     #[arg(value_name = "POINT[:PATH]", default_value = "latest")]

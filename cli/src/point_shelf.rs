@@ -217,19 +217,19 @@ impl Points {
     }
 
     /// A point of which only pieces are read, from a shelf of [`Self::shelf`].
-    pub(crate) async fn pieces(&self, shelf: &Arc<Shelf>, point: &Listed) -> Result<OpenPoint, Failure> {
-        let opened = shelf.open(point.pack, Some(point.record)).await;
+    pub(crate) async fn pieces(&self, packs: &Arc<Shelf>, point: &Listed) -> Result<OpenPoint, Failure> {
+        let opened = packs.open(point.pack, Some(point.record)).await;
         opened.map_err(|error| self.name_the_others(error.into()))
     }
 
     /// What several points share when only pieces of them are read.
     pub(crate) fn shelf(&self) -> Arc<Shelf> {
-        let shelf = Shelf::new(self.fetcher(), Arc::clone(&self.keys), self.world.compute, Appetite::Leaves);
+        let empty = Shelf::new(self.fetcher(), Arc::clone(&self.keys), self.world.compute, Appetite::Leaves);
         let catalog = self.state.as_ref().filter(|state| state.catalog().exists());
         let catalog = catalog.and_then(|state| Catalog::open(&state.catalog()).ok()).map(Mutex::new);
         Arc::new(match catalog {
-            None => shelf,
-            Some(catalog) => shelf.with_hint(Box::new(move |chunk| catalog.lock().ok()?.chunk(chunk).ok().flatten())),
+            None => empty,
+            Some(catalog) => empty.with_hint(Box::new(move |chunk| catalog.lock().ok()?.chunk(chunk).ok().flatten())),
         })
     }
 

@@ -57,7 +57,7 @@ async fn write(point: &OpenPoint, place: &Place, to: &mut (dyn Write + Send)) ->
     let tree = PointTree::of(point)?;
     match tree.look(&place.path).await? {
         Found::Entry(entry) if entry.kind == EntryKind::File => tree.write_file(&entry, to).await,
-        found => {
+        found @ (Found::Top | Found::Entry(_)) => {
             let what = match found {
                 Found::Top => "the whole point".to_owned(),
                 Found::Entry(entry) => format!("a {}", kind_text(entry.kind)),

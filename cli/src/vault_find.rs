@@ -48,7 +48,9 @@ pub(crate) async fn run(session: &Session, arguments: &FindArguments) -> Outcome
             Ok(None) => {}
             Ok(Some(hits)) => {
                 trees += 1;
-                hits.into_iter().for_each(|hit| add(&mut found, hit, listed));
+                for hit in hits {
+                    add(&mut found, hit, listed);
+                }
             }
             // The others may still have it.
             Err(failure) => {
@@ -65,9 +67,8 @@ pub(crate) async fn run(session: &Session, arguments: &FindArguments) -> Outcome
     output.say(format!("{} paths, {versions} versions in {trees} points", found.len()));
     let exit = match unread.into_iter().next() {
         Some(failure) if trees == 0 => return Err(failure),
-        Some(_) => exit::WARNINGS,
         None if points.newest_known => exit::OK,
-        None => exit::WARNINGS,
+        Some(_) | None => exit::WARNINGS,
     };
     output.summary(
         exit,

@@ -194,9 +194,9 @@ fn set_mode(
     file: BorrowedFd<'_>,
     set: impl FnOnce(Mode) -> rustix::io::Result<()>,
 ) {
-    let meant = owner.unwrap_or(Owner::recorded(entry));
-    let owned = rustix::fs::fstat(file).is_ok_and(|stat| Owner { uid: stat.st_uid, gid: stat.st_gid } == meant);
-    let mode = if owned { entry.mode } else { entry.mode & !SET_ID_BITS };
+    let wanted = owner.unwrap_or(Owner::recorded(entry));
+    let belongs = rustix::fs::fstat(file).is_ok_and(|stat| Owner { uid: stat.st_uid, gid: stat.st_gid } == wanted);
+    let mode = if belongs { entry.mode } else { entry.mode & !SET_ID_BITS };
     if mode != entry.mode {
         failed.push("set-id bits not set: the owner is another one".to_owned());
     }

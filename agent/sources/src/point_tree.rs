@@ -22,7 +22,7 @@ use crate::path_text::path_text;
 /// Most entries one walk gives: a small forged tree can describe more than any disk holds.
 const ENTRIES_MAX: u64 = 1 << 32;
 /// Zeros written at once for a hole.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A point's tree.
 #[derive(Clone, Copy)]
@@ -33,6 +33,7 @@ pub struct PointTree<'a> {
 
 /// What stands under a path of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, never many")]
 pub enum Found {
     /// The tree itself: what has no name and no attributes.
     Top,
@@ -187,6 +188,7 @@ pub struct Walk<'a> {
 
 /// What a walk comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, never many")]
 pub enum Step {
     /// An entry; a directory is entered by the step after it, unless it is skipped.
     Entry(Entry),

@@ -110,7 +110,7 @@ mod tests {
         fs::write(at("target/mine"), b"stays").unwrap();
         symlink(at("outside"), at("target/old/link")).unwrap();
         symlink(at("outside/deep/precious"), at("target/old/below/link")).unwrap();
-        let target = rustix::fs::open(&at("target"), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let target = rustix::fs::open(at("target"), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         let device = fs::metadata(at("target")).unwrap().dev();
         let counted = count(target.as_fd(), b"old", device).unwrap();
         assert_eq!(counted, Below { names: 5, bytes: 4 });

@@ -166,7 +166,7 @@ pub async fn restore(point: &dyn PointReader, root: &TreeRoot, to: &Path, wishes
     let start = Start::of(PointTree::at(point, root)?, wishes).await?;
     let standing = Target::look(to)?;
     let occupied = standing.as_ref().is_some_and(|target| !target.is_empty);
-    let whole = start.directory.is_none() && wishes.selection.is_all() && !occupied;
+    let whole = wishes.part.as_os_str().is_empty() && wishes.selection.is_all() && !occupied;
     let plan = if whole { None } else { Some(plan::take(&start, standing.as_ref(), to, wishes).await?) };
     if occupied && wishes.overwrite == Overwrite::Refuse {
         refuse_foreign(plan.as_ref(), to)?;

@@ -15,7 +15,7 @@ use vault_codec::{Buffers, Candidate, ParsedHeader, ShardSet, VerifiedHeader};
 use vault_format::layout::{LayoutRecord, LocationState};
 use vault_format::manifest::PackRef;
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
-use vault_format::suite::{Class, LEAF_BYTES};
+use vault_format::suite::Class;
 use vault_format::{Hash, LocationId, PackId, WriterId, names};
 
 use crate::catalog::{Catalog, Failure};
@@ -25,6 +25,8 @@ use crate::older::TRIED_MAX;
 use crate::placement::{Copy, Spot, home};
 use crate::vault::Vault;
 use crate::world::World;
+
+mod leaves;
 
 /// One copy of a shard that somebody shows.
 #[derive(Clone)]
@@ -265,6 +267,8 @@ pub struct Fetcher {
     headers: Mutex<BTreeMap<PackId, ParsedHeader>>,
     /// Older versions of the shards of packs that were short of good ones.
     older: Mutex<BTreeMap<PackId, Vec<Holding>>>,
+    /// Merkle nodes that led from a leaf to the signed root, by pack, shard and location.
+    nodes: Mutex<BTreeMap<(PackId, u8, LocationId), Bytes>>,
     bad: Mutex<Vec<BadShard>>,
     /// Hashes of headers that a verified record names.
     expected: Mutex<BTreeMap<PackId, Hash>>,
@@ -280,6 +284,7 @@ impl Fetcher {
             buffers: Buffers::new(4),
             headers: Mutex::default(),
             older: Mutex::default(),
+            nodes: Mutex::default(),
             bad: Mutex::default(),
             expected: Mutex::default(),
         }
@@ -519,44 +524,6 @@ impl Fetcher {
                 Ok(body.slice(range.start as usize..range.end as usize))
             }
         }
-    }
-
-    async fn leaves(&self, header: &ParsedHeader, range: Range<u64>) -> Option<Bytes> {
-        let shard_bytes = header.h0().class.shard_bytes() as u64;
-        let mut out = Vec::with_capacity((range.end - range.start) as usize);
-        let mut at = range.start;
-        while at < range.end {
-            let index = (at / shard_bytes) as u8;
-            let until = range.end.min((u64::from(index) + 1) * shard_bytes);
-            let first = at % shard_bytes / LEAF_BYTES as u64;
-            let last = (until - 1) % shard_bytes / LEAF_BYTES as u64;
-            let bytes = self.shard_leaves(header, index, first as usize..last as usize + 1).await?;
-            let skip = (at % shard_bytes - first * LEAF_BYTES as u64) as usize;
-            out.extend_from_slice(&bytes[skip..skip + (until - at) as usize]);
-            at = until;
-        }
-        Some(Bytes::from(out))
-    }
-
-    async fn shard_leaves(&self, header: &ParsedHeader, index: u8, leaves: Range<usize>) -> Option<Bytes> {
-        let layout = header.layout();
-        let range = layout.leaf(leaves.start).start..layout.leaf(leaves.end - 1).end;
-        let mut held = self.holdings.packs.get(&header.pack()).cloned().unwrap_or_default();
-        held.extend(lock(&self.older).get(&header.pack()).cloned().unwrap_or_default());
-        let own = |holding: &&Holding| holding.index == index && holding.may_be_of(header.h0().writer);
-        for holding in held.iter().filter(own) {
-            let read = futures::future::join(holding.read(range.clone()), holding.read(layout.nodes()));
-            let (Ok(Some(bytes)), Ok(Some(nodes))) = read.await else { continue };
-            let wrong = bytes
-                .chunks_exact(LEAF_BYTES)
-                .zip(leaves.clone())
-                .find_map(|(leaf, at)| header.check_leaf(index, at, leaf, &nodes).err());
-            match wrong {
-                None => return Some(bytes),
-                Some(error) => self.blame(header.pack(), holding, Fault::Wrong(error.to_string())),
-            }
-        }
-        None
     }
 
     /// A pack's copies by its own writer.

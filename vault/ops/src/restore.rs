@@ -24,7 +24,7 @@ use vault_format::{Hash, PackId, PointId, labels};
 use crate::backup::point_id;
 use crate::error::{OpsError, Result};
 use crate::fetch::Fetcher;
-use crate::shelf::{Appetite, Shelf};
+use crate::shelf::{Ahead, Appetite, Shelf};
 use crate::source::PointReader;
 use crate::world::Compute;
 
@@ -236,7 +236,7 @@ impl OpenPoint {
         }
     }
 
-    async fn chunk(&self, wanted: &ChunkRef, ahead: &[ChunkRef]) -> Result<Vec<u8>> {
+    async fn chunk(&self, wanted: &ChunkRef, ahead: Ahead<'_>) -> Result<Vec<u8>> {
         let plain = self.shelf.chunk(&self.packs, &self.id_keys, wanted.id, ahead).await?;
         if plain.len() == wanted.bytes as usize {
             Ok(plain)
@@ -276,7 +276,7 @@ impl Runs<'_> {
                 self.left = left;
                 return Ok(Some(chunk));
             }
-            let plain = self.point.chunk(&chunk, &[]).await?;
+            let plain = self.point.chunk(&chunk, &Vec::new).await?;
             let list: ChunkList = vault_format::decode("chunk list", &plain)
                 .map_err(|error| OpsError::format("a list of chunks", &error))?;
             if list.chunks.len() > FANOUT || depth > DEPTH_MAX {
@@ -303,7 +303,7 @@ impl PointReader for OpenPoint {
     async fn read(&self, content: &Content, to: &mut (dyn Write + Send)) -> Result<()> {
         let mut runs = self.runs(content)?;
         while let Some(chunk) = runs.next().await? {
-            let plain = self.chunk(&chunk, &runs.ahead()).await?;
+            let plain = self.chunk(&chunk, &|| runs.ahead()).await?;
             to.write_all(&plain).map_err(|error| OpsError::Io { what: "writing restored bytes".to_owned(), error })?;
         }
         Ok(())

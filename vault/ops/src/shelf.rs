@@ -52,6 +52,9 @@ pub enum Appetite {
 /// Where a chunk may be, by a cache on this host. It is looked for there first.
 pub type Hint = Box<dyn Fn(ChunkId) -> Option<PackId> + Send + Sync>;
 
+/// What will be asked for next; worked out only when something has to be read.
+pub(crate) type Ahead<'a> = &'a (dyn Fn() -> Vec<ChunkRef> + Sync);
+
 /// See the head of this file.
 pub struct Shelf {
     fetcher: Fetcher,
@@ -157,7 +160,7 @@ impl Shelf {
         packs: &[PackRef],
         id_keys: &[IdKey],
         id: ChunkId,
-        ahead: &[ChunkRef],
+        ahead: Ahead<'_>,
     ) -> Result<Vec<u8>> {
         let (pack, frame) = self.locate(packs, id).await?;
         let table = self.table(pack).await?;
@@ -256,13 +259,13 @@ impl Shelf {
     }
 
     /// A part of the body that holds `wanted`.
-    async fn piece(&self, table: &Table, pack: PackId, wanted: Range<u64>, ahead: &[ChunkRef]) -> Result<Piece> {
+    async fn piece(&self, table: &Table, pack: PackId, wanted: Range<u64>, ahead: Ahead<'_>) -> Result<Piece> {
         let range = {
             let mut state = self.state.lock().await;
             if let Some(piece) = state.piece(pack, &wanted) {
                 return Ok(piece);
             }
-            let (range, wanted_bytes) = state.merged(table, pack, wanted, ahead);
+            let (range, wanted_bytes) = state.merged(table, pack, wanted, &ahead());
             let eaten = state.eaten.entry(pack).or_default();
             *eaten += range.end - range.start;
             let hungry = self.appetite == Appetite::Packs || (*eaten).max(wanted_bytes) * 4 > table.body_bytes;

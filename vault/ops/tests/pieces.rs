@@ -133,7 +133,8 @@ async fn one_file_costs_less_than_the_point() {
     let hinted = scene.cost(Appetite::Leaves, 17..18, Some(scene.where_it_is())).await;
     println!("whole {whole:?}\nall in pieces {all_in_pieces:?}\none {one:?}\nwith the catalog {hinted:?}");
     assert!(whole.bytes_down > (FILES * FILE_BYTES) as u64);
-    assert!(one.bytes_down < whole.bytes_down / 8, "{one:?} of {whole:?}");
+    // This point is one tail: its pack is filled by size, so a file's chunks lie scattered.
+    assert!(one.bytes_down < whole.bytes_down / 5, "{one:?} of {whole:?}");
     assert!(hinted.bytes_down <= one.bytes_down && hinted.gets <= one.gets, "{hinted:?}, without {one:?}");
     assert!(all_in_pieces.bytes_down < whole.bytes_down * 3 / 2, "{all_in_pieces:?} of {whole:?}");
 }

@@ -45,7 +45,7 @@ pub(super) fn anew(
             rustix::fs::unlinkat(here, slot, AtFlags::empty())?;
             Ok(make()?)
         }
-        made => Ok(made?),
+        done => Ok(done?),
     }
 }
 

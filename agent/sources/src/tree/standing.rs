@@ -69,9 +69,8 @@ impl Overwrite {
             Self::IfNewer if (entry.mtime_s, entry.mtime_ns) <= (standing.st_mtime, standing.st_mtime_nsec as u32) => {
                 Decision::Keep
             }
-            Self::IfNewer => Decision::Replace,
             Self::Always if differs(entry, standing).is_none() => Decision::Compare,
-            Self::Always => Decision::Replace,
+            Self::IfNewer | Self::Always => Decision::Replace,
         }
     }
 

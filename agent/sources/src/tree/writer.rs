@@ -445,8 +445,9 @@ impl Writer<'_> {
         let slot = self.slot(entry, replaces).to_vec();
         let here = self.descent.here().map_err(|error| self.failed("creating", error))?;
         let mode = Mode::RUSR | Mode::WUSR;
-        let made = anew(here, &slot, replaces, || rustix::fs::mknodat(here, &slot[..], kind, mode, device_of(entry)));
-        if let Err(error) = made {
+        let created =
+            anew(here, &slot, replaces, || rustix::fs::mknodat(here, &slot[..], kind, mode, device_of(entry)));
+        if let Err(error) = created {
             self.inexact(&format!("{what} could not be created: {error}"));
             return Ok(false);
         }
