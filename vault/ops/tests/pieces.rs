@@ -95,12 +95,12 @@ impl Scene {
         let chosen = list.points.last().unwrap();
         let holdings = list_shards(&vault, &vault.writer_ids()).await;
         let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
-        let shelf = Shelf::new(fetcher, self.lab.read_key(), vault.world.compute, appetite);
-        let shelf = match hint {
-            Some(hint) => shelf.with_hint(hint),
-            None => shelf,
+        let packs = Shelf::new(fetcher, self.lab.read_key(), vault.world.compute, appetite);
+        let packs = match hint {
+            Some(hint) => packs.with_hint(hint),
+            None => packs,
         };
-        Arc::new(shelf).open(chosen.pack, Some(chosen.record)).await.unwrap()
+        Arc::new(packs).open(chosen.pack, Some(chosen.record)).await.unwrap()
     }
 
     async fn read(&self, point: &OpenPoint, number: usize) -> Vec<u8> {
