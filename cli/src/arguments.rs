@@ -22,8 +22,10 @@ use crate::vault_find::FindArguments;
 use crate::vault_forget::ForgetArguments;
 use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
+use crate::vault_look::SnapshotsArguments;
 use crate::vault_ls::LsArguments;
 use crate::vault_reencrypt::ReencryptArguments;
+use crate::vault_run::RunArguments;
 use crate::vault_trash::TrashCommand;
 
 /// Backups that prove they can be restored.
@@ -110,13 +112,9 @@ pub(crate) enum VaultCommand {
     /// Make a new vault on the locations of the configuration, or in local folders.
     Init(InitArguments),
     /// Back up a source of the configuration, or files and folders.
-    Run {
-        /// Names of sources, or paths; all sources of the configuration if none is given.
-        what: Vec<String>,
-        /// Add a tag to the point.
-        #[arg(long, value_name = "TAG")]
-        tag: Vec<String>,
-    },
+    Run(RunArguments),
+    /// Say what a run would read and store: the same as run --dry-run.
+    Estimate(RunArguments),
     /// Bring the points that wait in this host's spool to the locations.
     Deliver {
         /// Say which points cannot be delivered, and what would be moved out of the way.
@@ -129,10 +127,7 @@ pub(crate) enum VaultCommand {
     /// Say what can be lost, what is missing, and what to do.
     Status,
     /// List the points.
-    Snapshots {
-        #[command(flatten)]
-        key: ReadKeyFrom,
-    },
+    Snapshots(SnapshotsArguments),
     /// List what a folder of a point holds.
     Ls(LsArguments),
     /// Look for a name in all points, and say in which each version stands.

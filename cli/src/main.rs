@@ -38,6 +38,7 @@ mod vault_audit;
 mod vault_cat;
 mod vault_deliver;
 mod vault_diff;
+mod vault_estimate;
 mod vault_find;
 mod vault_forget;
 mod vault_gc;
@@ -180,10 +181,11 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
             let local = local.map(|root| vault_init::Local { root, name, data, total });
             vault_init::run(session, local, &copy).await
         }
-        VaultCommand::Run { what, tag } => vault_run::run(session, what, tag).await,
+        VaultCommand::Run(arguments) => vault_run::run(session, arguments).await,
+        VaultCommand::Estimate(arguments) => vault_estimate::run(session, &arguments).await,
         VaultCommand::Deliver { set_aside, apply } => vault_deliver::run(session, set_aside, apply).await,
         VaultCommand::Status => vault_look::status(session).await,
-        VaultCommand::Snapshots { key } => vault_look::snapshots(session, &key).await,
+        VaultCommand::Snapshots(arguments) => vault_look::snapshots(session, &arguments).await,
         VaultCommand::Ls(arguments) => vault_ls::run(session, &arguments).await,
         VaultCommand::Find(arguments) => vault_find::run(session, &arguments).await,
         VaultCommand::Diff(arguments) => vault_diff::run(session, &arguments).await,

@@ -8,6 +8,7 @@ use std::io::Write;
 
 use agent_sources::path_text::path_text;
 use agent_sources::point_tree::{Found, PointTree};
+use agent_sources::stream::write_stream;
 use serde_json::json;
 use vault_format::point::PointRoot;
 use vault_format::tree::EntryKind;
@@ -51,7 +52,7 @@ pub(crate) async fn run(session: &Session, arguments: &CatArguments) -> Outcome 
 
 async fn write(point: &OpenPoint, place: &Place, to: &mut (dyn Write + Send)) -> vault_ops::Result<()> {
     if let PointRoot::Stream(root) = &point.record().root {
-        point.read(&root.content, to).await?;
+        write_stream(point, root, to).await?;
         return to.flush().map_err(|error| OpsError::Io { what: "writing to standard output".to_owned(), error });
     }
     let tree = PointTree::of(point)?;

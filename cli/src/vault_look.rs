@@ -4,12 +4,13 @@
 use agent_daemon::assembly;
 use agent_daemon::custody::Custody;
 use serde_json::json;
+use vault_format::{Hash, PointId};
 use vault_ops::points::{self, point_text};
 use vault_ops::{attendance, status};
 
 use crate::arguments::ReadKeyFrom;
-use crate::exit::{self, Outcome};
-use crate::output::{ago_text, bytes_text, time_text};
+use crate::exit::{self, Failure, Outcome};
+use crate::output::{Output, ago_text, bytes_text, time_text};
 use crate::session::{Session, complete, read_key};
 use crate::vault_init::tolerance_text;
 
@@ -210,47 +211,92 @@ fn agent_risks(config: &config::Config, vault: &str, now_ms: i64) -> Vec<String>
 
 /// With the read key: every point of every writer. Without: what this host's
 /// catalog knows of its own.
-pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome {
+/// `holdfast vault snapshots ..`
+#[derive(clap::Args, Debug)]
+pub(crate) struct SnapshotsArguments {
+    /// Only points of this source.
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Only points with this tag; with all of several joined by commas.
+    #[arg(long, value_name = "TAG,..")]
+    tag: Vec<String>,
+    #[command(flatten)]
+    key: ReadKeyFrom,
+}
+
+/// A line of the list, from what the reader or this writer may see of a point.
+struct Line<'a> {
+    point: PointId,
+    finished_ms: i64,
+    source: &'a str,
+    tags: &'a [String],
+    items: u64,
+    position: u64,
+    root_hash: Hash,
+}
+
+/// The line of a part, the reader's or the writer's.
+macro_rules! line_of {
+    ($part:expr) => {
+        Line {
+            point: $part.point,
+            finished_ms: $part.finished_ms,
+            source: &$part.source,
+            tags: &$part.tags,
+            items: $part.statistics.items,
+            position: $part.position,
+            root_hash: $part.root_hash,
+        }
+    };
+}
+
+impl Line<'_> {
+    /// Whether it is of the source and has all tags of one of the sets asked for.
+    fn is_asked_for(&self, source: Option<&str>, tags: &[Vec<String>]) -> bool {
+        let has = |set: &Vec<String>| set.iter().all(|tag| self.tags.contains(tag));
+        source.is_none_or(|source| self.source == source) && (tags.is_empty() || tags.iter().any(has))
+    }
+
+    fn show(&self, output: Output, remark: &str) {
+        let tags = if self.tags.is_empty() { String::new() } else { format!("  [{}]", self.tags.join(", ")) };
+        output.say(format!(
+            "{:<10} {:<22} {:<20} {:>8} {:>10}  {}{tags}{remark}",
+            point_text(self.point),
+            time_text(self.finished_ms),
+            self.source,
+            self.items,
+            self.position,
+            self.root_hash.short()
+        ));
+        output.event(
+            "point",
+            json!({ "point": self.point.to_string(), "time_ms": self.finished_ms, "source": self.source,
+                    "items": self.items, "position": self.position, "root_hash": self.root_hash.to_string(),
+                    "tags": self.tags }),
+        );
+    }
+}
+
+pub(crate) async fn snapshots(session: &Session, arguments: &SnapshotsArguments) -> Outcome {
+    let SnapshotsArguments { source, tag, key: from } = arguments;
+    let tags = tag.iter().map(|set| config::tag_set(set)).collect::<Result<Vec<_>, _>>();
+    let tags = tags.map_err(|why| Failure::new(exit::USAGE, why))?;
+    let asked = |line: &Line<'_>| line.is_asked_for(source.as_deref(), &tags);
     let (config, name) = session.vault_name()?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     attendance::require_any(&opened.vault).await?;
     let output = session.output;
     output.say(format!("{:<10} {:<22} {:<20} {:>8} {:>10}  hash", "point", "time", "source", "items", "sequence"));
-    let line = |id, ms, source: &str, items, position, hash: vault_format::Hash, remark: &str| {
-        output.say(format!(
-            "{:<10} {:<22} {:<20} {:>8} {:>10}  {}{remark}",
-            point_text(id),
-            time_text(ms),
-            source,
-            items,
-            position,
-            hash.short()
-        ));
-        output.event(
-            "point",
-            json!({ "point": id.to_string(), "time_ms": ms, "source": source, "items": items,
-                    "position": position, "root_hash": hash.to_string() }),
-        );
-    };
-    let count;
+    let mut count = 0;
     match read_key(session, from, Some(&opened.keys)) {
         Ok(mut key) => {
             complete(&mut key, &opened.vault)?;
             let list = points::list(&opened.vault, &key).await?;
-            for point in &list.points {
-                let part = &point.part;
-                line(
-                    part.point,
-                    part.finished_ms,
-                    &part.source,
-                    part.statistics.items,
-                    part.position,
-                    part.root_hash,
-                    "",
-                );
+            for line in list.points.iter().map(|point| line_of!(point.part)).filter(asked) {
+                line.show(output, "");
+                count += 1;
             }
             list.remarks.iter().for_each(|remark| output.warn(remark));
-            count = list.points.len();
         }
         Err(failure) if from.read_key.is_some() || !from.cards.is_empty() => return Err(failure),
         Err(_) => {
@@ -260,19 +306,12 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
             let mut points = opened.catalog.points()?;
             points.retain(|point| !marks.is_place_marked(point.writer, (point.epoch, point.sequence)));
             for point in &points {
-                let part = &point.part;
-                let remark = if point.verified { "" } else { "  (imported, chain not verified)" };
-                line(
-                    part.point,
-                    part.finished_ms,
-                    &part.source,
-                    part.statistics.items,
-                    part.position,
-                    part.root_hash,
-                    remark,
-                );
+                let line = line_of!(point.part);
+                if asked(&line) {
+                    line.show(output, if point.verified { "" } else { "  (imported, chain not verified)" });
+                    count += 1;
+                }
             }
-            count = points.len();
             output.say("(this host's own points; those of other hosts need the read key)");
         }
     }

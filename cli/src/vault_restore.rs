@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use agent_sources::kernel::{LOG_FILE, SNAPSHOT_FILE, restore_kernel};
+use agent_sources::stream::restore_stream;
 use rand_core::Rng;
 use serde_json::{Value, json};
-use vault_format::point::{KernelRoot, PointRoot};
+use vault_format::point::{KernelRoot, PointRoot, StreamRoot};
 use vault_ops::points::point_text;
 use vault_ops::restore::OpenPoint;
 use vault_ops::source::PointReader;
@@ -54,14 +55,10 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
             let restored = restored.map_err(|failure| say_what_is_left(failure, &beside(&arguments.to)));
             restored.map_err(|failure| say_what_is_left(failure, &arguments.to))
         }
-        PointRoot::Stream(_) => Err(Failure::new(
-            exit::USAGE,
-            format!(
-                "this point is one stream of bytes; nothing was written. Write it to a file or a command with: holdfast \
-                 vault cat {}",
-                point_text(point.id())
-            ),
-        )),
+        PointRoot::Stream(root) => {
+            refuse_wishes(arguments, is_part)?;
+            stream(session, &point, &root, &arguments.to).await
+        }
         PointRoot::Postgres(_) => Err(Failure::new(
             exit::USAGE,
             "this point is of a kind that only a newer holdfast restores; nothing was written",
@@ -113,8 +110,8 @@ fn refuse_wishes(arguments: &RestoreArguments, is_part: bool) -> Result<(), Fail
     if is_part || arguments.overwrite.is_some() || arguments.delete || arguments.verify {
         return Err(Failure::new(
             exit::USAGE,
-            "this point is a kernel node's: it is restored as a whole, into a new or empty folder, and always verified by a \
-             full replay. Nothing was written",
+            "this point is no tree of files: it is restored as a whole, into a new or empty folder, and always verified. \
+             Nothing was written",
         ));
     }
     Ok(())
@@ -155,6 +152,13 @@ fn say_what_is_left(failure: Failure, to: &Path) -> Failure {
         failure.text
     );
     Failure { text, ..failure }
+}
+
+async fn stream(session: &Session, point: &OpenPoint, root: &StreamRoot, to: &Path) -> Result<Restored, Failure> {
+    let bytes = restore_stream(point, root, to).await?;
+    let path = to.join(&root.name);
+    session.output.say(format!("one stream, as {}; its hash {} as recorded", path.display(), root.hash.short()));
+    Ok(Restored { bytes, exit: exit::OK, only_planned: false, more: json!({}) })
 }
 
 /// The snapshot and log are fetched beside the target, replayed and compared,

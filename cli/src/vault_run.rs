@@ -1,11 +1,15 @@
 //! `holdfast vault run`: back up sources of the configuration, or paths.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use agent_daemon::assembly::{self, Assembled};
+use agent_sources::Rules;
 use agent_sources::directory::DirectorySource;
+use agent_sources::stream::StreamSource;
+use clap::Args;
 use config::Config;
 use serde_json::json;
 use vault_codec::Compression;
@@ -18,9 +22,57 @@ use crate::exit::{self, Failure, Outcome};
 use crate::output::{bytes_text, time_text};
 use crate::session::{Session, host_name, lease};
 
-pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>) -> Outcome {
+/// `holdfast vault run ..`
+#[derive(Args, Debug, Default)]
+pub(crate) struct RunArguments {
+    /// Names of sources, paths, or - for standard input; all sources of the configuration if none is given.
+    pub(crate) what: Vec<String>,
+    /// Add a tag to the point.
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<String>,
+    /// Read every file, also what the file cache knows unchanged.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Store nothing, and say what would be read and stored.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) paths: PathArguments,
+}
+
+/// How paths and standard input are backed up; sources have it in the configuration.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PathArguments {
+    /// Name of the source for paths or standard input [default: the paths, or stdin].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Name of the file that a restore makes of standard input [default: stdin].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stdin_name: Option<String>,
+    /// Leave out what matches a pattern, as in .gitignore.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// Leave out what lies beside a file of this name.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) exclude_if_present: Vec<String>,
+    /// Leave out what lies beside a CACHEDIR.TAG.
+    #[arg(long)]
+    pub(crate) exclude_caches: bool,
+    /// Leave out larger files, as in 2GiB.
+    #[arg(long, value_name = "SIZE", value_parser = config::size)]
+    pub(crate) exclude_larger_than: Option<u64>,
+    /// Read the file system of each path only.
+    #[arg(long)]
+    pub(crate) one_file_system: bool,
+}
+
+pub(crate) async fn run(session: &Session, arguments: RunArguments) -> Outcome {
+    if arguments.dry_run {
+        return crate::vault_estimate::run(session, &arguments).await;
+    }
     let (config, name) = session.vault_name()?;
-    let sources = choose(&config, &what).await?;
+    let sources = choose(&config, &arguments).await?;
+    let tags = arguments.tag;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault run")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let keys = session.writer_key(&opened.keys, &opened.vault)?;
@@ -48,34 +100,66 @@ pub(crate) async fn run(session: &Session, what: Vec<String>, tags: Vec<String>)
     Ok(worst)
 }
 
-/// Names of sources, or paths; nothing means all sources.
-async fn choose(config: &Config, what: &[String]) -> Result<Vec<Box<dyn Source>>, Failure> {
+/// Names of sources, paths, or standard input; nothing means all sources.
+pub(crate) async fn choose(config: &Config, arguments: &RunArguments) -> Result<Vec<Box<dyn Source>>, Failure> {
+    let RunArguments { what, force, paths: options, .. } = arguments;
+    let is_source = |item: &&String| config.sources.contains_key(item.as_str());
+    let (named, paths): (Vec<&String>, Vec<&String>) = what.iter().partition(is_source);
+    if paths.is_empty() && *options != PathArguments::default() {
+        return Err(Failure::new(
+            exit::USAGE,
+            "names and excludes on the command line are for paths and standard input. A source of the configuration has \
+             its own: write them into its [source.NAME]",
+        ));
+    }
+    let mut chosen: Vec<Box<dyn Source>> = Vec::new();
     if what.is_empty() {
-        let mut all = Vec::new();
         for name in config.sources.keys() {
-            all.push(assembly::source(config, name.as_str()).await?);
+            chosen.push(assembly::source(config, name.as_str(), *force).await?);
         }
-        if all.is_empty() {
+        if chosen.is_empty() {
             return Err(Failure::new(
                 exit::USAGE,
                 "nothing to back up: the configuration has no [source.NAME]. Name paths: holdfast vault run PATH..",
             ));
         }
-        return Ok(all);
     }
-    let (named, paths): (Vec<&String>, Vec<&String>) =
-        what.iter().partition(|item| config.sources.contains_key(item.as_str()));
-    let mut chosen: Vec<Box<dyn Source>> = Vec::new();
     for name in named {
-        chosen.push(assembly::source(config, name).await?);
+        chosen.push(assembly::source(config, name, *force).await?);
     }
-    if !paths.is_empty() {
-        chosen.push(Box::new(path_source(config, &paths)?));
+    match paths.as_slice() {
+        [] => {}
+        [only] if *only == "-" => chosen.push(Box::new(standard_input(options)?)),
+        paths if paths.iter().any(|path| *path == "-") => {
+            let what = "standard input is a source of its own: run it alone, holdfast vault run - --name NAME";
+            return Err(Failure::new(exit::USAGE, what));
+        }
+        paths => chosen.push(Box::new(path_source(config, paths, options)?.with_force(*force))),
     }
     Ok(chosen)
 }
 
-fn path_source(config: &Config, paths: &[&String]) -> Result<DirectorySource, Failure> {
+fn standard_input(options: &PathArguments) -> Result<StreamSource, Failure> {
+    let PathArguments { name, stdin_name, .. } = options;
+    let meant = PathArguments { name: name.clone(), stdin_name: stdin_name.clone(), ..PathArguments::default() };
+    if *options != meant {
+        return Err(Failure::new(exit::USAGE, "excludes are for folders; standard input has no files to leave out"));
+    }
+    if std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            exit::USAGE,
+            "standard input is a terminal; pipe something into it: pg_dump | holdfast vault run - --name db",
+        ));
+    }
+    let name = name.clone().unwrap_or_else(|| "stdin".to_owned());
+    let file_name = stdin_name.clone().unwrap_or_else(|| "stdin".to_owned());
+    Ok(StreamSource::of_reader(name, file_name, Box::new(std::io::stdin()))?)
+}
+
+fn path_source(config: &Config, paths: &[&String], options: &PathArguments) -> Result<DirectorySource, Failure> {
+    if options.stdin_name.is_some() {
+        return Err(Failure::new(exit::USAGE, "--stdin-name is for standard input: holdfast vault run -"));
+    }
     let mut absolute = Vec::new();
     for path in paths {
         let found = std::fs::canonicalize(path).map_err(|error| {
@@ -86,9 +170,17 @@ fn path_source(config: &Config, paths: &[&String]) -> Result<DirectorySource, Fa
         })?;
         absolute.push(found);
     }
-    let name = absolute.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
+    let all_paths = || absolute.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ");
+    let name = options.name.clone().unwrap_or_else(all_paths);
+    let rules = Rules {
+        one_file_system: options.one_file_system,
+        if_present: options.exclude_if_present.iter().map(Into::into).collect(),
+        caches: options.exclude_caches,
+        larger_than: options.exclude_larger_than,
+    };
     let excludes: Vec<PathBuf> = assembly::own_folders(config);
-    Ok(DirectorySource::new(name, &absolute, excludes)?)
+    let source = DirectorySource::new(name, &absolute, excludes)?.with_patterns(&options.exclude)?;
+    Ok(source.with_rules(rules)?)
 }
 
 fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupReport, seconds: f64) -> u8 {
@@ -105,10 +197,11 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
         output.say(format!("delivered {} from the spool", point_text(*point)));
     }
     output.say(format!(
-        "{}  {}  {label}  {} items, {} unreadable  {} -> {} new, stored {}",
+        "{}  {}  {label}  {} items, {} new or changed, {} unreadable  {} -> {} new, stored {}",
         if report.spooled.is_none() { "ok" } else { "kept" },
         point_text(report.point),
         statistics.items,
+        statistics.changed,
         statistics.unreadable,
         bytes_text(statistics.plain_bytes),
         bytes_text(statistics.new_bytes),
@@ -175,6 +268,7 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
             "position": report.position, "full": report.is_full(), "standing": standing_text(report.standing()),
             "durable_domains": if report.spooled.is_some() { 0 } else { report.tolerance.any_domains },
             "packs_new": report.packs_new, "packs_reused": report.packs_reused, "items": statistics.items,
+            "changed": statistics.changed,
             "unreadable": statistics.unreadable, "plain_bytes": statistics.plain_bytes,
             "new_bytes": statistics.new_bytes, "packed_bytes": statistics.packed_bytes, "stored_bytes": report.stored_bytes,
             "debts": report.debts.len(), "owed": owed(vault, report), "healed": report.healed,

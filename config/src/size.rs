@@ -13,8 +13,8 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// A positive number of bytes with its unit.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
+/// A positive number of bytes with its unit. The error says how one is written.
+pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("a size is written like 512KiB, 2GiB or 500MB; {text:?} is not");
     let trimmed = text.trim();
     let (number, unit) = UNITS

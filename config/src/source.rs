@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::error::{Result, Text};
 use crate::raw::Word;
-use crate::{SecretFrom, raw, time};
+use crate::{SecretFrom, raw, size, time};
 
 /// Something to back up, and what is wanted of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum SourceKind {
         paths: Vec<PathBuf>,
         /// Patterns of what is left out.
         exclude: Vec<String>,
+        /// What else is left out.
+        rules: DirectoryRules,
     },
     /// A kernel node.
     Kernel {
@@ -52,6 +54,19 @@ pub enum SourceKind {
     },
 }
 
+/// What is left out of a directory source by rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirectoryRules {
+    /// Only the file system of each path itself is read.
+    pub one_file_system: bool,
+    /// File names that keep what lies beside them out.
+    pub if_present: Vec<String>,
+    /// Whether a `CACHEDIR.TAG` with its signature does so.
+    pub caches: bool,
+    /// Files of more bytes are left out.
+    pub larger_than: Option<u64>,
+}
+
 /// Where a kernel node answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelAt {
@@ -61,11 +76,14 @@ pub enum KernelAt {
     Socket(PathBuf),
 }
 
+const DIRECTORY_KEYS: &[&str] =
+    &["paths", "exclude", "exclude_if_present", "exclude_caches", "exclude_larger_than", "one_file_system"];
+
 impl Source {
     pub(crate) fn check(text: Text<'_>, name: &Word, raw: &raw::Source) -> Result<Self> {
         let key = |key: &str| format!("source.{}.{key}", name.get_ref());
         let (kind, allowed): (_, &[&str]) = match raw.kind.as_ref().map(|word| word.get_ref().as_str()) {
-            Some("directory") => (directory(text, name, raw)?, &["paths", "exclude"]),
+            Some("directory") => (directory(text, name, raw)?, DIRECTORY_KEYS),
             Some("kernel") => (kernel(text, name, raw)?, &["url", "socket", "token"]),
             Some("postgres") => (postgres(text, name, raw)?, &["url", "password"]),
             Some("command") => (command(text, name, raw)?, &["command"]),
@@ -97,6 +115,10 @@ impl raw::Source {
         [
             ("paths", self.paths.as_ref().map(Spanned::span)),
             ("exclude", self.exclude.as_ref().map(Spanned::span)),
+            ("exclude_if_present", self.exclude_if_present.as_ref().map(Spanned::span)),
+            ("exclude_caches", self.exclude_caches.as_ref().map(Spanned::span)),
+            ("exclude_larger_than", self.exclude_larger_than.as_ref().map(Spanned::span)),
+            ("one_file_system", self.one_file_system.as_ref().map(Spanned::span)),
             ("url", self.url.as_ref().map(Spanned::span)),
             ("socket", self.socket.as_ref().map(Spanned::span)),
             ("token", self.token.as_ref().map(Spanned::span)),
@@ -119,7 +141,32 @@ fn directory(text: Text<'_>, name: &Word, raw: &raw::Source) -> Result<SourceKin
     Ok(SourceKind::Directory {
         paths: paths.collect::<Result<_>>()?,
         exclude: raw.exclude.as_ref().map(|list| list.get_ref().clone()).unwrap_or_default(),
+        rules: directory_rules(text, name, raw)?,
     })
+}
+
+fn directory_rules(text: Text<'_>, name: &Word, raw: &raw::Source) -> Result<DirectoryRules> {
+    let key = |key: &str| format!("source.{}.{key}", name.get_ref());
+    let mut rules = DirectoryRules {
+        one_file_system: raw.one_file_system.as_ref().is_some_and(|word| *word.get_ref()),
+        caches: raw.exclude_caches.as_ref().is_some_and(|word| *word.get_ref()),
+        ..DirectoryRules::default()
+    };
+    for word in raw.exclude_if_present.iter().flat_map(|words| words.get_ref()) {
+        let mark = word.get_ref();
+        if matches!(mark.as_str(), "" | "." | "..") || mark.contains('/') {
+            let what = "it is the name of a file beside what is left out: exclude_if_present = [\".nobackup\"]";
+            return text.bad(&word.span(), key("exclude_if_present"), what);
+        }
+        rules.if_present.push(mark.clone());
+    }
+    if let Some(word) = &raw.exclude_larger_than {
+        match size::size(word.get_ref()) {
+            Ok(bytes) => rules.larger_than = Some(bytes),
+            Err(what) => return text.bad(&word.span(), key("exclude_larger_than"), what),
+        }
+    }
+    Ok(rules)
 }
 
 fn kernel(text: Text<'_>, name: &Word, raw: &raw::Source) -> Result<SourceKind> {

@@ -52,13 +52,27 @@ impl IdKey {
     /// Name of a path in the local catalog, under a key of its own. It is not
     /// stored in the vault.
     pub fn path_hash(&self, path: &[u8]) -> Hash {
-        let key = Derivation::extract(labels::ID_KEY, &[self.0.expose_secret()]).expand(labels::PATH_HASH, &[]);
-        Hash(*blake3::keyed_hash(key.expose_secret(), path).as_bytes())
+        self.path_key().hash(path)
+    }
+
+    /// The key of [`Self::path_hash`], for many paths.
+    pub fn path_key(&self) -> PathKey {
+        PathKey(Derivation::extract(labels::ID_KEY, &[self.0.expose_secret()]).expand(labels::PATH_HASH, &[]))
     }
 
     /// The key's bytes.
     pub fn expose_secret(&self) -> &[u8; 32] {
         self.0.expose_secret()
+    }
+}
+
+/// The key under which the local catalog names paths.
+pub struct PathKey(Secret<32>);
+
+impl PathKey {
+    /// Name of a path in the local catalog.
+    pub fn hash(&self, path: &[u8]) -> Hash {
+        Hash(*blake3::keyed_hash(self.0.expose_secret(), path).as_bytes())
     }
 }
 

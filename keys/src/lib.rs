@@ -42,7 +42,7 @@ pub mod wrap;
 pub use aead::EncKey;
 pub use certificate::{Authority, CertifiedKey};
 pub use data_key::{Commitment, ContentHasher, DataKey, LocalSecret};
-pub use dedup::{ChunkerSeed, DedupKeys, DedupRoot, IdKey};
+pub use dedup::{ChunkerSeed, DedupKeys, DedupRoot, IdKey, PathKey};
 pub use error::{CardError, FileFault, KeysError, Result, SignatureFault};
 pub use index_key::IndexKey;
 pub use kem::{RecipientPrivate, RecipientPublic};

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use agent_sources::Rules;
 use agent_sources::directory::DirectorySource;
 use agent_sources::kernel::{Client, Endpoint, KernelSource};
+use agent_sources::stream::StreamSource;
 use async_trait::async_trait;
 use backends::{BackendError, Credentials, Kind, LocationSpec, SecretSource};
 use config::{Attached, Config, KernelAt, Scheme, SecretFrom, SourceKind};
@@ -316,8 +318,9 @@ pub async fn passphrase(source: &SecretSource) -> Result<Passphrase> {
     Passphrase::new(bytes).map_err(|why| OpsError::Key { what: format!("{}: {why}", source.name()) })
 }
 
-/// Makes a source of the configuration.
-pub async fn source(config: &Config, name: &str) -> Result<Box<dyn Source>> {
+/// Makes a source of the configuration. With `force` it reads every file, whatever
+/// the file cache says.
+pub async fn source(config: &Config, name: &str, force: bool) -> Result<Box<dyn Source>> {
     let source = config.sources.get(name).ok_or_else(|| OpsError::Refused {
         what: format!(
             "the configuration has no source \"{name}\"; it has: {}",
@@ -325,13 +328,21 @@ pub async fn source(config: &Config, name: &str) -> Result<Box<dyn Source>> {
         ),
     })?;
     match &source.kind {
-        SourceKind::Directory { paths, exclude } => {
-            Ok(Box::new(DirectorySource::new(name, paths, own_folders(config))?.with_patterns(exclude)?))
+        SourceKind::Directory { paths, exclude, rules } => {
+            let source = DirectorySource::new(name, paths, own_folders(config))?.with_patterns(exclude)?;
+            let rules = Rules {
+                one_file_system: rules.one_file_system,
+                if_present: rules.if_present.iter().map(Into::into).collect(),
+                caches: rules.caches,
+                larger_than: rules.larger_than,
+            };
+            Ok(Box::new(source.with_rules(rules)?.with_force(force)))
         }
+        SourceKind::Command { argv } => Ok(Box::new(StreamSource::of_command(name, name, argv.clone())?)),
         SourceKind::Kernel { at, token } => Ok(Box::new(kernel_source(name, at, token.as_ref()).await?)),
-        SourceKind::Postgres { .. } | SourceKind::Command { .. } => Err(OpsError::Refused {
+        SourceKind::Postgres { .. } => Err(OpsError::Refused {
             what: format!(
-                "source {name}: this version backs up kernel and directory sources; postgres and command sources come later"
+                "source {name}: this version backs up kernel, directory and command sources; postgres sources come later"
             ),
         }),
     }

@@ -90,7 +90,7 @@ async fn plans(config: &Config) -> Result<Vec<PolicyPlan>, OpsError> {
     let mut plans = Vec::new();
     for (name, policy) in &config.policies {
         let writer = assembly::writer_key_file(config, policy.vault.as_str()).await?.writer;
-        assembly::source(config, policy.source.as_str()).await?;
+        assembly::source(config, policy.source.as_str(), false).await?;
         plans.push(PolicyPlan {
             name: name.as_str().to_owned(),
             vault: policy.vault.as_str().to_owned(),
@@ -150,7 +150,7 @@ impl Jobs {
     async fn back_up(&self, policy: &PolicyPlan) -> Result<Made, OpsError> {
         let mut opened = assembly::open_vault(&self.config, &policy.vault, self.world.clone()).await?;
         let keys = assembly::writer_key_of(&self.config, &policy.vault, &opened.vault).await?;
-        let source = assembly::source(&self.config, &policy.source).await?;
+        let source = assembly::source(&self.config, &policy.source, false).await?;
         let options =
             BackupOptions { host: self.host.clone(), tags: Vec::new(), compression: backup::Compression::default() };
         let run = backup::run(&opened.vault, keys, &mut opened.catalog, source, &options);

@@ -8,10 +8,11 @@
 //!   are equal bytes, and memory holds one listing per level.
 //! - What cannot be read is named in the reading and left out; it never fails
 //!   the rest. A listing names only what is stored.
+//! - A file is not read again if the file cache knows it unchanged and every chunk
+//!   of it counts today (`regular.rs`).
 //! - The tree root is over the listing of the top: one entry per path named, so
 //!   that a restore into DIR gives `DIR/<name>/...`.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -23,17 +24,19 @@ use rustix::process::Uid;
 use vault_format::Blob;
 use vault_format::body::ChunkKind;
 use vault_format::point::{PointRoot, SourceKind, TreeRoot};
-use vault_format::tree::{Content, ENTRY_CHANGED_DURING_READ, Entry, EntryKind, Listing};
+use vault_format::tree::{Content, Entry, EntryKind, Listing};
+use vault_ops::file_cache::{KnownFiles, Seen};
 use vault_ops::source::{Reading, Sink, Source, Unreadable, tree_root};
 use vault_ops::{OpsError, Result};
 
-use crate::descent::{DEPTH_MAX, Descent, list_names, open_beneath, open_directory};
+use crate::descent::{DEPTH_MAX, Descent, list_names, open_directory};
 use crate::exclude::{Exclude, Excluded};
-use crate::file_bytes::{FileBytes, UNSIZED_BYTES_MAX};
 use crate::links::Links;
 use crate::listing::LISTING_BYTES_MAX;
 use crate::metadata::{Owners, entry_of, kind_of, read_xattrs, size_of};
 use crate::path_text::path_text;
+use crate::regular::stamp_of;
+use crate::rules::Rules;
 use crate::top::{Top, name_tops};
 
 /// Trees of files on this host.
@@ -41,6 +44,8 @@ pub struct DirectorySource {
     name: String,
     tops: Vec<Top>,
     exclude: Exclude,
+    rules: Rules,
+    force: bool,
 }
 
 impl DirectorySource {
@@ -59,7 +64,7 @@ impl DirectorySource {
                 });
             }
         }
-        Ok(Self { name: name.into(), tops, exclude })
+        Ok(Self { name: name.into(), tops, exclude, rules: Rules::default(), force: false })
     }
 
     /// Leaves out what matches `patterns` too, below the paths named. They are
@@ -67,6 +72,20 @@ impl DirectorySource {
     pub fn with_patterns(mut self, patterns: &[String]) -> Result<Self> {
         self.exclude.set_patterns(patterns)?;
         Ok(self)
+    }
+
+    /// Leaves out what these rules say too.
+    pub fn with_rules(mut self, rules: Rules) -> Result<Self> {
+        rules.check()?;
+        self.rules = rules;
+        Ok(self)
+    }
+
+    /// Reads every file, whatever the file cache says.
+    #[must_use]
+    pub fn with_force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
     }
 }
 
@@ -81,12 +100,18 @@ impl Source for DirectorySource {
 
     fn read(&mut self, sink: &mut dyn Sink) -> Result<Reading> {
         let mut walk = Walk {
+            known: sink.known_files(&self.name, b""),
             sink,
+            source: &self.name,
+            force: self.force,
             excluded: self.exclude.look(),
+            rules: &self.rules,
+            device: 0,
             owners: Owners::of_this_host(),
             me: rustix::process::geteuid(),
             links: Links::default(),
             items: 0,
+            changed: 0,
             unreadable: Vec::new(),
         };
         let mut entries = Vec::new();
@@ -103,35 +128,46 @@ impl Source for DirectorySource {
         entries.sort_by(|left, right| left.name.cmp(&right.name));
         let content = walk.sink.write(ChunkKind::Tree, &mut encode_listing(entries).as_slice())?;
         let root = PointRoot::Tree(TreeRoot { hash: tree_root(&content), content });
-        // Without a file cache every item counts as changed: it was read.
-        Ok(Reading { root, items: walk.items, changed: walk.items, unreadable: walk.unreadable })
+        let Walk { sink, known, items, changed, unreadable, .. } = walk;
+        sink.remember_files(known);
+        sink.forget_vanished();
+        Ok(Reading { root, items, changed, unreadable })
     }
 }
 
 /// One pass over all trees.
-struct Walk<'a> {
-    sink: &'a mut dyn Sink,
+pub(crate) struct Walk<'a> {
+    pub(crate) sink: &'a mut dyn Sink,
+    source: &'a str,
+    pub(crate) force: bool,
     excluded: Excluded<'a>,
-    owners: Owners,
-    me: Uid,
+    rules: &'a Rules,
+    /// File system of the path named.
+    device: u64,
+    pub(crate) owners: Owners,
+    pub(crate) me: Uid,
     links: Links,
+    /// The files that were named themselves.
+    known: KnownFiles,
     items: u64,
+    changed: u64,
     unreadable: Vec<Unreadable>,
 }
 
 /// A directory whose entries are being read.
-struct Frame {
+pub(crate) struct Frame {
     entry: Entry,
     names: std::vec::IntoIter<Vec<u8>>,
     listed: Vec<Entry>,
+    known: KnownFiles,
 }
 
 /// What stands under a name.
-enum Found {
+pub(crate) enum Found {
     /// Left out: excluded, or reported.
     Nothing,
     Entry(Entry),
-    Directory(OwnedFd, Frame),
+    Directory(OwnedFd, Box<Frame>),
 }
 
 impl Walk<'_> {
@@ -139,7 +175,7 @@ impl Walk<'_> {
         match self.find_top(top) {
             Ok(Found::Nothing) => Ok(None),
             Ok(Found::Entry(entry)) => Ok(Some(entry)),
-            Ok(Found::Directory(directory, frame)) => self.read_tree(top, directory, frame),
+            Ok(Found::Directory(directory, frame)) => self.read_tree(top, directory, *frame),
             Err(Stop::Io(error)) => {
                 self.report(&top.path, &error);
                 Ok(None)
@@ -154,6 +190,7 @@ impl Walk<'_> {
         if self.excluded.covers_path(&top.path, &stat) {
             return Err(Stop::Io(io::Error::other("it is excluded")));
         }
+        self.device = stat.st_dev;
         if let Some(entry) = self.other_name(&top.name, &stat) {
             return Ok(Found::Entry(entry));
         }
@@ -161,11 +198,15 @@ impl Walk<'_> {
         match kind_of(&stat) {
             Some(EntryKind::Directory) => {
                 let directory = rustix::fs::open(&top.path, flags | OFlags::DIRECTORY, Mode::empty())?;
-                Ok(self.open_frame(&top.name, &top.path, directory)?)
+                Ok(self.open_frame(&top.name, &top.path, directory, true)?)
             }
             Some(EntryKind::File) => {
-                let file = rustix::fs::open(&top.path, flags, Mode::empty())?;
-                self.read_file(&top.name, &top.path, file)
+                // Out and in again: a file that was named is known like those of a directory.
+                let mut known = std::mem::replace(&mut self.known, KnownFiles::none());
+                let open = |_: &Self| Ok(rustix::fs::open(&top.path, flags, Mode::empty())?);
+                let found = self.file(&mut known, &top.name, &top.path, &stat, open);
+                self.known = known;
+                found
             }
             Some(
                 kind @ (EntryKind::Symlink
@@ -175,6 +216,7 @@ impl Walk<'_> {
                 | EntryKind::Socket),
             ) => {
                 self.items += 1;
+                self.changed += 1;
                 Ok(Found::Entry(entry_of(&top.name, kind, &stat, &self.owners)))
             }
             None => Err(Stop::Io(io::Error::other("it is of a kind that cannot be stored"))),
@@ -190,10 +232,10 @@ impl Walk<'_> {
         loop {
             if let Some(name) = frame.names.next() {
                 path.push(std::ffi::OsStr::from_bytes(&name));
-                match self.find(&descent, &name, &path)? {
+                match self.find(&descent, &mut frame.known, &name, &path)? {
                     Found::Directory(child, below) => match descent.enter(child) {
                         Ok(()) => {
-                            above.push(std::mem::replace(&mut frame, below));
+                            above.push(std::mem::replace(&mut frame, *below));
                             continue;
                         }
                         Err(error) => self.report(&path, &error),
@@ -214,8 +256,8 @@ impl Walk<'_> {
     }
 
     /// What stands under `name`; what went wrong with it is reported.
-    fn find(&mut self, descent: &Descent, name: &[u8], path: &Path) -> Result<Found> {
-        match self.find_in(descent, name, path) {
+    fn find(&mut self, descent: &Descent, known: &mut KnownFiles, name: &[u8], path: &Path) -> Result<Found> {
+        match self.find_in(descent, known, name, path) {
             Ok(found) => Ok(found),
             Err(Stop::Io(error)) => {
                 self.report(path, &error);
@@ -225,10 +267,16 @@ impl Walk<'_> {
         }
     }
 
-    fn find_in(&mut self, descent: &Descent, name: &[u8], path: &Path) -> std::result::Result<Found, Stop> {
+    fn find_in(
+        &mut self,
+        descent: &Descent,
+        known: &mut KnownFiles,
+        name: &[u8],
+        path: &Path,
+    ) -> std::result::Result<Found, Stop> {
         let here = descent.here()?;
         let stat = rustix::fs::statat(here, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if self.excluded.covers(path, &stat) {
+        if self.excluded.covers(path, &stat) || self.is_left_out(&stat) {
             return Ok(Found::Nothing);
         }
         if let Some(entry) = self.other_name(name, &stat) {
@@ -238,12 +286,13 @@ impl Walk<'_> {
             Some(EntryKind::Directory) if descent.depth() >= DEPTH_MAX => {
                 Err(Stop::Io(io::Error::other(format!("it lies deeper than {DEPTH_MAX} directories"))))
             }
-            Some(EntryKind::Directory) => Ok(self.open_frame(name, path, open_directory(here, name)?)?),
+            Some(EntryKind::Directory) => Ok(self.open_frame(name, path, open_directory(here, name)?, false)?),
             Some(EntryKind::File) => {
-                let file = self.open_file(here, name, &stat)?;
-                self.read_file(name, path, file)
+                let open = |walk: &Self| walk.open_file(here, name, &stat);
+                self.file(known, name, path, &stat, open)
             }
             Some(EntryKind::Symlink) => {
+                self.count_change(known, name, &stat);
                 let target = rustix::fs::readlinkat(here, name, Vec::new())?.into_bytes();
                 let mut entry = entry_of(name, EntryKind::Symlink, &stat, &self.owners);
                 entry.size = target.len() as u64;
@@ -251,6 +300,7 @@ impl Walk<'_> {
                 Ok(Found::Entry(self.remember(entry, &stat)))
             }
             Some(kind @ (EntryKind::Fifo | EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Socket)) => {
+                self.count_change(known, name, &stat);
                 let entry = entry_of(name, kind, &stat, &self.owners);
                 Ok(Found::Entry(self.remember(entry, &stat)))
             }
@@ -258,69 +308,35 @@ impl Walk<'_> {
         }
     }
 
-    /// Opens without waiting, should a pipe have taken the file's place, and
-    /// without touching its access time where that is allowed.
-    fn open_file(&self, here: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        if self.me.is_root() || self.me.as_raw() == stat.st_uid {
-            match open_beneath(here, name, flags | OFlags::NOATIME, Mode::empty()) {
-                Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {}
-                opened => return opened,
-            }
-        }
-        open_beneath(here, name, flags, Mode::empty())
-    }
-
-    fn read_file(&mut self, name: &[u8], path: &Path, file: OwnedFd) -> std::result::Result<Found, Stop> {
-        let before = rustix::fs::fstat(&file)?;
-        if kind_of(&before) != Some(EntryKind::File) {
-            return Err(Stop::Io(io::Error::other("it became something else than a file while it was read")));
-        }
-        let mut entry = entry_of(name, EntryKind::File, &before, &self.owners);
-        self.add_xattrs(&mut entry, file.as_fd(), path);
-        let mut bytes = FileBytes::new(File::from(file), size_of(&before));
-        let content = self.sink.write(ChunkKind::Data, &mut bytes).map_err(Stop::Sink)?;
-        let (file, failed) = bytes.finish();
-        if let Some(error) = failed {
-            return Err(Stop::Io(error));
-        }
-        if size_of(&before) == 0 && content.bytes >= UNSIZED_BYTES_MAX {
-            return Err(Stop::Io(io::Error::other("it claims to be empty and does not end")));
-        }
-        let after = rustix::fs::fstat(&file)?;
-        if has_changed(&before, &after) {
-            entry.flags |= ENTRY_CHANGED_DURING_READ;
-            let (first, last) = (size_of(&before), size_of(&after));
-            let why = format!(
-                "it changed while it was read ({first} bytes before, {last} after); the {} bytes read are stored, \
-                 marked as changing",
-                content.bytes
-            );
-            self.report(path, &why);
-        }
-        entry.size = content.bytes;
-        entry.content = Some(content);
-        Ok(Found::Entry(self.remember(entry, &before)))
-    }
-
     /// Lists an open directory. A listing that breaks off is reported, and what
     /// it gave is kept.
-    fn open_frame(&mut self, name: &[u8], path: &Path, directory: OwnedFd) -> io::Result<Found> {
+    fn open_frame(&mut self, name: &[u8], path: &Path, directory: OwnedFd, named: bool) -> io::Result<Found> {
         let stat = rustix::fs::fstat(&directory)?;
         let mut entry = entry_of(name, EntryKind::Directory, &stat, &self.owners);
         self.add_xattrs(&mut entry, directory.as_fd(), path);
-        let (names, broken) = list_names(directory.as_fd());
+        let (mut names, broken) = list_names(directory.as_fd());
         if let Some(error) = broken {
             if names.is_empty() {
                 return Err(error);
             }
             self.report(path, &format!("its list of files broke off: {error}"));
         }
-        Ok(Found::Directory(directory, Frame { entry, names: names.into_iter(), listed: Vec::new() }))
+        if !named {
+            let marks = self.rules.marks(directory.as_fd(), &names);
+            if self.is_elsewhere(&stat) {
+                names.clear();
+            } else if !marks.is_empty() {
+                names = marks;
+            }
+        }
+        let known = self.sink.known_files(self.source, path.as_os_str().as_bytes());
+        let frame = Frame { entry, names: names.into_iter(), listed: Vec::new(), known };
+        Ok(Found::Directory(directory, Box::new(frame)))
     }
 
     fn store_directory(&mut self, frame: Frame, path: &Path) -> Result<Option<Entry>> {
         let mut entry = frame.entry;
+        self.sink.remember_files(frame.known);
         let bytes = encode_listing(frame.listed);
         if bytes.len() as u64 > LISTING_BYTES_MAX {
             self.report(path, &"it has more files than one directory can hold in a vault");
@@ -331,7 +347,31 @@ impl Walk<'_> {
         Ok(Some(entry))
     }
 
-    fn add_xattrs(&mut self, entry: &mut Entry, file: BorrowedFd<'_>, path: &Path) {
+    fn is_elsewhere(&self, stat: &Stat) -> bool {
+        self.rules.one_file_system && stat.st_dev != self.device
+    }
+
+    /// Whether a rule leaves it out. A directory on another file system is kept, empty.
+    fn is_left_out(&self, stat: &Stat) -> bool {
+        let is_file = kind_of(stat) == Some(EntryKind::File);
+        let is_directory = kind_of(stat) == Some(EntryKind::Directory);
+        is_file && self.rules.larger_than.is_some_and(|most| size_of(stat) > most)
+            || !is_directory && self.is_elsewhere(stat)
+    }
+
+    /// Counts what has no bytes to be read, if it changed.
+    fn count_change(&mut self, known: &mut KnownFiles, name: &[u8], stat: &Stat) {
+        let stamp = stamp_of(stat);
+        self.changed += u64::from(known.seen(name, &stamp).is_none());
+        known.note(name, &Seen { stamp, file: None });
+    }
+
+    /// Counts a file that was read.
+    pub(crate) fn count_read(&mut self) {
+        self.changed += 1;
+    }
+
+    pub(crate) fn add_xattrs(&mut self, entry: &mut Entry, file: BorrowedFd<'_>, path: &Path) {
         match read_xattrs(file) {
             Ok(xattrs) => entry.xattrs = xattrs,
             Err(error) => self.report(path, &format!("its extended attributes could not be read: {error}")),
@@ -345,19 +385,19 @@ impl Walk<'_> {
     }
 
     /// Counts an entry, and knows its file again under other names.
-    fn remember(&mut self, mut entry: Entry, stat: &Stat) -> Entry {
+    pub(crate) fn remember(&mut self, mut entry: Entry, stat: &Stat) -> Entry {
         self.items += 1;
         self.links.remember(&mut entry, stat);
         entry
     }
 
-    fn report(&mut self, path: &Path, why: &dyn std::fmt::Display) {
+    pub(crate) fn report(&mut self, path: &Path, why: &dyn std::fmt::Display) {
         self.unreadable.push(Unreadable { path: path_text(path), why: why.to_string() });
     }
 }
 
 /// Why a file was not read: its own failure costs the file, the sink's the point.
-enum Stop {
+pub(crate) enum Stop {
     Io(io::Error),
     Sink(OpsError),
 }
@@ -372,11 +412,6 @@ impl From<Errno> for Stop {
     fn from(error: Errno) -> Self {
         Self::Io(error.into())
     }
-}
-
-fn has_changed(before: &Stat, after: &Stat) -> bool {
-    let seen = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
-    seen(before) != seen(after)
 }
 
 fn encode_listing(entries: Vec<Entry>) -> Vec<u8> {

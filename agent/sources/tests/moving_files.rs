@@ -123,6 +123,46 @@ async fn a_file_that_fails_to_read_costs_only_itself() {
     assert!(!target.path().join("mem").exists(), "no empty file stands for what could not be read");
 }
 
+/// The status of a process that ends between the opening and the reading.
+#[tokio::test]
+async fn a_file_that_becomes_unreadable_after_it_was_opened_costs_only_itself() {
+    let dir = files(&["a"]);
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let (status, top) = (PathBuf::from(format!("/proc/{}/status", child.id())), dir.path().join("docs"));
+    let (vault, reading) = read_while(&[status.clone(), top.clone()], move |count| {
+        if count == 0 {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    });
+    assert_eq!(unreadable(&reading, &top), [status.to_str().unwrap()]);
+    let (target, _) = restored(&vault, &reading).await;
+    assert_eq!(fs::read_to_string(target.path().join("docs/a")).unwrap(), "a");
+    assert!(!target.path().join("status").exists());
+}
+
+/// Truncated below where it is being read, in the middle of its holes.
+#[tokio::test]
+async fn a_sparse_file_that_shrinks_is_what_was_there() {
+    let dir = files(&["a"]);
+    let top = dir.path().join("docs");
+    let sparse = fs::File::create(top.join("sparse")).unwrap();
+    sparse.set_len(3 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, &[7; 4096], 1 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, &[8; 4096], 2 << 20).unwrap();
+    let (vault, reading) = read_while(std::slice::from_ref(&top), move |count| {
+        if count == 1 {
+            sparse.set_len((1 << 20) + 10).unwrap();
+        }
+    });
+    assert_eq!(unreadable(&reading, &top), ["/sparse"]);
+    let (target, report) = restored(&vault, &reading).await;
+    let bytes = fs::read(target.path().join("docs/sparse")).unwrap();
+    assert!(bytes.len() > 1 << 20 && bytes[1 << 20..(1 << 20) + 10] == [7; 10], "{} bytes", bytes.len());
+    assert!(bytes[..1 << 20].iter().all(|byte| *byte == 0));
+    assert_eq!(report.inexact.len(), 1, "it is marked");
+}
+
 #[tokio::test]
 async fn a_file_that_hides_its_size_is_read_all_the_same() {
     let expected = fs::read("/proc/version").unwrap();

@@ -27,7 +27,8 @@ use crate::condemned::{self, Halt, Watch};
 use crate::create::writer_certificate;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Holdings, list_shards};
-use crate::heads::{self, Depth};
+use crate::file_rows::FileRows;
+use crate::heads::{self, Depth, SignedManifest};
 use crate::heal;
 use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
 use crate::packing::{Detour, Sealing, Stored, StoredPack, store_pack};
@@ -207,6 +208,8 @@ impl<'a> Run<'a> {
         let mut holdings = list_shards(vault, &scope_writers(vault, &keys)).await;
         let away = rebuild::remember_shown(vault, catalog, &holdings)?;
         holdings.discount(&catalog.failures()?);
+        let head = chains[&keys.writer].head().map(SignedManifest::position);
+        rebuild::find_unnoted(vault, &keys, catalog, &holdings, head).await?;
         let waiting = match &vault.spool {
             Some(spool) => spool.contents().await?,
             None => Contents::default(),
@@ -270,6 +273,7 @@ impl<'a> Run<'a> {
             keys: Arc::clone(&self.sealing.keys),
             clock: Arc::clone(&self.vault.world.clock),
             catalog: self.catalog.second()?,
+            files: FileRows::of(self.catalog, self.sealing.keys.dedup.id_key.path_key())?,
             usable: self.usable()?,
             sizes,
             coding: self.vault.coding,

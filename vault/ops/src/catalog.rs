@@ -14,10 +14,12 @@ use vault_format::{ChunkId, Hash, LocationId, PackId, PointId, WriterId};
 
 use crate::error::{OpsError, Result};
 
+mod files;
 mod heads;
 mod locks;
 mod upkeep;
 
+pub(crate) use files::RowId;
 pub use heads::HeadShown;
 pub use upkeep::{Correction, ReadRow, Retry};
 
@@ -174,6 +176,7 @@ impl Catalog {
         db.execute_batch(upkeep::SCHEMA)?;
         db.execute_batch(locks::SCHEMA)?;
         db.execute_batch(heads::SCHEMA)?;
+        db.execute_batch(files::SCHEMA)?;
         db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         Ok(Self { path: path.to_owned(), db })
     }

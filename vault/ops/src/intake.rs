@@ -19,7 +19,9 @@ use vault_format::{ChunkId, PackId};
 
 use crate::catalog::Catalog;
 use crate::error::{OpsError, Result};
-use crate::source::Sink;
+use crate::file_cache::KnownFiles;
+use crate::file_rows::FileRows;
+use crate::source::{Kept, Sink};
 use crate::world::{Clock, Compute};
 
 /// Packs that may wait between the source and the locations.
@@ -97,6 +99,7 @@ pub(crate) struct IntakeSetup {
     pub(crate) keys: Arc<WriterKey>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) catalog: Catalog,
+    pub(crate) files: FileRows,
     pub(crate) usable: BTreeSet<PackId>,
     pub(crate) sizes: ChunkSizes,
     pub(crate) coding: Coding,
@@ -121,6 +124,9 @@ pub(crate) struct Intake {
     fresh: BTreeSet<ChunkId>,
     known: BTreeMap<ChunkId, PackId>,
     totals: IntakeTotals,
+    files: FileRows,
+    /// Chunks below the lists of the last content.
+    below: Vec<ChunkId>,
 }
 
 /// What an intake counted.
@@ -142,6 +148,8 @@ impl Intake {
             chunker: Some(Chunker::new(setup.sizes, &setup.keys.dedup.chunker_seed)),
             encoder: FrameEncoder::new(setup.compression).map_err(codec)?,
             packer: Packer::new(setup.coding, setup.class_max),
+            files: setup.files,
+            below: Vec::new(),
             keys: setup.keys,
             clock: setup.clock,
             catalog: setup.catalog,
@@ -156,7 +164,8 @@ impl Intake {
     }
 
     /// Ends the intake; what the packer still holds goes into the tail.
-    pub(crate) fn into_parts(self) -> (Packer, FrameEncoder, IntakeTotals) {
+    pub(crate) fn into_parts(mut self) -> (Packer, FrameEncoder, IntakeTotals) {
+        self.files.write();
         (self.packer, self.encoder, self.totals)
     }
 
@@ -211,7 +220,9 @@ impl Intake {
     /// Folds a long list of chunks into lists of at most `fanout`, and lists of lists.
     fn fold(&mut self, bytes: u64, mut chunks: Vec<ChunkRef>, fanout: usize) -> Result<Content> {
         let mut depth = 0;
+        self.below.clear();
         while chunks.len() > fanout {
+            self.below.extend(chunks.iter().map(|chunk| chunk.id));
             let mut above = Vec::with_capacity(chunks.len().div_ceil(fanout));
             for part in chunks.chunks(fanout) {
                 let list = vault_format::encode(&ChunkList { chunks: part.to_vec() });
@@ -272,14 +283,31 @@ impl Sink for Intake {
         }
     }
 
-    fn holds(&mut self, content: &Content) -> Result<bool> {
-        for chunk in &content.chunks {
-            if !self.resolve(chunk.id)? {
+    fn keep(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Kept> {
+        let content = self.write(kind, from)?;
+        Ok(Kept { content, below: std::mem::take(&mut self.below) })
+    }
+
+    fn reuse(&mut self, kept: &Kept) -> Result<bool> {
+        for id in kept.chunks() {
+            if !self.resolve(id)? {
                 return Ok(false);
             }
         }
-        // A folded content names lists; what they name in turn is known only by reading it again.
-        Ok(content.depth == 0)
+        self.totals.plain_bytes += kept.content.bytes;
+        Ok(true)
+    }
+
+    fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles {
+        self.files.open(source, path, self.clock.now_ms())
+    }
+
+    fn remember_files(&mut self, known: KnownFiles) {
+        self.files.close(known);
+    }
+
+    fn forget_vanished(&mut self) {
+        self.files.end();
     }
 
     fn now_ms(&self) -> i64 {
@@ -307,10 +335,13 @@ mod tests {
 
     fn intake(dir: &std::path::Path) -> Intake {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let keys = Arc::new(FirstKeys::draw(&mut rng, "host", 1).writer);
+        let catalog = Catalog::open(&dir.join("catalog")).unwrap();
         let setup = IntakeSetup {
-            keys: Arc::new(FirstKeys::draw(&mut rng, "host", 1).writer),
+            files: FileRows::of(&catalog, keys.dedup.id_key.path_key()).unwrap(),
+            keys,
             clock: Arc::new(NoClock),
-            catalog: Catalog::open(&dir.join("catalog")).unwrap(),
+            catalog,
             usable: BTreeSet::new(),
             sizes: ChunkSizes::new(64, 256, 1024).unwrap(),
             coding: Coding::new(3, 5).unwrap(),
@@ -347,6 +378,9 @@ mod tests {
             let found = (content.depth, content.chunks.len(), intake.fresh.len());
             assert_eq!(found, (depth, entries, lists), "{count} chunks");
             assert_eq!(content.bytes, u64::from(count));
+            // What nobody without the read key finds again: all chunks, and the lists below the top.
+            let below = if depth == 0 { 0 } else { count as usize + lists - entries };
+            assert_eq!(intake.below.len(), below, "{count} chunks");
             content.check().unwrap();
             // The same chunks give the same content and no new lists.
             assert_eq!(intake.fold(count.into(), chunks(count), fanout).unwrap(), content);

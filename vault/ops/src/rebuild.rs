@@ -7,17 +7,17 @@
 use std::collections::BTreeMap;
 
 use keys::files::WriterKey;
-use vault_codec::BodyPart;
+use vault_codec::{BodyPart, ParsedHeader};
 use vault_format::body::LOCATORS_BYTES;
 use vault_format::manifest::{PackRef, WriterPart};
-use vault_format::{Hash, LocationId, PackId};
+use vault_format::{Hash, LocationId, PackId, names};
 
 use crate::catalog::{Catalog, PackRow, PackState, PointRow};
 use crate::commit;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, Position, SignedManifest, chain};
-use crate::placement::Copy;
+use crate::placement::{Copy, survives};
 use crate::step::Step;
 use crate::vault::Vault;
 
@@ -228,18 +228,64 @@ async fn learn_pack(fetcher: &Fetcher, keys: &WriterKey, catalog: &mut Catalog, 
     if header.hash() != pack.header {
         return Ok(());
     }
+    learn_index(fetcher, keys, catalog, pack.pack, &header, PackState::Committed).await
+}
+
+/// Learns the packs of runs that died between storing and noting them: they stand
+/// durable(d), they were written for a place behind `head`, and only their index
+/// section says what they hold. Without it their chunks would be stored twice.
+/// Returns how many there were. See docs/decisions/0012.
+pub(crate) async fn find_unnoted(
+    vault: &Vault,
+    keys: &WriterKey,
+    catalog: &mut Catalog,
+    holdings: &Holdings,
+    head: Option<Position>,
+) -> Result<usize> {
+    let folder = names::shards_of(keys.writer);
+    let mut unnoted = Vec::new();
+    for (&pack, held) in &holdings.packs {
+        let is_own = held.iter().any(|holding| holding.name.starts_with(&folder));
+        let stands = || survives(&holdings.copies(pack), vault.coding, vault.survive());
+        if is_own && catalog.pack(pack)?.is_none() && stands() {
+            unnoted.push(pack);
+        }
+    }
+    if unnoted.is_empty() {
+        return Ok(0);
+    }
+    let fetcher = Fetcher::new(vault.world.clone(), holdings.clone(), Trust::Signed(vault.writers.clone()));
+    let mut found = 0;
+    for pack in unnoted {
+        let Ok(header) = fetcher.header(pack).await else { continue };
+        // What is older was named by a manifest, or given up by one.
+        if head.is_none_or(|head| (header.h0().epoch, header.h0().sequence) > head) {
+            learn_index(&fetcher, keys, catalog, pack, &header, PackState::Stored).await?;
+            found += usize::from(catalog.pack(pack)?.is_some());
+        }
+    }
+    Ok(found)
+}
+
+async fn learn_index(
+    fetcher: &Fetcher,
+    keys: &WriterKey,
+    catalog: &mut Catalog,
+    pack: PackId,
+    header: &ParsedHeader,
+    state: PackState,
+) -> Result<()> {
     let body_bytes = header.h0().class.body_bytes(header.coding().data_shards()) as u64;
-    let Ok(tail) = fetcher.body_range(pack.pack, body_bytes - LOCATORS_BYTES as u64..body_bytes).await else {
+    let Ok(tail) = fetcher.body_range(pack, body_bytes - LOCATORS_BYTES as u64..body_bytes).await else {
         return Ok(());
     };
-    let damaged = |error: vault_codec::CodecError| OpsError::corrupt(format!("pack {}", pack.pack), error.to_string());
+    let damaged = |error: vault_codec::CodecError| OpsError::corrupt(format!("pack {pack}"), error.to_string());
     let tail = BodyPart { offset: body_bytes - LOCATORS_BYTES as u64, bytes: &tail };
-    let range = vault_codec::index_range(&header, &keys.index, tail).map_err(damaged)?;
-    let Ok(sealed) = fetcher.body_range(pack.pack, range.clone()).await else { return Ok(()) };
+    let range = vault_codec::index_range(header, &keys.index, tail).map_err(damaged)?;
+    let Ok(sealed) = fetcher.body_range(pack, range.clone()).await else { return Ok(()) };
     let part = BodyPart { offset: range.start, bytes: &sealed };
-    let index = vault_codec::open_index(&header, &keys.index, part).map_err(damaged)?;
-    let row =
-        PackRow { pack: pack.pack, header: pack.header, class: header.h0().class as u8, state: PackState::Committed };
+    let index = vault_codec::open_index(header, &keys.index, part).map_err(damaged)?;
+    let row = PackRow { pack, header: header.hash(), class: header.h0().class as u8, state };
     catalog.add_pack(row, &index)
 }
 

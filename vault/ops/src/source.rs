@@ -8,12 +8,13 @@
 use std::io::{Read, Write};
 
 use async_trait::async_trait;
-use vault_format::Hash;
 use vault_format::body::ChunkKind;
 use vault_format::point::{PointRecord, PointRoot, SourceKind};
 use vault_format::tree::Content;
+use vault_format::{ChunkId, Hash};
 
 use crate::error::Result;
+use crate::file_cache::KnownFiles;
 
 /// Something that can be backed up.
 pub trait Source: Send {
@@ -39,12 +40,41 @@ pub trait Sink {
     /// Cuts, deduplicates and stores everything `from` yields.
     fn write(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Content>;
 
-    /// Whether every chunk of a content is stored and counts, so that a file
-    /// cache may skip reading it.
-    fn holds(&mut self, content: &Content) -> Result<bool>;
+    /// The same, with all that [`Self::reuse`] must know of it.
+    fn keep(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Kept>;
+
+    /// Takes a content that was kept before for one written now, without reading it.
+    /// False, and nothing is taken, if any chunk of it does not count today.
+    fn reuse(&mut self, kept: &Kept) -> Result<bool>;
+
+    /// What the file cache knows of the directory of a source at `path`.
+    fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles;
+
+    /// Remembers a directory's files for the next reading.
+    fn remember_files(&mut self, known: KnownFiles);
+
+    /// All of the source was read: directories that were not met are forgotten.
+    fn forget_vanished(&mut self);
 
     /// Milliseconds since 1970, from the world's clock.
     fn now_ms(&self) -> i64;
+}
+
+/// A content, and every chunk below its own: nobody without the read key can look
+/// into a list again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The content.
+    pub content: Content,
+    /// What its lists lead to, lists and chunks; empty for a content without lists.
+    pub below: Vec<ChunkId>,
+}
+
+impl Kept {
+    /// All chunks that a reader of it needs.
+    pub fn chunks(&self) -> impl Iterator<Item = ChunkId> {
+        self.content.chunks.iter().map(|chunk| chunk.id).chain(self.below.iter().copied())
+    }
 }
 
 /// What a source read.
@@ -135,6 +165,27 @@ pub async fn read_to_vec(point: &dyn PointReader, content: &Content, most: u64) 
     let mut out = Vec::with_capacity(content.bytes as usize);
     point.read(content, &mut out).await?;
     Ok(out)
+}
+
+/// The hash of a stream, piece by piece: what a restore of it is checked against.
+pub struct StreamHash(blake3::Hasher);
+
+impl Default for StreamHash {
+    fn default() -> Self {
+        Self(keys::hash::labelled_hasher(vault_format::labels::STREAM))
+    }
+}
+
+impl StreamHash {
+    /// Takes the next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all of them.
+    pub fn finish(&self) -> Hash {
+        Hash(*self.0.finalize().as_bytes())
+    }
 }
 
 /// The tree root: the hash that names a whole directory tree.

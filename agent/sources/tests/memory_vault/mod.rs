@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use vault_format::body::ChunkKind;
 use vault_format::point::{PointRecord, PointRoot, Statistics, TreeRoot};
 use vault_format::tree::{ChunkRef, Content, Listing};
-use vault_format::{Blob, ChunkId, VaultId, WriterId};
-use vault_ops::source::{PointReader, Reading, Sink, Source, tree_root};
+use vault_format::{Blob, ChunkId, Hash, VaultId, WriterId};
+use vault_ops::file_cache::{KnownFiles, Row};
+use vault_ops::source::{Kept, PointReader, Reading, Sink, Source, tree_root};
 use vault_ops::{OpsError, Result};
 
 const CHUNK_BYTES: usize = 64 << 10;
@@ -24,7 +25,14 @@ pub(crate) struct MemoryVault {
     chunks: Chunks,
     /// Called with the number of contents written so far, before each is read.
     pub(crate) before_read: Option<Box<dyn FnMut(u64) + Send>>,
-    writes: u64,
+    pub(crate) writes: u64,
+    /// Rows of the file cache by their key, and those met by this reading.
+    pub(crate) rows: BTreeMap<Hash, Vec<u8>>,
+    pub(crate) rows_met: BTreeMap<Hash, ()>,
+    /// Chunks that do not count, as if their pack were condemned.
+    pub(crate) condemned: Vec<ChunkId>,
+    /// The clock; the file system's own is close to it if this is 0.
+    pub(crate) now_ms: i64,
 }
 
 impl MemoryVault {
@@ -73,13 +81,35 @@ impl Sink for MemoryVault {
         Ok(self.put(&bytes))
     }
 
-    fn holds(&mut self, content: &Content) -> Result<bool> {
+    fn keep(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Kept> {
+        Ok(Kept { content: self.write(kind, from)?, below: Vec::new() })
+    }
+
+    fn reuse(&mut self, kept: &Kept) -> Result<bool> {
         let chunks = self.chunks.lock().unwrap();
-        Ok(content.chunks.iter().all(|chunk| chunks.contains_key(&chunk.id)))
+        Ok(kept.chunks().all(|chunk| chunks.contains_key(&chunk) && !self.condemned.contains(&chunk)))
+    }
+
+    fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles {
+        let key = Hash(*blake3::hash(&[source.as_bytes(), &[0], path].concat()).as_bytes());
+        self.rows_met.insert(key, ());
+        KnownFiles::new(key, self.rows.get(&key).cloned(), self.now_ms())
+    }
+
+    fn remember_files(&mut self, known: KnownFiles) {
+        let key = known.key();
+        if let Row::Write(row) = known.into_row() {
+            self.rows.insert(key, row);
+        }
+    }
+
+    fn forget_vanished(&mut self) {
+        let met = std::mem::take(&mut self.rows_met);
+        self.rows.retain(|key, _| met.contains_key(key));
     }
 
     fn now_ms(&self) -> i64 {
-        1_700_000_000_000
+        if self.now_ms == 0 { 1_700_000_000_000 } else { self.now_ms }
     }
 }
 
