@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use agent_sources::tree::{Overwrite, OwnerRule};
 use clap::{Args, Parser, Subcommand};
 use keys::page::PageFormat;
 
@@ -13,10 +14,16 @@ use crate::keys_issue::{IssueArguments, RevokeArguments};
 use crate::keys_rotate::RotateArguments;
 use crate::keys_seal::SealArguments;
 use crate::passphrase::PassphraseFrom;
+use crate::point_words::Typed;
+use crate::restore_tree;
+use crate::vault_cat::CatArguments;
+use crate::vault_diff::DiffArguments;
+use crate::vault_find::FindArguments;
 use crate::vault_forget::ForgetArguments;
 use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
 use crate::vault_look::SnapshotsArguments;
+use crate::vault_ls::LsArguments;
 use crate::vault_reencrypt::ReencryptArguments;
 use crate::vault_run::RunArguments;
 use crate::vault_trash::TrashCommand;
@@ -121,6 +128,15 @@ pub(crate) enum VaultCommand {
     Status,
     /// List the points.
     Snapshots(SnapshotsArguments),
+    /// List what a folder of a point holds.
+    Ls(LsArguments),
+    /// Look for a name in all points, and say in which each version stands.
+    Find(FindArguments),
+    /// Say what changed between two points.
+    Diff(DiffArguments),
+    /// Write a file of a point to standard output, every byte checked before.
+    #[command(alias = "dump")]
+    Cat(CatArguments),
     /// Restore a point into a new or empty folder and prove it.
     Restore(RestoreArguments),
     /// Challenge the locations for random pieces of what they should hold.
@@ -278,18 +294,12 @@ pub(crate) struct ReadKeyFrom {
     pub(crate) cards: Vec<PathBuf>,
 }
 
-/// `holdfast vault restore ..`
+/// Where points are read from, and with which key.
 #[derive(Args, Debug)]
-pub(crate) struct RestoreArguments {
-    /// The point: latest, latest~N, or an id that `snapshots` prints.
-    #[arg(default_value = "latest")]
-    pub(crate) point: String,
+pub(crate) struct PointFrom {
     /// Only points of this source.
     #[arg(long, value_name = "NAME")]
     pub(crate) source: Option<String>,
-    /// A new or empty folder.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
     /// Locations (URLs or folders) to read from, without any configuration. Bare shards under any names do, too.
     #[arg(long, value_name = "URL|DIR", num_args = 1..)]
     pub(crate) from: Vec<String>,
@@ -303,6 +313,48 @@ pub(crate) struct RestoreArguments {
     /// Type the cards at the terminal; the key stays in memory.
     #[arg(long, conflicts_with_all = ["read_key", "cards"])]
     pub(crate) type_cards: bool,
+}
+
+/// `holdfast vault restore ..`
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that is typed")]
+pub(crate) struct RestoreArguments {
+    /// The point (latest, latest~N, or an id that `snapshots` prints), and a folder or file in it.
+    #[arg(value_name = "POINT[:PATH]", default_value = "latest")]
+    pub(crate) point: Typed,
+    /// A new or empty folder, or the one an interrupted run of the same restore left.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Only what matches: a pattern as in .gitignore, from the top of the point; may be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) include: Vec<String>,
+    /// Not what matches, nor what is below it.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// What may be done to files that stand in a folder that is not empty.
+    #[arg(long, value_name = "never|if-newer|always", value_parser = restore_tree::overwrite)]
+    pub(crate) overwrite: Option<Overwrite>,
+    /// Remove from the folder what the point does not have. Shown before; asks, or needs --yes.
+    #[arg(long, requires = "overwrite")]
+    pub(crate) delete: bool,
+    /// Agree to what --delete removes.
+    #[arg(long, requires = "delete")]
+    pub(crate) yes: bool,
+    /// Read everything again afterwards and compare it with the point.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Say what would be written, replaced and removed and whether there is room, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Whom files belong to when root restores: the recorded numbers, this host's users of the recorded names, or nobody
+    /// but root.
+    #[arg(long, value_name = "numbers|names|nobody", value_parser = restore_tree::owner, default_value = "numbers")]
+    pub(crate) owner: OwnerRule,
+    /// Begin even if there may be too little room: runs of zeros take none.
+    #[arg(long)]
+    pub(crate) no_room_check: bool,
+    #[command(flatten)]
+    pub(crate) points: PointFrom,
 }
 
 /// `holdfast keys ..`

@@ -27,13 +27,19 @@ mod keys_status;
 mod keys_verify;
 mod output;
 mod passphrase;
+mod point_shelf;
+mod point_words;
 mod read_repair;
 mod recovery_sheet;
+mod restore_tree;
 mod session;
 mod vault_adopt;
 mod vault_audit;
+mod vault_cat;
 mod vault_deliver;
+mod vault_diff;
 mod vault_estimate;
+mod vault_find;
 mod vault_forget;
 mod vault_gc;
 mod vault_import;
@@ -41,6 +47,7 @@ mod vault_init;
 mod vault_location;
 mod vault_lock;
 mod vault_look;
+mod vault_ls;
 mod vault_mend;
 mod vault_reencrypt;
 mod vault_refound;
@@ -135,7 +142,10 @@ fn called_as(mut words: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let verbose = arguments.global.verbose > 0;
-    let session = Session::new(arguments.global)?;
+    let mut session = Session::new(arguments.global)?;
+    if matches!(arguments.command, Command::Vault { command: VaultCommand::Cat(_) }) {
+        session.output = session.output.beside_data();
+    }
     let outcome = match arguments.command {
         Command::Kernel { command } => {
             kernel::run(session.output, command).await.map_err(|error| kernel_failure(&error))
@@ -178,6 +188,10 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Deliver { set_aside, apply } => vault_deliver::run(session, set_aside, apply).await,
         VaultCommand::Status => vault_look::status(session).await,
         VaultCommand::Snapshots(arguments) => vault_look::snapshots(session, &arguments).await,
+        VaultCommand::Ls(arguments) => vault_ls::run(session, &arguments).await,
+        VaultCommand::Find(arguments) => vault_find::run(session, &arguments).await,
+        VaultCommand::Diff(arguments) => vault_diff::run(session, &arguments).await,
+        VaultCommand::Cat(arguments) => vault_cat::run(session, &arguments).await,
         VaultCommand::Restore(arguments) => vault_restore::run(session, &arguments).await,
         VaultCommand::Audit { location, history: true, .. } => vault_audit::history(session, location.as_deref()).await,
         VaultCommand::Audit { samples, budget, location, full, history: false } => {

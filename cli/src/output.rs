@@ -11,12 +11,19 @@ use serde_json::{Map, Value, json};
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    /// Standard output is for something else: a file's bytes.
+    aside: bool,
     run_id: u32,
 }
 
 impl Output {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, run_id: std::process::id() }
+        Self { json, quiet, aside: false, run_id: std::process::id() }
+    }
+
+    /// The same with every line on standard error: standard output is for data.
+    pub(crate) fn beside_data(self) -> Self {
+        Self { aside: true, ..self }
     }
 
     /// Whether both streams are for programs.
@@ -27,7 +34,7 @@ impl Output {
     /// A line for people; programs get the events.
     pub(crate) fn say(self, line: impl AsRef<str>) {
         if !self.json && !self.quiet {
-            print_line(line.as_ref());
+            self.print(line.as_ref());
         }
     }
 
@@ -43,7 +50,7 @@ impl Output {
     /// An event for programs.
     pub(crate) fn event(self, kind: &str, fields: Value) {
         if self.json {
-            print_line(&self.line(kind, fields).to_string());
+            self.print(&self.line(kind, fields).to_string());
         }
     }
 
@@ -64,6 +71,11 @@ impl Output {
         }
     }
 
+    fn print(self, line: &str) {
+        // A reader that went away (head, less) ends the output, not the work.
+        let _ = if self.aside { writeln!(std::io::stderr(), "{line}") } else { writeln!(std::io::stdout(), "{line}") };
+    }
+
     fn line(self, kind: &str, fields: Value) -> Value {
         let mut line = Map::new();
         line.insert("type".to_owned(), kind.into());
@@ -75,11 +87,6 @@ impl Output {
         }
         Value::Object(line)
     }
-}
-
-fn print_line(line: &str) {
-    // A reader that went away (head, less) ends the output, not the work.
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Bytes as people read them: three digits, binary units.

@@ -32,7 +32,7 @@ use crate::vault_adopt::{
     Brought, bring, candidates, home, open, other_keys, public_file, refuse_former_seed, refuse_occupied, save_new,
     usage, write_new,
 };
-use crate::{vault_import, vault_init, vault_restore};
+use crate::{point_shelf, vault_import, vault_init};
 
 /// Places by name, as they were given.
 type Places = std::collections::BTreeMap<Name, Location>;
@@ -116,7 +116,7 @@ async fn inherit(
     for (pack, why) in &bare.unusable {
         session.output.warn(format!("pack {}: {why}", pack.short()));
     }
-    Err(vault_restore::no_bare_point(&found, &bare, brought.read.vault))
+    Err(point_shelf::no_bare_point(&found, &bare, brought.read.vault))
 }
 
 /// The name said, or the one a layout in the pile tells. Shards alone tell none.
@@ -146,7 +146,8 @@ async fn found(
         brought.seed.as_ref().map(|(seed, generation)| (seed, *generation)).ok_or_else(|| other_keys(folder))?;
     public_file(folder, &brought.read)?;
     let host = if folder.writer_key().exists() && folder.operator_key().exists() {
-        let host = HostKeys { operator: session.key(&folder.operator_key())?, writer: session.key(&folder.writer_key())? };
+        let host =
+            HostKeys { operator: session.key(&folder.operator_key())?, writer: session.key(&folder.writer_key())? };
         if host.writer.vault != heritage.vault || host.operator.vault != heritage.vault {
             return Err(other_keys(folder));
         }

@@ -2,40 +2,42 @@
 //! hand, or from bare shards under any names.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
-use agent_daemon::assembly;
 use agent_sources::kernel::{LOG_FILE, SNAPSHOT_FILE, restore_kernel};
 use agent_sources::stream::restore_stream;
-use agent_sources::tree::{TreeOptions, restore_tree};
-use keys::files::{ReadKey, VaultPublic};
-use keys::first::KeyFolder;
 use rand_core::Rng;
-use serde_json::json;
-use vault_format::point::{KernelRoot, PointRoot, StreamRoot, TreeRoot};
-use vault_format::{Hash, PackId, PointId, VaultId};
-use vault_ops::backup::point_id;
-use vault_ops::fetch::{Fetcher, Trust, list_shards};
-use vault_ops::points::{self, PointList, PointName, PointSummary, point_text};
-use vault_ops::restore::{OpenPoint, open_point};
-use vault_ops::scan::{BareVault, Scan, find_points, scan};
+use serde_json::{Value, json};
+use vault_format::point::{KernelRoot, PointRoot, StreamRoot};
+use vault_ops::points::point_text;
+use vault_ops::restore::OpenPoint;
 use vault_ops::source::PointReader;
-use vault_ops::vault::{Expected, NOT_IN_LAYOUT, Vault};
-use vault_ops::{OpsError, world::World};
 
 use crate::arguments::RestoreArguments;
 use crate::exit::{self, Failure, Outcome};
-use crate::given::{as_folders, given_candidates};
-use crate::keys_recover;
 use crate::output::{bytes_text, time_text};
-use crate::read_repair::Home;
-use crate::session::{Session, complete, read_key};
+use crate::point_shelf::Points;
+use crate::point_words::Place;
+use crate::restore_tree;
+use crate::session::Session;
+
+/// What was done, for the last line.
+pub(crate) struct Restored {
+    pub(crate) bytes: u64,
+    pub(crate) exit: u8,
+    /// Nothing was written: the plan was all that was asked for.
+    pub(crate) only_planned: bool,
+    pub(crate) more: Value,
+}
 
 pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
-    refuse_occupied(&arguments.to)?;
     let started = Instant::now();
-    let Opened { point, newest_known, home, elsewhere } = open(session, arguments).await?;
+    let place = Place::parse(&arguments.point)?;
+    let wishes = restore_tree::wishes(arguments, &place)?;
+    let points = Points::open(session, &arguments.points, "vault restore POINT --to DIR").await?;
+    let chosen = points.choose(session.output, &place.point)?;
+    let is_part = !place.path.as_os_str().is_empty() || !wishes.selection.is_all() || arguments.dry_run;
+    let point = if is_part { points.pieces(&points.shelf(), chosen).await? } else { points.whole(chosen).await? };
     let record = point.record();
     session.output.say(format!(
         "{}  {} of {}, {}",
@@ -45,19 +47,28 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
         time_text(record.finished_ms)
     ));
     let written = match record.root.clone() {
-        PointRoot::Tree(root) => tree(session, &point, &root, &arguments.to).await,
+        PointRoot::Tree(root) => restore_tree::run(session, &point, &root, arguments, wishes).await,
         PointRoot::Kernel(root) => {
+            refuse_wishes(arguments, is_part)?;
+            refuse_occupied(&arguments.to)?;
             let restored = kernel(session, &point, &root, &arguments.to).await;
-            restored.map_err(|failure| say_what_is_left(failure, &beside(&arguments.to)))
+            let restored = restored.map_err(|failure| say_what_is_left(failure, &beside(&arguments.to)));
+            restored.map_err(|failure| say_what_is_left(failure, &arguments.to))
         }
-        PointRoot::Stream(root) => stream(session, &point, &root, &arguments.to).await,
+        PointRoot::Stream(root) => {
+            refuse_wishes(arguments, is_part)?;
+            stream(session, &point, &root, &arguments.to).await
+        }
         PointRoot::Postgres(_) => Err(Failure::new(
             exit::USAGE,
             "this point is of a kind that only a newer holdfast restores; nothing was written",
         )),
     };
-    let written = written.map_err(|failure| say_what_is_left(failure, &arguments.to));
-    let bytes = written.map_err(|failure| name_the_others(failure, &elsewhere))?;
+    let restored = written.map_err(|failure| points.name_the_others(failure))?;
+    if restored.only_planned {
+        session.output.summary(restored.exit, restored.more);
+        return Ok(restored.exit);
+    }
     let bad = point.bad_shards();
     for shard in &bad {
         session.output.warn(format!(
@@ -68,32 +79,42 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
             shard.why
         ));
     }
-    let mended = match home {
+    let mended = match &points.home {
         Some(home) => home.mend(session, &point.packs_read(), &bad).await,
         None => 0,
     };
-    let exit = if bytes.exact && bad.is_empty() && newest_known { exit::OK } else { exit::WARNINGS };
+    let exit = match restored.exit {
+        exit::OK if !bad.is_empty() || !points.newest_known => exit::WARNINGS,
+        other => other,
+    };
     session.output.say(format!(
         "restored {} to {} in {:.1} s; every byte checked",
-        bytes_text(bytes.bytes),
+        bytes_text(restored.bytes),
         arguments.to.display(),
         started.elapsed().as_secs_f64()
     ));
-    session.output.summary(
-        exit,
-        json!({ "point": point.id().to_string(), "bytes": bytes.bytes, "root_hash": record.root.hash().to_string(),
-                "position": record.root.position(), "bad_shards": bad.len(), "mended_shards": mended, "seconds": started.elapsed().as_secs_f64() }),
-    );
+    let mut fields = json!({
+        "point": point.id().to_string(), "bytes": restored.bytes, "root_hash": record.root.hash().to_string(),
+        "position": record.root.position(), "bad_shards": bad.len(), "mended_shards": mended,
+        "seconds": started.elapsed().as_secs_f64()
+    });
+    if let (Value::Object(fields), Value::Object(more)) = (&mut fields, restored.more) {
+        fields.extend(more);
+    }
+    session.output.summary(exit, fields);
     Ok(exit)
 }
 
-/// One location names the others: whoever gave too few is told where there are more.
-fn name_the_others(failure: Failure, elsewhere: &[String]) -> Failure {
-    if elsewhere.is_empty() {
-        return failure;
+/// What only a tree of files has.
+fn refuse_wishes(arguments: &RestoreArguments, is_part: bool) -> Result<(), Failure> {
+    if is_part || arguments.overwrite.is_some() || arguments.delete || arguments.verify {
+        return Err(Failure::new(
+            exit::USAGE,
+            "this point is no tree of files: it is restored as a whole, into a new or empty folder, and always verified. \
+             Nothing was written",
+        ));
     }
-    let text = format!("{}. The vault also lies at: {}; give them with --from", failure.text, elsewhere.join("; "));
-    Failure { text, ..failure }
+    Ok(())
 }
 
 fn refuse_occupied(to: &Path) -> Result<(), Failure> {
@@ -111,7 +132,7 @@ fn refuse_occupied(to: &Path) -> Result<(), Failure> {
     }
 }
 
-fn is_occupied(folder: &Path) -> std::io::Result<bool> {
+pub(crate) fn is_occupied(folder: &Path) -> std::io::Result<bool> {
     match std::fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         found => found,
@@ -133,239 +154,11 @@ fn say_what_is_left(failure: Failure, to: &Path) -> Failure {
     Failure { text, ..failure }
 }
 
-/// A point found, and whether the chains of manifests vouch for what was listed.
-struct Opened {
-    point: OpenPoint,
-    newest_known: bool,
-    /// The configured vault it came from.
-    home: Option<Home>,
-    /// Locations of the vault that nobody gave.
-    elsewhere: Vec<String>,
-}
-
-async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened, Failure> {
-    let name = PointName::parse(&arguments.point)?;
-    if arguments.from.is_empty() && arguments.reach.locations.is_none() {
-        let (config, vault) = session.vault_name()?;
-        let folder = assembly::key_folder(&config, &vault)?;
-        let keys = if arguments.type_cards {
-            Arc::new(keys_recover::in_memory(session, &[], &[], &arguments.reach).await?)
-        } else {
-            brought(session, arguments, Some(&folder)).await?
-        };
-        refuse_other_vault(&keys, &folder)?;
-        let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
-        let candidates = assembly::candidates(&config, &vault).await;
-        let opened = match Vault::open(session.world.clone(), &expected, candidates).await {
-            Ok(opened) => opened,
-            Err(error) => return Err(assembly::what_is_gone(&config, &vault, error).await.into()),
-        };
-        let found = from_vault(&session.output, &opened, &name, arguments.source.as_deref(), keys).await?;
-        let mends = config.vaults.get(vault.as_str()).is_some_and(|plan| plan.upkeep.repair);
-        let home = Home { vault: opened, state: assembly::state_paths(&config, &vault) };
-        return Ok(Opened { home: mends.then_some(home), ..found });
-    }
-    let keys = if arguments.type_cards {
-        Arc::new(keys_recover::in_memory(session, &[], &arguments.from, &arguments.reach).await?)
-    } else {
-        brought(session, arguments, None).await?
-    };
-    if !arguments.scan {
-        let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
-        let candidates = given_candidates(&arguments.from, &arguments.reach).await?;
-        match Vault::open(session.world.clone(), &expected, candidates).await {
-            // A spool is no location of its vault: its shards count as bare ones.
-            Ok(vault) if vault.absent.iter().any(|gone| gone.why == NOT_IN_LAYOUT) => {
-                session.output.say("not only locations of the vault: looking through all files for bare shards");
-            }
-            Ok(vault) => {
-                let elsewhere = keys_recover::elsewhere(&vault, &keys);
-                let found = from_vault(&session.output, &vault, &name, arguments.source.as_deref(), keys).await;
-                let found = found.map_err(|failure| name_the_others(failure, &elsewhere))?;
-                return Ok(Opened { elsewhere, ..found });
-            }
-            Err(OpsError::NoVault { .. } | OpsError::Corrupt { .. }) => {
-                session.output.say("no vault records here: looking through all files for bare shards");
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    from_bare(session, &session.world, arguments, &name, keys).await
-}
-
-/// The key that was brought. Cards are judged by what records are at hand, so that a
-/// false one is named.
-async fn brought(
-    session: &Session,
-    arguments: &RestoreArguments,
-    folder: Option<&KeyFolder>,
-) -> Result<Arc<ReadKey>, Failure> {
-    if arguments.key.cards.is_empty() {
-        return read_key(session, &arguments.key, folder);
-    }
-    let (cards, from) = (&arguments.key.cards, &arguments.from);
-    Ok(Arc::new(keys_recover::in_memory(session, cards, from, &arguments.reach).await?))
-}
-
-/// A key of another vault opens nothing here: said before "no vault" misleads.
-fn refuse_other_vault(keys: &ReadKey, folder: &KeyFolder) -> Result<(), Failure> {
-    match keys::files::load::<VaultPublic>(&folder.public()) {
-        Ok(public) if public.vault != keys.vault => Err(Failure::new(
-            exit::KEY,
-            format!(
-                "this key belongs to another vault ({}) than the configuration's ({}). Nothing was written; bring the \
-                 key or the cards of vault {1}",
-                keys.vault.short(),
-                public.vault.short()
-            ),
-        )),
-        // Without the public file the locations decide.
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-async fn from_vault(
-    output: &crate::output::Output,
-    vault: &Vault,
-    name: &PointName,
-    source: Option<&str>,
-    mut keys: Arc<ReadKey>,
-) -> Result<Opened, Failure> {
-    complete(&mut keys, vault)?;
-    let list = points::list(vault, &keys).await?;
-    list.remarks.iter().for_each(|remark| output.warn(remark));
-    let chosen = choose(*output, &list, name, source)?;
-    let holdings = list_shards(vault, &vault.writer_ids()).await;
-    let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
-    let point = open_point(fetcher, keys, vault.world.compute, chosen.pack, Some(chosen.record)).await?;
-    Ok(Opened { point, newest_known: list.remarks.is_empty(), home: None, elsewhere: Vec::new() })
-}
-
-/// The live point of that name; by its id also one in the trash, as long as it is there.
-fn choose<'a>(
-    output: crate::output::Output,
-    list: &'a PointList,
-    name: &PointName,
-    source: Option<&str>,
-) -> Result<&'a PointSummary, Failure> {
-    let of_source = |points: &'a [PointSummary]| -> Vec<&'a PointSummary> {
-        points.iter().filter(|point| source.is_none_or(|source| source == point.part.source)).collect()
-    };
-    let ids = |points: &[&PointSummary]| points.iter().map(|point| point.part.point).collect::<Vec<PointId>>();
-    let live = of_source(&list.points);
-    let found = name.pick(&ids(&live));
-    if let (Err(OpsError::NoPoint { .. }), PointName::Prefix(_)) = (&found, name) {
-        let trash = of_source(&list.trash);
-        if let Ok(at) = name.pick(&ids(&trash)) {
-            output.warn(format!(
-                "{} is in the trash: it is restored, and goes on expiring. Bring it back with: holdfast vault trash \
-                 restore {0}",
-                point_text(trash[at].part.point)
-            ));
-            return Ok(trash[at]);
-        }
-    }
-    Ok(live[found?])
-}
-
-/// No manifest, no index, no names: only shards.
-async fn from_bare(
-    session: &Session,
-    world: &World,
-    arguments: &RestoreArguments,
-    name: &PointName,
-    mut keys: Arc<ReadKey>,
-) -> Result<Opened, Failure> {
-    let (folders, silent) = as_folders(session, given_candidates(&arguments.from, &arguments.reach).await?)?;
-    let mut found = scan(&folders).await?;
-    found.silent.extend(silent);
-    for bad in &found.quarantined {
-        session.output.warn(format!("not used: {}/{}: {}", bad.folder, bad.name, bad.why));
-    }
-    if let Some(keys) = Arc::get_mut(&mut keys) {
-        vault_ops::scan::complete(world, &found, keys.vault, keys).await?;
-    }
-    let mut bare = find_points(world, &found, keys.vault, &keys).await;
-    bare.holdings.silent.clone_from(&found.silent);
-    for (pack, why) in &bare.unusable {
-        session.output.warn(format!("pack {}: {why}", pack.short()));
-    }
-    let points: Vec<(PackId, Hash)> = bare
-        .points
-        .iter()
-        .filter(|point| arguments.source.as_ref().is_none_or(|source| *source == point.found.record.source))
-        .map(|point| (point.pack, point.found.hash))
-        .collect();
-    if points.is_empty() {
-        return Err(no_bare_point(&found, &bare, keys.vault));
-    }
-    let ids: Vec<PointId> = points.iter().map(|(_, hash)| point_id(*hash)).collect();
-    let (pack, hash) = points[name.pick(&ids)?];
-    session.output.warn("restored from bare shards: the chain of manifests is not verified, a newer point may exist");
-    let fetcher = Fetcher::new(world.clone(), bare.holdings, Trust::Signed(bare.writers));
-    let point = open_point(fetcher, keys, world.compute, pack, Some(hash)).await?;
-    Ok(Opened { point, newest_known: false, home: None, elsewhere: Vec::new() })
-}
-
-/// Too few shards, none at all, or somebody else's: each has its own code.
-pub(crate) fn no_bare_point(found: &Scan, bare: &BareVault, vault: VaultId) -> Failure {
-    if !found.silent.is_empty() {
-        let names: Vec<&str> = found.silent.iter().map(|(name, _)| name.as_str()).collect();
-        let text = format!(
-            "no point can be opened from the folders that answer. Nothing is known to be lost: bring back {} and run \
-             the same command again",
-            names.join(", ")
-        );
-        return Failure::new(exit::UNREACHABLE, text);
-    }
-    if !bare.holdings.packs.is_empty() {
-        let text = format!(
-            "{} files hold shards of {} packs of this vault and no point that can be opened. More shards are needed: \
-             add folders with --from",
-            found.files,
-            bare.holdings.packs.len()
-        );
-        return Failure::new(exit::LOST, text);
-    }
-    let others: Vec<String> = found.vaults.keys().chain(found.records.keys()).map(VaultId::short).collect();
-    match others.first() {
-        Some(other) => Failure::new(
-            exit::KEY,
-            format!(
-                "what stands here belongs to another vault ({other}) than the key at hand ({}). Nothing was written; \
-                 bring the key or the cards of vault {other}",
-                vault.short()
-            ),
-        ),
-        None => Failure::new(exit::NO_VAULT, format!("{} files were looked at and none is ours", found.files)),
-    }
-}
-
-struct Restored {
-    bytes: u64,
-    exact: bool,
-}
-
-async fn tree(session: &Session, point: &OpenPoint, root: &TreeRoot, to: &Path) -> Result<Restored, Failure> {
-    let report = restore_tree(point, root, to, TreeOptions::default()).await?;
-    for odd in &report.inexact {
-        session.output.warn(format!("{}: {}", odd.path, odd.why));
-    }
-    session.output.say(format!(
-        "{} files, {} folders, {} links; tree root {} as recorded",
-        report.files,
-        report.directories,
-        report.symlinks + report.hard_links,
-        root.hash.short()
-    ));
-    Ok(Restored { bytes: report.bytes, exact: report.inexact.is_empty() })
-}
-
 async fn stream(session: &Session, point: &OpenPoint, root: &StreamRoot, to: &Path) -> Result<Restored, Failure> {
     let bytes = restore_stream(point, root, to).await?;
     let path = to.join(&root.name);
     session.output.say(format!("one stream, as {}; its hash {} as recorded", path.display(), root.hash.short()));
-    Ok(Restored { bytes, exact: true })
+    Ok(Restored { bytes, exit: exit::OK, only_planned: false, more: json!({}) })
 }
 
 /// The snapshot and log are fetched beside the target, replayed and compared,
@@ -387,7 +180,8 @@ async fn kernel(session: &Session, point: &OpenPoint, root: &KernelRoot, to: &Pa
     }
     session.output.say(format!("sequence {}  state hash {}  as recorded, by full replay", made.0, made.1));
     session.output.say(format!("start it: holdfast kernel run --data {} --token-file FILE", to.display()));
-    Ok(Restored { bytes: report.snapshot_bytes + report.log_bytes, exact: true })
+    let bytes = report.snapshot_bytes + report.log_bytes;
+    Ok(Restored { bytes, exit: exit::OK, only_planned: false, more: json!({}) })
 }
 
 fn beside(to: &Path) -> PathBuf {

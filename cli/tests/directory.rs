@@ -141,8 +141,13 @@ fn with_json_every_line_is_json() {
     check(&["keys", "recover", "--card", "cards/card-set1-1.txt", "--card", "cards/card-set1-3.txt"], 0);
     check(&["config", "check"], 0);
     check(&["config", "show"], 0);
+    check(&["vault", "restore", "--to", "out", "--dry-run"], 0);
+    check(&["vault", "ls"], 0);
+    check(&["vault", "find", "file"], 0);
+    check(&["vault", "diff", "latest", "latest"], 0);
     // Failures, and words that are no command, must not surprise a parser either.
-    check(&["vault", "restore", "--to", "out"], 2);
+    check(&["vault", "restore", "--to", "tree"], 2);
+    check(&["vault", "cat", "latest:none"], 2);
     check(&["vault", "restore"], 2);
     check(&["vault", "explode"], 2);
     check(&["keys", "recover", "--card", "cards/card-set1-1.txt", "--out", "k"], 13);

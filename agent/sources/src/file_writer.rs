@@ -1,20 +1,29 @@
 //! The bytes of one file on their way out of a vault.
 //!
 //! What always holds: never more than the recorded size is written, holes stay
-//! holes, and [`FileWriter::finish`] succeeds only when every byte came.
+//! holes and long runs of zeros become some, and [`FileWriter::finish`] succeeds only
+//! when every byte came.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 use vault_format::tree::{Entry, Hole};
 
 /// Small chunks are gathered to this many bytes per call to the system.
 const BUFFER_BYTES: usize = 256 << 10;
+/// The unit in which file systems leave holes.
+const BLOCK_BYTES: usize = 4 << 10;
+/// Shorter runs of zeros are written: as holes they would only cut the file into pieces.
+const ZEROS_BYTES_MIN: usize = 32 << 10;
 
 /// Writes a file's stored bytes between its holes.
 pub(crate) struct FileWriter {
-    file: BufWriter<File>,
+    file: File,
+    /// What comes next, and where it goes.
+    buffer: Vec<u8>,
+    buffer_at: u64,
     at: u64,
     size: u64,
     holes: std::iter::Peekable<std::vec::IntoIter<Hole>>,
@@ -24,8 +33,15 @@ pub(crate) struct FileWriter {
 impl FileWriter {
     /// A writer of the checked `entry` into a new file.
     pub(crate) fn new(file: OwnedFd, entry: &Entry) -> Self {
-        let file = BufWriter::with_capacity(BUFFER_BYTES, File::from(file));
-        Self { file, at: 0, size: entry.size, holes: entry.holes.clone().into_iter().peekable(), failed: None }
+        Self {
+            file: File::from(file),
+            buffer: Vec::new(),
+            buffer_at: 0,
+            at: 0,
+            size: entry.size,
+            holes: entry.holes.clone().into_iter().peekable(),
+            failed: None,
+        }
     }
 
     /// The system's own error, should a write have failed.
@@ -40,32 +56,65 @@ impl FileWriter {
             let (size, at) = (self.size, self.at);
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{size} bytes are recorded, {at} came")));
         }
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        self.write_buffer()?;
         // A hole at the end is there only once the length says so.
-        file.set_len(self.size)?;
-        Ok(file)
+        self.file.set_len(self.size)?;
+        Ok(self.file)
     }
 
     fn skip_hole(&mut self) -> io::Result<()> {
         if let Some(hole) = self.holes.next_if(|hole| hole.offset == self.at) {
+            self.write_buffer()?;
             self.at += hole.bytes;
-            self.file.seek(SeekFrom::Start(self.at))?;
+            self.buffer_at = self.at;
         }
         Ok(())
     }
 
-    fn write_run(&mut self, buffer: &[u8]) -> io::Result<usize> {
+    fn write_run(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.skip_hole()?;
         let end = self.holes.peek().map_or(self.size, |hole| hole.offset);
-        let room = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        let room = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(bytes.len());
         if room == 0 {
             let message = format!("more than the recorded {} bytes came", self.size);
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        let written = self.file.write(&buffer[..room])?;
-        self.at += written as u64;
-        Ok(written)
+        let count = room.min(BUFFER_BYTES - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..count]);
+        self.at += count as u64;
+        if self.buffer.len() == BUFFER_BYTES {
+            self.write_buffer()?;
+        }
+        Ok(count)
     }
+
+    fn write_buffer(&mut self) -> io::Result<()> {
+        for run in runs(&self.buffer, self.buffer_at) {
+            self.file.write_all_at(&self.buffer[run.clone()], self.buffer_at + run.start as u64)?;
+        }
+        self.buffer.clear();
+        self.buffer_at = self.at;
+        Ok(())
+    }
+}
+
+/// What of a buffer that starts at `offset` is written: all but long runs of whole zero blocks.
+fn runs(buffer: &[u8], offset: u64) -> Vec<std::ops::Range<usize>> {
+    let mut found = Vec::new();
+    let first = (offset.next_multiple_of(BLOCK_BYTES as u64) - offset) as usize;
+    let (mut start, mut at) = (0, first.min(buffer.len()));
+    while at + BLOCK_BYTES <= buffer.len() {
+        let blocks = buffer[at..].chunks_exact(BLOCK_BYTES);
+        let zeros = blocks.take_while(|block| block.iter().all(|byte| *byte == 0)).count() * BLOCK_BYTES;
+        if zeros >= ZEROS_BYTES_MIN {
+            found.push(start..at);
+            start = at + zeros;
+        }
+        at += zeros.max(BLOCK_BYTES);
+    }
+    found.push(start..buffer.len());
+    found.retain(|run| !run.is_empty());
+    found
 }
 
 impl Write for FileWriter {
@@ -80,7 +129,7 @@ impl Write for FileWriter {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.write_buffer()
     }
 }
 
@@ -138,6 +187,20 @@ mod tests {
         assert!(taken < 1 << 20, "{taken} bytes on disk");
         let (read, _) = written(&entry(4096, &[(0, 4096)]), b"").unwrap();
         assert_eq!(read, vec![0; 4096]);
+    }
+
+    #[test]
+    fn long_runs_of_zeros_become_holes_and_short_ones_stay() {
+        let mut bytes = vec![7; 3 << 20];
+        for (from, to) in [(0, 300 << 10), (1_000_001, 1_900_007), (2_100_000, 2_110_000), (3_000_000, 3 << 20)] {
+            bytes[from..to].fill(0);
+        }
+        let (read, taken) = written(&entry(bytes.len() as u64, &[]), &bytes).unwrap();
+        assert!(read == bytes);
+        assert!(taken < 2 << 20, "{taken} bytes on disk");
+        let zeros = vec![0; 1 << 20];
+        let (read, taken) = written(&entry(1 << 20, &[]), &zeros).unwrap();
+        assert!(read == zeros && taken < 64 << 10, "{taken} bytes on disk");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use vault_ops::{OpsError, Result};
 
 use crate::checked::CheckedWriter;
 use crate::descent::open_beneath;
-use crate::target::{io_error, open_target};
+use crate::target::{io_error, open_empty};
 
 /// The snapshot, as the node wrote it.
 pub const SNAPSHOT_FILE: &str = "snapshot.hfs";
@@ -55,7 +55,7 @@ pub async fn restore_kernel(point: &dyn PointReader, root: &KernelRoot, to: &Pat
     for (what, content) in [("snapshot", &root.snapshot), ("log", &root.log)] {
         content.check().map_err(|error| OpsError::format(format!("the point's kernel {what}"), &error))?;
     }
-    let files = Files { target: open_target(to)? };
+    let files = Files { target: open_empty(to)? };
     let written = files.write(point, root).await;
     if written.is_err() {
         files.discard();

@@ -16,14 +16,21 @@ mod kernel_files;
 mod links;
 mod listing;
 mod metadata;
-mod path_text;
+mod owners;
 mod regular;
+mod removal;
 mod rules;
+mod stored_bytes;
 mod target;
 mod top;
 
+pub mod difference;
 pub mod directory;
 pub mod kernel;
+pub mod path_text;
+pub mod point_tree;
+pub mod search;
+pub mod selection;
 pub mod stream;
 pub mod tree;
 

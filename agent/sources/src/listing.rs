@@ -33,6 +33,11 @@ pub(crate) async fn read_listing(point: &dyn PointReader, content: &Content, sho
     Ok(listing)
 }
 
+/// The content of a file or directory.
+pub(crate) fn content_of(entry: &Entry) -> Result<&Content> {
+    entry.content.as_ref().ok_or_else(|| OpsError::corrupt("the point's tree", "an entry lost its content"))
+}
+
 /// Bytes of a file that are stored: all but its holes.
 pub(crate) fn stored_bytes(entry: &Entry) -> u64 {
     entry.size - entry.holes.iter().map(|hole| hole.bytes).sum::<u64>()

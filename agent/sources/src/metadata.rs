@@ -11,12 +11,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 use vault_format::Blob;
 use vault_format::tree::{Entry, EntryKind, Xattr};
 
 use crate::descent::open_beneath;
+use crate::owners::Owner;
 
 /// Largest value and largest list of names that Linux gives out.
 pub(crate) const XATTR_BYTES_MAX: usize = 64 << 10;
@@ -38,7 +39,7 @@ impl Owners {
 }
 
 /// Both files have the name first and the number third. A missing file names nobody.
-fn read_names(path: &Path) -> BTreeMap<u32, Blob> {
+pub(crate) fn read_names(path: &Path) -> BTreeMap<u32, Blob> {
     parse_names(&std::fs::read(path).unwrap_or_default())
 }
 
@@ -128,49 +129,49 @@ pub(crate) fn read_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
 
 /// Sets owner, extended attributes, mode and time of an open file or directory.
 /// What could not be set comes back in words; the rest is set all the same.
-pub(crate) fn set_on(file: BorrowedFd<'_>, entry: &Entry, with_owner: bool) -> Vec<String> {
+pub(crate) fn set_on(file: BorrowedFd<'_>, entry: &Entry, owner: Option<Owner>) -> Vec<String> {
     let mut failed = Vec::new();
-    if with_owner {
-        let (user, group) = owner(entry);
+    if let Some((user, group)) = owner.map(Owner::ids) {
         note(&mut failed, "owner", rustix::fs::fchown(file, user, group));
     }
     set_xattrs(&mut failed, entry, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()));
-    set_mode(&mut failed, entry, file, |mode| rustix::fs::fchmod(file, mode));
+    set_mode(&mut failed, entry, owner, file, |mode| rustix::fs::fchmod(file, mode));
     note(&mut failed, "modification time", rustix::fs::futimens(file, &times(entry)));
     failed
 }
 
-/// Sets owner and time of a symbolic link; its mode means nothing on Linux.
-pub(crate) fn set_on_symlink(here: BorrowedFd<'_>, entry: &Entry, with_owner: bool) -> Vec<String> {
-    let name = entry.name.0.as_slice();
+/// Sets owner, extended attributes and time of the symbolic link called `name`; its mode
+/// means nothing on Linux.
+pub(crate) fn set_on_symlink(here: BorrowedFd<'_>, name: &[u8], entry: &Entry, owner: Option<Owner>) -> Vec<String> {
     let mut failed = Vec::new();
-    if with_owner {
-        let (user, group) = owner(entry);
+    if let Some((user, group)) = owner.map(Owner::ids) {
         let set = rustix::fs::chownat(here, name, user, group, AtFlags::SYMLINK_NOFOLLOW);
         note(&mut failed, "owner", set);
     }
+    let mut link = format!("/proc/self/fd/{}/", here.as_raw_fd()).into_bytes();
+    link.extend_from_slice(name);
+    set_xattrs(&mut failed, entry, |key, value| rustix::fs::lsetxattr(&link[..], key, value, XattrFlags::empty()));
     let set = rustix::fs::utimensat(here, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW);
     note(&mut failed, "modification time", set);
     failed
 }
 
-/// Sets everything on a pipe or device, which must not be opened to be read or
+/// Sets everything on the pipe or device called `name`, which must not be opened to be read or
 /// written. Calls by name would follow a link that somebody puts in its place,
 /// so they go through the system's own link to the descriptor.
-pub(crate) fn set_on_special(here: BorrowedFd<'_>, entry: &Entry, with_owner: bool) -> Vec<String> {
-    let node = match open_beneath(here, &entry.name.0, OFlags::PATH, Mode::empty()) {
+pub(crate) fn set_on_special(here: BorrowedFd<'_>, name: &[u8], entry: &Entry, owner: Option<Owner>) -> Vec<String> {
+    let node = match open_beneath(here, name, OFlags::PATH, Mode::empty()) {
         Ok(node) => node,
         Err(error) => return vec![format!("owner, mode and time not set: {error}")],
     };
     let link = format!("/proc/self/fd/{}", node.as_raw_fd());
     let mut failed = Vec::new();
-    if with_owner {
-        let (user, group) = owner(entry);
+    if let Some((user, group)) = owner.map(Owner::ids) {
         let set = rustix::fs::chownat(&node, "", user, group, AtFlags::EMPTY_PATH);
         note(&mut failed, "owner", set);
     }
     set_xattrs(&mut failed, entry, |name, value| rustix::fs::setxattr(&link, name, value, XattrFlags::empty()));
-    set_mode(&mut failed, entry, node.as_fd(), |mode| rustix::fs::chmod(&link, mode));
+    set_mode(&mut failed, entry, owner, node.as_fd(), |mode| rustix::fs::chmod(&link, mode));
     let set = rustix::fs::utimensat(rustix::fs::CWD, &link, &times(entry), AtFlags::empty());
     note(&mut failed, "modification time", set);
     failed
@@ -184,16 +185,18 @@ fn set_xattrs(failed: &mut Vec<String>, entry: &Entry, set: impl Fn(&[u8], &[u8]
     }
 }
 
-/// Set-id bits are only given to a file whose owner is the one recorded: on
+/// Set-id bits are only given to a file whose owner is the one meant: on
 /// anybody else's file they would lend the wrong person's rights.
 fn set_mode(
     failed: &mut Vec<String>,
     entry: &Entry,
+    owner: Option<Owner>,
     file: BorrowedFd<'_>,
     set: impl FnOnce(Mode) -> rustix::io::Result<()>,
 ) {
-    let owned = rustix::fs::fstat(file).is_ok_and(|stat| stat.st_uid == entry.uid && stat.st_gid == entry.gid);
-    let mode = if owned { entry.mode } else { entry.mode & !SET_ID_BITS };
+    let wanted = owner.unwrap_or(Owner::recorded(entry));
+    let belongs = rustix::fs::fstat(file).is_ok_and(|stat| Owner { uid: stat.st_uid, gid: stat.st_gid } == wanted);
+    let mode = if belongs { entry.mode } else { entry.mode & !SET_ID_BITS };
     if mode != entry.mode {
         failed.push("set-id bits not set: the owner is another one".to_owned());
     }
@@ -204,10 +207,6 @@ fn note(failed: &mut Vec<String>, what: &str, result: rustix::io::Result<()>) {
     if let Err(error) = result {
         failed.push(format!("{what} not set: {error}"));
     }
-}
-
-fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
 }
 
 /// The entry's modification time; the access time stays as it is.

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The path, safe to print.
-pub(crate) fn path_text(path: &Path) -> String {
+pub fn path_text(path: &Path) -> String {
     let mut out = String::new();
     for piece in path.as_os_str().as_bytes().utf8_chunks() {
         for character in piece.valid().chars() {

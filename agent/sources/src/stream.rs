@@ -23,7 +23,7 @@ use vault_ops::{OpsError, Result};
 
 use crate::descent::open_beneath;
 use crate::path_text::path_text;
-use crate::target::{io_error, open_target};
+use crate::target::{io_error, open_empty};
 
 /// Lines of a command's complaints that are kept.
 const LAST_LINES: usize = 5;
@@ -217,7 +217,7 @@ pub async fn restore_stream(point: &dyn PointReader, root: &StreamRoot, to: &Pat
         let what = format!("its file name {:?} is none", root.name);
         return Err(OpsError::corrupt("the point's stream", what));
     }
-    let target = open_target(to)?;
+    let target = open_empty(to)?;
     let what = || format!("writing {}", path_text(&to.join(&root.name)));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let mode = Mode::RUSR | Mode::WUSR;

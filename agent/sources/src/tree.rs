@@ -4,32 +4,40 @@
 //! - Nothing is written outside the target. Every name is checked to be a single
 //!   component, every step is relative to an open directory, no symbolic link is
 //!   followed, files and directories are created exclusively.
-//! - The target is new or empty, so nothing of the user's is touched.
+//! - By default the target is new or empty, or holds what an interrupted run of the same
+//!   restore left, so nothing of the user's is touched; what else may be touched was asked for.
+//! - A file has its name only when it is whole. What is skipped because it is there already
+//!   was compared by content.
 //! - A forged point cannot take more than it says: depth, entries and listings
 //!   are bounded, and each file gets exactly its recorded size.
 //! - Success means every name, byte and attribute is there, except what the
 //!   report names.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use vault_format::point::TreeRoot;
-use vault_format::tree::{Content, ENTRY_CHANGED_DURING_READ, Entry, EntryKind, Listing};
-use vault_ops::source::{PointReader, tree_root};
+use vault_format::tree::{Entry, EntryKind};
+use vault_ops::source::PointReader;
 use vault_ops::{OpsError, Result};
 
-use crate::descent::{DEPTH_MAX, Descent, open_beneath, open_directory};
-use crate::file_writer::FileWriter;
-use crate::listing::{read_listing, stored_bytes};
-use crate::metadata::{set_on, set_on_special, set_on_symlink};
+mod compare;
+mod naming;
+mod plan;
+mod standing;
+mod verify;
+mod writer;
+
+pub use plan::{Doomed, Plan};
+pub use standing::Overwrite;
+
+pub use crate::owners::OwnerRule;
 use crate::path_text::path_text;
-use crate::target::{io_error, open_target};
+use crate::point_tree::{Found, PointTree, Walk};
+use crate::selection::Selection;
+use crate::target::{Target, io_error, open_target, room_at};
 
 /// How a tree is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +58,43 @@ impl Default for TreeOptions {
     }
 }
 
+/// What is restored, and what may happen to what is there.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// How it is written.
+    pub options: TreeOptions,
+    /// A directory or file of the point; empty for all of it.
+    pub part: PathBuf,
+    /// What of it.
+    pub selection: Selection,
+    /// What may be done to what stands in the target.
+    pub overwrite: Overwrite,
+    /// Paths below the target that are removed, as a [`Plan`] named them.
+    pub remove: BTreeSet<PathBuf>,
+    /// Who shall own it.
+    pub owners: OwnerRule,
+    /// Read everything again afterwards and compare.
+    pub verify: bool,
+    /// Do not begin if the target has too little room for all of it.
+    pub check_room: bool,
+}
+
+impl Default for Wishes {
+    /// Everything, into a new or empty directory that has room for it.
+    fn default() -> Self {
+        Self {
+            options: TreeOptions::default(),
+            part: PathBuf::new(),
+            selection: Selection::all(),
+            overwrite: Overwrite::default(),
+            remove: BTreeSet::new(),
+            owners: OwnerRule::default(),
+            verify: false,
+            check_room: true,
+        }
+    }
+}
+
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TreeReport {
@@ -65,6 +110,20 @@ pub struct TreeReport {
     pub special: u64,
     /// Bytes of file data written.
     pub bytes: u64,
+    /// What was there already, compared and found the same. Not counted above.
+    pub already: u64,
+    /// Bytes of file data among that.
+    pub already_bytes: u64,
+    /// What stood there and was replaced. Counted above, too.
+    pub replaced: u64,
+    /// What stood there and was kept, as was asked for.
+    pub kept: u64,
+    /// Names that were removed.
+    pub removed: u64,
+    /// Files that were read again and compared; none if that was not asked for.
+    pub verified: Option<u64>,
+    /// What was read again and is not what the point holds.
+    pub differs: Vec<Inexact>,
     /// Entries that belong to somebody else than the one who restored them:
     /// only root can give files away. Not repeated in `inexact`.
     pub other_owners: u64,
@@ -85,277 +144,140 @@ pub struct Inexact {
 /// does not exist and must be empty if it does.
 ///
 /// A failure leaves the files that were whole by then, which may be all that somebody
-/// needs, and not the one that was being written.
+/// needs, and not the one that was being written; run again it goes on from there.
 pub async fn restore_tree(
     point: &dyn PointReader,
     root: &TreeRoot,
     to: &Path,
     options: TreeOptions,
 ) -> Result<TreeReport> {
-    if tree_root(&root.content) != root.hash {
-        return Err(OpsError::corrupt("the point's tree", "its top listing does not have the recorded tree root"));
+    restore(point, root, to, &Wishes { options, ..Wishes::default() }).await
+}
+
+/// Says what [`restore`] would do, and changes nothing.
+pub async fn plan(point: &dyn PointReader, root: &TreeRoot, to: &Path, wishes: &Wishes) -> Result<Plan> {
+    let start = Start::of(PointTree::at(point, root)?, wishes).await?;
+    let target = Target::look(to)?;
+    plan::take(&start, target.as_ref(), to, wishes).await
+}
+
+/// Writes what is wished of the tree at `root` below the directory `to`.
+pub async fn restore(point: &dyn PointReader, root: &TreeRoot, to: &Path, wishes: &Wishes) -> Result<TreeReport> {
+    let start = Start::of(PointTree::at(point, root)?, wishes).await?;
+    let standing = Target::look(to)?;
+    let occupied = standing.as_ref().is_some_and(|target| !target.is_empty);
+    let whole = wishes.part.as_os_str().is_empty() && wishes.selection.is_all() && !occupied;
+    let plan = if whole { None } else { Some(plan::take(&start, standing.as_ref(), to, wishes).await?) };
+    if occupied && wishes.overwrite == Overwrite::Refuse {
+        refuse_foreign(plan.as_ref(), to)?;
     }
-    let top = read_listing(point, &root.content, "").await?;
-    let target = open_target(to)?;
-    let mut writer = Writer {
-        point,
-        options,
-        me: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
-        descent: Descent::new(target),
-        path: PathBuf::new(),
-        links: BTreeMap::new(),
-        entries_left: options.entries_max,
-        report: TreeReport::default(),
-    };
-    writer.write_all(top).await?;
-    if options.sync {
+    if wishes.check_room {
+        let needed = plan.as_ref().map_or(point.record().statistics.plain_bytes, |plan| plan.bytes);
+        refuse_too_large(needed, to)?;
+    }
+    let (target, is_new) = open_target(to)?;
+    // What an interrupted run made is as good as new.
+    let is_ours = is_new || occupied && wishes.overwrite == Overwrite::Refuse;
+    let (mut report, target) = writer::write(&start, target, is_ours, wishes).await?;
+    if wishes.options.sync {
         // One call for the whole file system is much faster than one per file,
         // and reports every write error since the target was opened.
-        let synced = rustix::fs::syncfs(writer.descent.top());
+        let synced = rustix::fs::syncfs(target.as_fd());
         synced.map_err(|error| io_error(format!("syncing {}", to.display()), error))?;
     }
-    Ok(writer.report)
+    if wishes.verify {
+        verify::run(&start, target, wishes, &mut report).await?;
+    }
+    Ok(report)
 }
 
-/// One restore under way.
-struct Writer<'a> {
-    point: &'a dyn PointReader,
-    options: TreeOptions,
-    /// The user and group everything belongs to unless it is given away.
-    me: (u32, u32),
-    descent: Descent,
-    /// Where the walk is, below the target.
-    path: PathBuf,
-    links: BTreeMap<u64, FirstName>,
-    entries_left: u64,
-    report: TreeReport,
+fn refuse_foreign(plan: Option<&Plan>, to: &Path) -> Result<()> {
+    let Some(foreign) = plan.and_then(|plan| plan.foreign.as_ref()) else { return Ok(()) };
+    Err(OpsError::Refused {
+        what: format!(
+            "{} is not empty, and not what an interrupted run of this restore leaves ({}: {}); nothing was written. \
+             Give a new directory, or say with --overwrite never, if-newer or always what may be done to what is there",
+            to.display(),
+            foreign.path,
+            foreign.why
+        ),
+    })
 }
 
-/// Where a file with several names stands under its first.
-struct FirstName {
-    path: PathBuf,
-    entry: Entry,
+fn refuse_too_large(needed: u64, to: &Path) -> Result<()> {
+    let room = room_at(to)?;
+    if needed <= room {
+        return Ok(());
+    }
+    Err(OpsError::Refused {
+        what: format!(
+            "{} needs up to {needed} bytes and has {room} bytes of room. Nothing was written. Make room, restore a part \
+             (--include, or POINT:PATH), or, if much of it is zeros, which take no room, say --no-room-check",
+            to.display()
+        ),
+    })
 }
 
-/// A directory whose entries are being written; its own attributes come last.
-struct Frame {
-    directory: Entry,
-    entries: std::vec::IntoIter<Entry>,
+/// Where a restore begins: what goes into the target itself.
+pub(crate) struct Start<'a> {
+    pub(crate) tree: PointTree<'a>,
+    /// The entries that go into the target.
+    entries: Vec<Entry>,
+    /// Where they stand in the point.
+    base: PathBuf,
+    /// The directory of the point that the target becomes; none for its top, or a single file.
+    pub(crate) directory: Option<Entry>,
+    most: u64,
 }
 
-impl Writer<'_> {
-    async fn write_all(&mut self, top: Listing) -> Result<()> {
-        let mut frames: Vec<Frame> = Vec::new();
-        let mut entries = top.entries.into_iter();
-        loop {
-            if let Some(entry) = entries.next() {
-                self.path.push(OsStr::from_bytes(&entry.name.0));
-                self.take_entry()?;
-                if entry.kind == EntryKind::Directory {
-                    let listing = self.create_directory(&entry).await?;
-                    let above = std::mem::replace(&mut entries, listing.entries.into_iter());
-                    frames.push(Frame { directory: entry, entries: above });
-                    continue;
-                }
-                self.create(&entry).await?;
-            } else {
-                let Some(frame) = frames.pop() else { return Ok(()) };
-                self.finish_directory(&frame.directory)?;
-                entries = frame.entries;
+impl<'a> Start<'a> {
+    async fn of(tree: PointTree<'a>, wishes: &Wishes) -> Result<Self> {
+        let most = wishes.options.entries_max;
+        let base: PathBuf = wishes.part.components().collect();
+        match tree.look(&base).await? {
+            Found::Top => {
+                let listing = tree.listing(tree.top(), &base).await?;
+                Ok(Self { tree, entries: listing.entries, base, directory: None, most })
             }
-            self.path.pop();
-        }
-    }
-
-    fn take_entry(&mut self) -> Result<()> {
-        self.entries_left = self.entries_left.checked_sub(1).ok_or_else(|| {
-            let most = self.options.entries_max;
-            OpsError::corrupt("the point's tree", format!("it describes more than {most} files"))
-        })?;
-        Ok(())
-    }
-
-    async fn create_directory(&mut self, entry: &Entry) -> Result<Listing> {
-        if self.descent.depth() >= DEPTH_MAX {
-            let why = format!("directories lie more than {DEPTH_MAX} deep");
-            return Err(OpsError::corrupt("the point's tree", why));
-        }
-        let content = content_of(entry)?;
-        let listing = read_listing(self.point, content, &path_text(&self.path)).await?;
-        // Nobody else may enter before the attributes are set.
-        let name = entry.name.0.as_slice();
-        let here = self.descent.here();
-        let created = here.and_then(|here| {
-            rustix::fs::mkdirat(here, name, Mode::RWXU)?;
-            open_directory(here, name)
-        });
-        let entered = created.and_then(|directory| self.descent.enter(directory));
-        entered.map_err(|error| self.failed("creating", error))?;
-        self.report.directories += 1;
-        Ok(listing)
-    }
-
-    fn finish_directory(&mut self, entry: &Entry) -> Result<()> {
-        let set = self.descent.here().map(|here| set_on(here, entry, self.options.as_root));
-        let failed = set.map_err(|error| self.failed("finishing", error))?;
-        self.descent.leave();
-        self.count_owner(entry);
-        self.inexact_all(&failed);
-        Ok(())
-    }
-
-    async fn create(&mut self, entry: &Entry) -> Result<()> {
-        if entry.link_group != 0 && self.link(entry)? {
-            return Ok(());
-        }
-        match entry.kind {
-            EntryKind::File => self.create_file(entry).await?,
-            EntryKind::Symlink => self.create_symlink(entry)?,
-            EntryKind::Fifo | EntryKind::CharDevice | EntryKind::BlockDevice => {
-                if !self.create_special(entry)? {
-                    return Ok(());
-                }
+            Found::Entry(entry) if entry.kind == EntryKind::Directory => {
+                let listing = tree.listing(crate::listing::content_of(&entry)?, &base).await?;
+                Ok(Self { tree, entries: listing.entries, base, directory: Some(entry), most })
             }
-            EntryKind::Socket => {
-                self.inexact("it is a socket: the program that listens on it creates it again");
-                return Ok(());
-            }
-            EntryKind::Directory => unreachable!("directories are entered by the walk"),
-        }
-        self.count_owner(entry);
-        if entry.link_group != 0 {
-            self.links.insert(entry.link_group, FirstName { path: self.path.clone(), entry: entry.clone() });
-        }
-        Ok(())
-    }
-
-    async fn create_file(&mut self, entry: &Entry) -> Result<()> {
-        let content = content_of(entry)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let opened =
-            self.descent.here().and_then(|here| open_beneath(here, &entry.name.0, flags, Mode::RUSR | Mode::WUSR));
-        let file = opened.map_err(|error| self.failed("creating", error))?;
-        let mut writer = FileWriter::new(file, entry);
-        let written = match self.point.read(content, &mut writer).await {
-            Ok(()) => writer.finish().map_err(|error| self.failed("writing", error)),
-            Err(error) => Err(writer.failed().map_or(error, |own| self.failed("writing", own))),
-        };
-        let file: File = written.inspect_err(|_| self.take_back(entry))?;
-        let failed = set_on(file.as_fd(), entry, self.options.as_root);
-        self.inexact_all(&failed);
-        if entry.flags & ENTRY_CHANGED_DURING_READ != 0 {
-            self.inexact("it was being changed while it was backed up: its bytes may be a mixture");
-        }
-        self.report.files += 1;
-        self.report.bytes += stored_bytes(entry);
-        Ok(())
-    }
-
-    /// Half a file under its whole name would be taken for the file.
-    fn take_back(&self, entry: &Entry) {
-        let removed = self.descent.here().and_then(|here| {
-            rustix::fs::unlinkat(here, &entry.name.0[..], AtFlags::empty())?;
-            Ok(())
-        });
-        // The restore failed and says so; that this fails too changes nothing of it.
-        drop(removed);
-    }
-
-    fn create_symlink(&mut self, entry: &Entry) -> Result<()> {
-        let name = entry.name.0.as_slice();
-        let target = entry.target.as_ref().map_or(&[][..], |target| &target.0);
-        let here = self.descent.here().map_err(|error| self.failed("creating", error))?;
-        rustix::fs::symlinkat(target, here, name).map_err(|error| self.failed("creating", error))?;
-        let failed = set_on_symlink(here, entry, self.options.as_root);
-        self.inexact_all(&failed);
-        self.report.symlinks += 1;
-        Ok(())
-    }
-
-    /// Creates a pipe or a device; false if this user may not.
-    fn create_special(&mut self, entry: &Entry) -> Result<bool> {
-        let (kind, what) = match entry.kind {
-            EntryKind::CharDevice => (FileType::CharacterDevice, "a character device"),
-            EntryKind::BlockDevice => (FileType::BlockDevice, "a block device"),
-            EntryKind::Fifo | EntryKind::File | EntryKind::Directory | EntryKind::Symlink | EntryKind::Socket => {
-                (FileType::Fifo, "a pipe")
-            }
-        };
-        if kind != FileType::Fifo && !self.options.as_root {
-            self.inexact(&format!("it is {what}, which only root can create"));
-            return Ok(false);
-        }
-        let device = rustix::fs::makedev((entry.device >> 32) as u32, entry.device as u32);
-        let here = self.descent.here().map_err(|error| self.failed("creating", error))?;
-        let made = rustix::fs::mknodat(here, &entry.name.0[..], kind, Mode::RUSR | Mode::WUSR, device);
-        if let Err(error) = made {
-            self.inexact(&format!("{what} could not be created: {error}"));
-            return Ok(false);
-        }
-        let failed = set_on_special(here, entry, self.options.as_root);
-        self.inexact_all(&failed);
-        self.report.special += 1;
-        Ok(true)
-    }
-
-    /// Gives an existing file a further name. False if this is the group's first
-    /// name, or if linking is impossible here and the file must be written again.
-    fn link(&mut self, entry: &Entry) -> Result<bool> {
-        let Some(first) = self.links.get(&entry.link_group) else { return Ok(false) };
-        if (Entry { name: entry.name.clone(), ..first.entry.clone() }) != *entry {
-            let why = format!("two names of one file differ: {} and {}", path_text(&first.path), path_text(&self.path));
-            return Err(OpsError::corrupt("the point's tree", why));
-        }
-        match self.link_to(&first.path, &entry.name.0) {
-            Ok(()) => {
-                self.report.hard_links += 1;
-                Ok(true)
-            }
-            Err(error) => {
-                let first = path_text(&first.path);
-                self.inexact(&format!("it is a file of its own, not another name of {first}: {error}"));
-                Ok(false)
+            Found::Entry(entry) => {
+                let base = base.parent().map(Path::to_owned).unwrap_or_default();
+                Ok(Self { tree, entries: vec![entry], base, directory: None, most })
             }
         }
     }
 
-    fn link_to(&self, first: &Path, name: &[u8]) -> io::Result<()> {
-        let here = self.descent.here()?;
-        let first_name = first.file_name().unwrap_or_default();
-        if first.parent() == self.path.parent() {
-            return Ok(rustix::fs::linkat(here, first_name, here, name, AtFlags::empty())?);
-        }
-        let mut parent: Option<OwnedFd> = None;
-        for component in first.parent().into_iter().flat_map(Path::components) {
-            let from = parent.as_ref().map_or(self.descent.top(), AsFd::as_fd);
-            parent = Some(open_directory(from, component.as_os_str().as_bytes())?);
-        }
-        let from = parent.as_ref().map_or(self.descent.top(), AsFd::as_fd);
-        Ok(rustix::fs::linkat(from, first_name, here, name, AtFlags::empty())?)
+    pub(crate) fn walk(&self) -> Walk<'a> {
+        self.tree.walk_entries(self.entries.clone(), self.base.clone()).at_most(self.most)
     }
 
-    fn count_owner(&mut self, entry: &Entry) {
-        if !self.options.as_root && (entry.uid, entry.gid) != self.me {
-            self.report.other_owners += 1;
-        }
+    /// The path below the target of a path in the point.
+    pub(crate) fn below<'p>(&self, path: &'p Path) -> &'p Path {
+        path.strip_prefix(&self.base).unwrap_or(path)
     }
 
-    fn inexact(&mut self, why: &str) {
-        self.report.inexact.push(Inexact { path: path_text(&self.path), why: why.to_owned() });
+    /// The path in the point of a path below the target.
+    pub(crate) fn in_point(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
     }
 
-    fn inexact_all(&mut self, failed: &[String]) {
-        for why in failed {
-            self.inexact(why);
-        }
-    }
-
-    fn failed(&self, doing: &str, error: impl Into<io::Error>) -> OpsError {
-        let (path, files) = (path_text(&self.path), self.report.files);
-        io_error(format!("{doing} {path} (the restore is not complete: {files} files were written before)"), error)
+    /// What the selection says of the directory that the target is.
+    pub(crate) fn verdict(&self, wishes: &Wishes) -> crate::selection::Verdict {
+        wishes.selection.verdict_of_way(&self.base)
     }
 }
 
-fn content_of(entry: &Entry) -> Result<&Content> {
-    entry.content.as_ref().ok_or_else(|| OpsError::corrupt("the point's tree", "an entry lost its content"))
+/// A name below the target, for people.
+pub(crate) fn shown(path: &Path) -> String {
+    path_text(path)
+}
+
+/// Another descriptor of an open directory, with a place of its own in its list of names.
+pub(crate) fn second(directory: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(directory, ".", flags, Mode::empty());
+    opened.map_err(|error| io_error("opening the target again".to_owned(), error))
 }

@@ -6,10 +6,12 @@ mod memory_vault;
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agent_sources::tree::{TreeOptions, TreeReport, restore_tree};
+use agent_sources::difference::Pair;
+use agent_sources::point_tree::PointTree;
+use agent_sources::tree::{TreeOptions, TreeReport, Wishes, plan, restore_tree};
 use memory_vault::{MemoryPoint, MemoryVault};
 use vault_format::point::{PointRoot, TreeRoot};
 use vault_format::tree::{Content, Entry, EntryKind, Hole, Listing, Xattr};
@@ -272,4 +274,70 @@ async fn a_directory_swapped_for_a_link_leads_nowhere() {
     assert_eq!(fs::read(place.target().join("b/linked")).unwrap(), b"swap now");
     assert_eq!(report.inexact.len(), 1, "{:?}", report.inexact);
     assert!(report.inexact[0].why.contains("not another name of a/first"), "{:?}", report.inexact);
+}
+
+/// Walks through everything, as `ls`, `find` and a dry run do.
+async fn look_through(point: &MemoryPoint) -> Result<u64> {
+    let tree = PointTree::of(point)?;
+    let mut walk = tree.walk(tree.top(), PathBuf::new()).await?;
+    let mut seen = 0;
+    while walk.next().await?.is_some() {
+        seen += 1;
+    }
+    Ok(seen)
+}
+
+#[tokio::test]
+async fn who_only_looks_is_told_of_forged_listings_too() {
+    let mut vault = MemoryVault::default();
+    let mut deep = directory(&mut vault, b"d", Vec::new());
+    for _ in 0..2100 {
+        deep = directory(&mut vault, b"d", vec![deep]);
+    }
+    let names: &[&[u8]] = &[b"..", b"", b"/etc/passwd", b"a/b", b"a\0b"];
+    let mut forged: Vec<Entry> = names.iter().map(|name| file(&mut vault, name, b"x")).collect();
+    forged.push(Entry { size: 1 << 60, ..file(&mut vault, b"f", b"x") });
+    forged.push(Entry { content: None, ..directory(&mut vault, b"e", Vec::new()) });
+    forged.push(deep);
+    let innocent = vault.root(&Listing { entries: Vec::new() });
+    let innocent = vault.point(PointRoot::Tree(innocent));
+    for entry in forged {
+        let inner = directory(&mut vault, b"inner", vec![entry.clone()]);
+        let root = vault.root(&Listing { entries: vec![inner] });
+        let point = vault.point(PointRoot::Tree(root.clone()));
+        let place = Place::new();
+        let planned = plan(&point, &root, &place.target(), &Wishes::default()).await;
+        assert!(matches!(planned, Err(OpsError::Corrupt { .. })), "{entry:?}");
+        assert!(!place.target().exists());
+        let walked = look_through(&point).await;
+        assert!(matches!(walked, Err(OpsError::Corrupt { .. })), "{entry:?}: {walked:?}");
+        let trees = (PointTree::of(&innocent).unwrap(), PointTree::of(&point).unwrap());
+        let pair = Pair { old: trees.0, new: trees.1, named_alike: true };
+        let compared = pair.compare(Path::new(""), Path::new(""), &mut |_| {}).await;
+        assert!(matches!(compared, Err(OpsError::Corrupt { .. })), "{entry:?}: {compared:?}");
+        assert!(trees.1.look(Path::new("inner/f")).await.is_err());
+    }
+    let mut lying = vault.root(&Listing { entries: Vec::new() });
+    lying.hash = Hash([7; 32]);
+    let point = vault.point(PointRoot::Tree(lying));
+    assert!(matches!(look_through(&point).await, Err(OpsError::Corrupt { .. })));
+}
+
+/// A backup of a directory in which a restore was interrupted has such names itself.
+#[tokio::test]
+async fn names_of_unfinished_files_are_names_like_others() {
+    let mut vault = MemoryVault::default();
+    let names: &[&[u8]] = &[b".a", b".holdfast-incoming", b".holdfast-incoming~", b".holdfast-incoming~~", b"z"];
+    let mut entries: Vec<Entry> = names.iter().map(|name| file(&mut vault, name, name)).collect();
+    entries.sort_by(|left, right| left.name.cmp(&right.name));
+    let root = vault.root(&Listing { entries });
+    let point = vault.point(PointRoot::Tree(root.clone()));
+    let place = Place::new();
+    for written in [names.len() as u64, 0] {
+        assert_eq!(place.restore(&point, &root).await.unwrap().files, written, "the second time all is there");
+        for name in names {
+            let path = place.target().join(std::str::from_utf8(name).unwrap());
+            assert_eq!(fs::read(path).unwrap(), *name);
+        }
+    }
 }

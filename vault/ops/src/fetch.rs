@@ -26,7 +26,7 @@ use crate::placement::{Copy, Spot, home};
 use crate::vault::Vault;
 use crate::world::World;
 
-mod ranges;
+mod leaves;
 
 /// One copy of a shard that somebody shows.
 #[derive(Clone)]
@@ -267,6 +267,8 @@ pub struct Fetcher {
     headers: Mutex<BTreeMap<PackId, ParsedHeader>>,
     /// Older versions of the shards of packs that were short of good ones.
     older: Mutex<BTreeMap<PackId, Vec<Holding>>>,
+    /// Merkle nodes that led from a leaf to the signed root, by pack, shard and location.
+    nodes: Mutex<BTreeMap<(PackId, u8, LocationId), Bytes>>,
     bad: Mutex<Vec<BadShard>>,
     /// Hashes of headers that a verified record names.
     expected: Mutex<BTreeMap<PackId, Hash>>,
@@ -282,6 +284,7 @@ impl Fetcher {
             buffers: Buffers::new(4),
             headers: Mutex::default(),
             older: Mutex::default(),
+            nodes: Mutex::default(),
             bad: Mutex::default(),
             expected: Mutex::default(),
         }

@@ -64,6 +64,7 @@ pub mod retention;
 pub mod rotate;
 pub mod scan;
 pub mod scrub;
+pub mod shelf;
 mod sights;
 pub mod source;
 pub mod spool;

@@ -89,8 +89,7 @@ pub async fn heritage(world: &World, found: &Scan, keys: &mut ReadKey) -> Result
     let (vault, root) = (keys.vault, keys.root.clone());
     crate::scan::complete(world, found, vault, keys).await?;
     let points = find_points(world, found, vault, keys).await.points;
-    let of_points: BTreeSet<Vec<u8>> =
-        points.iter().map(|point| point.found.record.vault_record.0.clone()).collect();
+    let of_points: BTreeSet<Vec<u8>> = points.iter().map(|point| point.found.record.vault_record.0.clone()).collect();
     let shown: BTreeSet<Vec<u8>> = of_points.into_iter().chain(records(found, vault, RecordKind::Vault)).collect();
     let in_force = keys::rotation::in_force(vault, &root, &shown);
     let Some(in_force) = in_force.map_err(|error| OpsError::Key { what: error.to_string() })? else { return Ok(None) };
@@ -320,9 +319,10 @@ pub fn newest_key(record: &VaultRecord, role: KemRole) -> Result<keys::kem::Reci
 
 fn other_layout() -> OpsError {
     OpsError::Refused {
-        what: "these locations hold records of this vault already, of another layout or by other keys of a host. Nothing \
+        what:
+            "these locations hold records of this vault already, of another layout or by other keys of a host. Nothing \
                was written. Adopt them without --scan, then bring the shards home with: holdfast vault import-orphans; \
                or choose empty places"
-            .to_owned(),
+                .to_owned(),
     }
 }

@@ -6,49 +6,39 @@
 //! chunk is checked to its keyed id after decompression; a chunk is written out
 //! only after that.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt};
 use keys::certificate::{Authority, CertifiedKey};
 use keys::dedup::IdKey;
 use keys::files::ReadKey;
-use vault_codec::{BodyPart, FrameDecoder, OpenPack, OpenToc, PackKey, ParsedHeader};
+use vault_codec::{BodyPart, FrameDecoder, OpenToc, PackKey, ParsedHeader};
 use vault_format::body::IndexEntry;
 use vault_format::manifest::PackRef;
 use vault_format::point::PointRecord;
-use vault_format::tree::{ChunkList, Content, DEPTH_MAX, FANOUT};
+use vault_format::tree::{ChunkList, ChunkRef, Content, DEPTH_MAX, FANOUT};
 use vault_format::vault::VaultRecord;
-use vault_format::{ChunkId, Hash, PackId, PointId, labels};
+use vault_format::{Hash, PackId, PointId, labels};
 
 use crate::backup::point_id;
 use crate::error::{OpsError, Result};
 use crate::fetch::Fetcher;
+use crate::shelf::{Ahead, Appetite, Shelf};
 use crate::source::PointReader;
 use crate::world::Compute;
 
-/// Decoded packs kept in memory while restoring.
-const PACKS_CACHED: usize = 6;
-/// Tables of contents read at once.
-const TABLES_AT_ONCE: usize = 8;
+/// Chunks of a content that are looked at ahead, to be read in one range.
+const AHEAD_MAX: usize = 512;
 
-/// A point whose record was verified and whose chunks are all located.
+/// A point whose record was verified.
 pub struct OpenPoint {
     id: PointId,
     record: PointRecord,
-    fetcher: Fetcher,
-    keys: Arc<ReadKey>,
-    compute: Compute,
+    shelf: Arc<Shelf>,
     id_keys: Vec<IdKey>,
-    chunks: BTreeMap<ChunkId, (PackId, u32)>,
-    cache: tokio::sync::Mutex<Cache>,
-}
-
-struct Cache {
-    packs: VecDeque<(PackId, Arc<OpenPack>)>,
-    decoder: FrameDecoder,
+    /// All its packs, that of its record first.
+    packs: Vec<PackRef>,
 }
 
 /// A point record as it was found in a pack, checked as far as it can be alone.
@@ -126,15 +116,15 @@ fn id_keys(keys: &ReadKey, writer: &CertifiedKey) -> Vec<IdKey> {
     writer.scope().map(|scope| keys.id_keys(scope)).unwrap_or_default()
 }
 
-fn decoder(pack: PackId) -> Result<FrameDecoder> {
+pub(crate) fn decoder(pack: PackId) -> Result<FrameDecoder> {
     FrameDecoder::new().map_err(|error| damaged(pack, &error))
 }
 
-fn of(pack: PackId) -> String {
+pub(crate) fn of(pack: PackId) -> String {
     format!("pack {}", pack.short())
 }
 
-fn damaged(pack: PackId, error: &vault_codec::CodecError) -> OpsError {
+pub(crate) fn damaged(pack: PackId, error: &vault_codec::CodecError) -> OpsError {
     if matches!(error, vault_codec::CodecError::WrongKey { .. }) {
         return OpsError::Key {
             what: format!("{}: {error}. Use the read key, or the cards, of the vault this pack belongs to", of(pack)),
@@ -143,7 +133,7 @@ fn damaged(pack: PackId, error: &vault_codec::CodecError) -> OpsError {
     OpsError::corrupt(of(pack), error.to_string())
 }
 
-async fn open_table(fetcher: &Fetcher, keys: &ReadKey, header: &ParsedHeader) -> Result<(PackKey, OpenToc)> {
+pub(crate) async fn open_table(fetcher: &Fetcher, keys: &ReadKey, header: &ParsedHeader) -> Result<(PackKey, OpenToc)> {
     let pack = header.pack();
     let key = vault_codec::unlock_with(header, keys).map_err(|error| damaged(pack, &error))?;
     let locators = key.locators_range();
@@ -156,8 +146,9 @@ async fn open_table(fetcher: &Fetcher, keys: &ReadKey, header: &ParsedHeader) ->
     Ok((key, toc))
 }
 
-/// Opens a point by the pack that holds its record. `signed` is the record's
-/// hash from a manifest, if one is at hand.
+/// Opens a point by the pack that holds its record, to be read as a whole: the tables
+/// of all its packs are read at once. `signed` is the record's hash from a manifest, if
+/// one is at hand.
 pub async fn open_point(
     fetcher: Fetcher,
     keys: Arc<ReadKey>,
@@ -165,49 +156,9 @@ pub async fn open_point(
     pack: PackId,
     signed: Option<Hash>,
 ) -> Result<OpenPoint> {
-    let found = find_record(&fetcher, &keys, pack)
-        .await?
-        .ok_or_else(|| OpsError::corrupt(of(pack), "the manifest says it holds a point record, and it does not"))?;
-    if signed.is_some_and(|signed| signed != found.hash) {
-        return Err(OpsError::corrupt(
-            format!("the point record of {}", of(pack)),
-            "it is not the one the manifest signed",
-        ));
-    }
-    let header = fetcher.header(pack).await?;
-    let mut packs = found.record.packs.clone();
-    packs.push(PackRef { pack, header: header.hash() });
-    fetcher.expect(&packs);
-    let chunks = locate(&fetcher, &keys, &packs).await?;
-    OpenPoint {
-        id: point_id(found.hash),
-        id_keys: id_keys(&keys, &found.writer),
-        record: found.record,
-        fetcher,
-        keys,
-        compute,
-        chunks,
-        cache: tokio::sync::Mutex::new(Cache { packs: VecDeque::new(), decoder: decoder(pack)? }),
-    }
-    .refuse_what_is_newer()
-}
-
-/// Reads the tables of contents of all packs of a point.
-async fn locate(fetcher: &Fetcher, keys: &ReadKey, packs: &[PackRef]) -> Result<BTreeMap<ChunkId, (PackId, u32)>> {
-    let tables: Vec<Vec<(ChunkId, (PackId, u32))>> = futures::stream::iter(packs.to_vec())
-        .map(|reference| async move {
-            let header = fetcher.header(reference.pack).await?;
-            if header.hash() != reference.header {
-                return Err(OpsError::corrupt(of(reference.pack), "its header is not the one the point record names"));
-            }
-            let (_, toc) = open_table(fetcher, keys, &header).await?;
-            let entries = toc.toc().entries.iter().enumerate();
-            Ok(entries.map(|(frame, entry)| (entry.id, (reference.pack, frame as u32))).collect())
-        })
-        .buffer_unordered(TABLES_AT_ONCE)
-        .try_collect()
-        .await?;
-    Ok(tables.into_iter().flatten().collect())
+    let point = Arc::new(Shelf::new(fetcher, keys, compute, Appetite::Packs)).open(pack, signed).await?;
+    point.shelf.read_tables(&point.packs).await?;
+    Ok(point)
 }
 
 /// A pack's class number and its chunks, from its table of contents: what a writer
@@ -223,10 +174,38 @@ pub(crate) async fn chunk_index(fetcher: &Fetcher, keys: &ReadKey, wanted: &Pack
     Ok((header.h0().class as u8, index.collect()))
 }
 
+impl Shelf {
+    /// Opens a point by the pack that holds its record. Of its other packs nothing is
+    /// read before something in them is wanted.
+    pub async fn open(self: &Arc<Self>, pack: PackId, signed: Option<Hash>) -> Result<OpenPoint> {
+        let fetcher = self.fetcher();
+        let found = find_record(fetcher, self.keys(), pack)
+            .await?
+            .ok_or_else(|| OpsError::corrupt(of(pack), "the manifest says it holds a point record, and it does not"))?;
+        if signed.is_some_and(|signed| signed != found.hash) {
+            return Err(OpsError::corrupt(
+                format!("the point record of {}", of(pack)),
+                "it is not the one the manifest signed",
+            ));
+        }
+        let mut packs = vec![PackRef { pack, header: found.header }];
+        packs.extend(found.record.packs.iter().cloned());
+        fetcher.expect(&packs);
+        OpenPoint {
+            id: point_id(found.hash),
+            id_keys: id_keys(self.keys(), &found.writer),
+            record: found.record,
+            shelf: Arc::clone(self),
+            packs,
+        }
+        .refuse_what_is_newer()
+    }
+}
+
 impl OpenPoint {
     /// Packs that were read for it.
     pub fn packs_read(&self) -> std::collections::BTreeSet<PackId> {
-        self.fetcher.packs_read()
+        self.shelf.fetcher().packs_read()
     }
 
     /// Its id.
@@ -236,7 +215,14 @@ impl OpenPoint {
 
     /// Shards met on the way that were missing or wrong; the restore did without.
     pub fn bad_shards(&self) -> Vec<crate::fetch::BadShard> {
-        self.fetcher.bad()
+        self.shelf.fetcher().bad()
+    }
+
+    /// Whether equal bytes have equal chunk ids in both, so that different ids mean
+    /// different bytes.
+    pub fn names_alike(&self, other: &Self) -> bool {
+        let of = |point: &Self| (point.record.writer, point.record.key_history.len());
+        of(self) == of(other)
     }
 
     /// Version 1 writers leave `packs_more` out; what a newer one put there is
@@ -250,50 +236,61 @@ impl OpenPoint {
         }
     }
 
-    async fn pack(&self, pack: PackId) -> Result<Arc<OpenPack>> {
-        {
-            let mut cache = self.cache.lock().await;
-            if let Some(at) = cache.packs.iter().position(|(id, _)| *id == pack)
-                && let Some(hit) = cache.packs.remove(at)
-            {
-                let open = Arc::clone(&hit.1);
-                cache.packs.push_front(hit);
-                return Ok(open);
-            }
+    async fn chunk(&self, wanted: &ChunkRef, ahead: Ahead<'_>) -> Result<Vec<u8>> {
+        let plain = self.shelf.chunk(&self.packs, &self.id_keys, wanted.id, ahead).await?;
+        if plain.len() == wanted.bytes as usize {
+            Ok(plain)
+        } else {
+            Err(OpsError::corrupt(format!("chunk {}", wanted.id.short()), "its length is not as listed"))
         }
-        let (header, body) = self.fetcher.body(pack).await?;
-        let keys = Arc::clone(&self.keys);
-        let open = self
-            .compute
-            .run(move || vault_codec::unlock_with(&header, &keys)?.open(body))
-            .await
-            .map_err(|error| damaged(pack, &error))?;
-        let open = Arc::new(open);
-        let mut cache = self.cache.lock().await;
-        cache.packs.push_front((pack, Arc::clone(&open)));
-        cache.packs.truncate(PACKS_CACHED);
-        Ok(open)
     }
 
-    async fn chunk(&self, id: ChunkId, bytes: u32) -> Result<Vec<u8>> {
-        let (pack, frame) = *self.chunks.get(&id).ok_or_else(|| {
-            OpsError::corrupt(format!("chunk {}", id.short()), "no pack the point record names holds it")
-        })?;
-        let open = self.pack(pack).await?;
-        let mut cache = self.cache.lock().await;
-        let mut last = None;
-        // One key per generation; nearly always there is one.
-        for key in &self.id_keys {
-            match open.chunk(&mut cache.decoder, frame, key) {
-                Ok(plain) if plain.len() == bytes as usize => return Ok(plain),
-                Ok(_) => return Err(OpsError::corrupt(format!("chunk {}", id.short()), "its length is not as listed")),
-                Err(error) => last = Some(error),
+    fn runs(&self, content: &Content) -> Result<Runs<'_>> {
+        content.check().map_err(|error| OpsError::format("a content of the point", &error))?;
+        let waiting = content.chunks.iter().rev().map(|chunk| (content.depth, chunk.clone())).collect();
+        Ok(Runs { point: self, waiting, left: content.bytes })
+    }
+}
+
+/// The chunks of a content in order, its lists read as they are reached.
+struct Runs<'a> {
+    point: &'a OpenPoint,
+    waiting: Vec<(u8, ChunkRef)>,
+    /// Bytes the content still has to have.
+    left: u64,
+}
+
+impl Runs<'_> {
+    /// The next chunk of bytes. An error once there are more or fewer bytes than the
+    /// content says; a chunk of none is no writer's, and lists of them would never end.
+    async fn next(&mut self) -> Result<Option<ChunkRef>> {
+        let damaged = |why| Err(OpsError::corrupt("a content of the point", why));
+        while let Some((depth, chunk)) = self.waiting.pop() {
+            if chunk.bytes == 0 {
+                return damaged("it names a chunk without bytes");
             }
+            if depth == 0 {
+                let Some(left) = self.left.checked_sub(chunk.bytes.into()) else {
+                    return damaged("it is longer than it says");
+                };
+                self.left = left;
+                return Ok(Some(chunk));
+            }
+            let plain = self.point.chunk(&chunk, &Vec::new).await?;
+            let list: ChunkList = vault_format::decode("chunk list", &plain)
+                .map_err(|error| OpsError::format("a list of chunks", &error))?;
+            if list.chunks.len() > FANOUT || depth > DEPTH_MAX {
+                return Err(OpsError::corrupt("a list of chunks", "it is longer or deeper than any writer makes"));
+            }
+            self.waiting.extend(list.chunks.into_iter().rev().map(|chunk| (depth - 1, chunk)));
         }
-        Err(last.map_or_else(
-            || OpsError::Key { what: "the key at hand cannot check chunk ids of this writer".to_owned() },
-            |error| damaged(pack, &error),
-        ))
+        if self.left == 0 { Ok(None) } else { damaged("it is shorter than it says") }
+    }
+
+    /// Chunks that are known to follow, the next first.
+    fn ahead(&self) -> Vec<ChunkRef> {
+        let next = self.waiting.iter().rev().take_while(|(depth, _)| *depth == 0);
+        next.take(AHEAD_MAX).map(|(_, chunk)| chunk.clone()).collect()
     }
 }
 
@@ -304,31 +301,29 @@ impl PointReader for OpenPoint {
     }
 
     async fn read(&self, content: &Content, to: &mut (dyn Write + Send)) -> Result<()> {
-        content.check().map_err(|error| OpsError::format("a content of the point", &error))?;
-        let mut written = 0_u64;
-        let mut waiting: Vec<(u8, vault_format::tree::ChunkRef)> =
-            content.chunks.iter().rev().map(|chunk| (content.depth, chunk.clone())).collect();
-        while let Some((depth, chunk)) = waiting.pop() {
-            let plain = self.chunk(chunk.id, chunk.bytes).await?;
-            if depth > 0 {
-                let list: ChunkList = vault_format::decode("chunk list", &plain)
-                    .map_err(|error| OpsError::format("a list of chunks", &error))?;
-                if list.chunks.len() > FANOUT || depth > DEPTH_MAX {
-                    return Err(OpsError::corrupt("a list of chunks", "it is longer or deeper than any writer makes"));
-                }
-                waiting.extend(list.chunks.into_iter().rev().map(|chunk| (depth - 1, chunk)));
-                continue;
-            }
-            written += plain.len() as u64;
-            if written > content.bytes {
-                return Err(OpsError::corrupt("a content of the point", "it is longer than it says"));
-            }
+        let mut runs = self.runs(content)?;
+        while let Some(chunk) = runs.next().await? {
+            let plain = self.chunk(&chunk, &|| runs.ahead()).await?;
             to.write_all(&plain).map_err(|error| OpsError::Io { what: "writing restored bytes".to_owned(), error })?;
         }
-        if written == content.bytes {
-            Ok(())
-        } else {
-            Err(OpsError::corrupt("a content of the point", "it is shorter than it says"))
+        Ok(())
+    }
+
+    /// By the chunks' ids: nothing but lists of chunks is fetched.
+    async fn matches(&self, content: &Content, from: &mut (dyn Read + Send)) -> Result<bool> {
+        let mut runs = self.runs(content)?;
+        let mut plain = Vec::new();
+        while let Some(chunk) = runs.next().await? {
+            plain.resize(chunk.bytes as usize, 0);
+            match from.read_exact(&mut plain) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(OpsError::Io { what: "reading what was restored".to_owned(), error }),
+            }
+            if !self.id_keys.iter().any(|key| key.chunk_id(&plain) == chunk.id) {
+                return Ok(false);
+            }
         }
+        crate::source::is_at_end(from)
     }
 }

@@ -108,6 +108,50 @@ pub trait PointReader: Send + Sync {
     /// Writes the bytes of a content to `to`, each chunk checked against its id
     /// before the first of its bytes is written.
     async fn read(&self, content: &Content, to: &mut (dyn Write + Send)) -> Result<()>;
+
+    /// Whether `from` yields the bytes of a content and no more, to its last byte.
+    async fn matches(&self, content: &Content, from: &mut (dyn Read + Send)) -> Result<bool> {
+        let mut compared = Comparison { from, differs: false };
+        self.read(content, &mut compared).await?;
+        if compared.differs { Ok(false) } else { is_at_end(compared.from) }
+    }
+}
+
+/// Compares what is written to it with what it reads.
+struct Comparison<'a> {
+    from: &'a mut (dyn Read + Send),
+    differs: bool,
+}
+
+impl Write for Comparison<'_> {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let mut have = vec![0; buffer.len()];
+        if !self.differs {
+            match self.from.read_exact(&mut have) {
+                Ok(()) => self.differs = have != buffer,
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => self.differs = true,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn is_at_end(from: &mut (dyn Read + Send)) -> Result<bool> {
+    let mut one = [0];
+    loop {
+        match from.read(&mut one) {
+            Ok(count) => return Ok(count == 0),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(crate::OpsError::Io { what: "reading what was restored".to_owned(), error });
+            }
+        }
+    }
 }
 
 /// Reads a content of at most `most` bytes into memory.

@@ -3,18 +3,23 @@
 //! What always holds: only the leaves that a part lies in are read, each checked up to
 //! the signed root. Where a shard is away or wrong its leaves are computed from the same
 //! leaves of k others, so a lost location costs k times the part and not a whole pack;
-//! what was computed still has to open under the pack's key.
+//! what was computed still has to open under the pack's key. The nodes of a shard are asked
+//! for once, and kept if they led a leaf to its root.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use backends::BackendError;
 use bytes::Bytes;
 use vault_codec::{ErasureCode, ParsedHeader};
-use vault_format::PackId;
 use vault_format::suite::LEAF_BYTES;
+use vault_format::{LocationId, PackId};
 
 use super::{Fault, Fetcher, Holding, lock};
 use crate::error::Result;
+
+/// Nodes kept, at most 12 KiB each.
+const NODES_KEPT: usize = 1024;
 
 impl Fetcher {
     /// Some bytes of a pack's body. Where too few leaves are at hand to compute a
@@ -90,7 +95,9 @@ impl Fetcher {
         held.extend(lock(&self.older).get(&header.pack()).cloned().unwrap_or_default());
         let own = |holding: &&Holding| holding.index == index && holding.may_be_of(header.h0().writer);
         for holding in held.iter().filter(own) {
-            let read = futures::future::join(holding.read(range.clone()), holding.read(layout.nodes())).await;
+            let at = (header.pack(), index, holding.location.id);
+            let read = futures::future::join(holding.read(range.clone()), self.nodes_of(at, holding, layout.nodes()));
+            let read = read.await;
             let (bytes, nodes) = match read {
                 (Ok(Some(bytes)), Ok(Some(nodes))) => (bytes, nodes),
                 (Ok(None), _) | (_, Ok(None)) => {
@@ -105,12 +112,37 @@ impl Fetcher {
             let wrong = bytes
                 .chunks_exact(LEAF_BYTES)
                 .zip(leaves.clone())
-                .find_map(|(leaf, at)| header.check_leaf(index, at, leaf, &nodes).err());
+                .find_map(|(leaf, number)| header.check_leaf(index, number, leaf, &nodes).err());
             match wrong {
-                None => return Some(bytes),
+                None => {
+                    self.keep_nodes(at, nodes);
+                    return Some(bytes);
+                }
                 Some(error) => self.blame(header.pack(), holding, Fault::Wrong(error.to_string())),
             }
         }
         None
+    }
+
+    async fn nodes_of(
+        &self,
+        at: (PackId, u8, LocationId),
+        holding: &Holding,
+        range: Range<u64>,
+    ) -> std::result::Result<Option<Bytes>, BackendError> {
+        let kept = lock(&self.nodes).get(&at).cloned();
+        match kept {
+            // Versions of one object are not told apart here; their nodes are asked for.
+            Some(nodes) if holding.version.is_none() => Ok(Some(nodes)),
+            Some(_) | None => holding.read(range).await,
+        }
+    }
+
+    fn keep_nodes(&self, at: (PackId, u8, LocationId), nodes: Bytes) {
+        let mut kept = lock(&self.nodes);
+        if kept.len() >= NODES_KEPT {
+            kept.pop_first();
+        }
+        kept.insert(at, nodes);
     }
 }

@@ -1,0 +1,553 @@
+//! One restore under way: directories first, then what is in them, attributes last.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use vault_format::tree::{ENTRY_CHANGED_DURING_READ, Entry, EntryKind};
+use vault_ops::{OpsError, Result};
+
+use super::compare::{Compared, compare, standing};
+use super::naming::{INCOMING, anew, create_anew, land};
+use super::standing::{Decision, device_of};
+use super::{Inexact, Start, TreeReport, Wishes, shown};
+use crate::descent::{Descent, Identity, open_beneath, open_directory};
+use crate::file_writer::FileWriter;
+use crate::listing::{content_of, stored_bytes};
+use crate::metadata::{set_on, set_on_special, set_on_symlink};
+use crate::owners::{Giving, Owner};
+use crate::point_tree::Step;
+use crate::removal;
+use crate::selection::Verdict;
+use crate::target::io_error;
+
+/// Writes everything wished, and gives the target back.
+pub(super) async fn write(
+    start: &Start<'_>,
+    target: OwnedFd,
+    is_ours: bool,
+    wishes: &Wishes,
+) -> Result<(TreeReport, OwnedFd)> {
+    let again = super::second(&target)?;
+    let top = Level {
+        entry: start.directory.clone(),
+        verdict: start.verdict(wishes),
+        made: true,
+        fresh: false,
+        incoming: INCOMING.to_vec(),
+    };
+    let mut writer = Writer {
+        start,
+        wishes,
+        giving: Giving::new(wishes.owners, wishes.options.as_root),
+        me: Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() },
+        descent: Descent::new(target),
+        path: PathBuf::new(),
+        levels: vec![top],
+        links: BTreeMap::new(),
+        report: TreeReport::default(),
+    };
+    let mut walk = start.walk();
+    while let Some(step) = walk.step().await? {
+        start.below(walk.path()).clone_into(&mut writer.path);
+        match step {
+            Step::Leave => writer.leave()?,
+            Step::Entry(entry) => {
+                if !writer.put(entry, walk.path()).await? {
+                    walk.skip();
+                }
+            }
+        }
+    }
+    writer.path = PathBuf::new();
+    writer.finish_top(is_ours)?;
+    Ok((writer.report, again))
+}
+
+struct Writer<'a> {
+    start: &'a Start<'a>,
+    wishes: &'a Wishes,
+    giving: Giving,
+    /// The user and group everything belongs to unless it is given away.
+    me: Owner,
+    descent: Descent,
+    /// Where the walk is, below the target.
+    path: PathBuf,
+    levels: Vec<Level>,
+    links: BTreeMap<u64, FirstName>,
+    report: TreeReport,
+}
+
+/// A directory whose entries are being written; its own attributes come last.
+struct Level {
+    entry: Option<Entry>,
+    verdict: Verdict,
+    /// Whether it is there yet: one that is only passed is made when something in it is.
+    made: bool,
+    /// Made by this run: nothing stands in it but what this run put there.
+    fresh: bool,
+    /// What a file in it is called until it is whole.
+    incoming: Vec<u8>,
+}
+
+/// Where a file with several names stands under its first.
+struct FirstName {
+    path: PathBuf,
+    entry: Entry,
+    identity: Option<Identity>,
+}
+
+impl Writer<'_> {
+    /// Writes an entry, if it is meant. True for a directory that is entered.
+    async fn put(&mut self, entry: Entry, in_point: &Path) -> Result<bool> {
+        let is_dir = entry.kind == EntryKind::Directory;
+        let Some(level) = self.levels.last_mut() else { return Ok(false) };
+        // Names come in order, so every later one with this beginning is met too.
+        if entry.name.0 == level.incoming {
+            level.incoming.push(b'~');
+        }
+        let verdict = self.wishes.selection.verdict(in_point, is_dir, level.verdict);
+        match verdict {
+            Verdict::Leave => Ok(false),
+            Verdict::Pass => {
+                self.push(entry, verdict, false, false);
+                Ok(true)
+            }
+            Verdict::Take => {
+                self.make_passed()?;
+                if is_dir { self.enter(entry) } else { self.write_entry(&entry).await.map(|()| false) }
+            }
+        }
+    }
+
+    fn push(&mut self, entry: Entry, verdict: Verdict, made: bool, fresh: bool) {
+        self.levels.push(Level { entry: Some(entry), verdict, made, fresh, incoming: INCOMING.to_vec() });
+    }
+
+    /// Makes the directories that were only passed until now.
+    fn make_passed(&mut self) -> Result<()> {
+        let whole = self.path.clone();
+        for at in 0..self.levels.len() {
+            if self.levels[at].made {
+                continue;
+            }
+            let Some(entry) = self.levels[at].entry.clone() else { continue };
+            self.path = whole.components().take(at).collect();
+            let fresh_above = self.levels[at - 1].fresh;
+            match self.open_or_make(&entry, fresh_above)? {
+                Some(fresh) => {
+                    self.levels[at].made = true;
+                    self.levels[at].fresh = fresh;
+                }
+                None => {
+                    let why = "something else stands where a directory above it belongs";
+                    let path = shown(&whole);
+                    return Err(OpsError::Refused {
+                        what: format!("{path} cannot be restored: {why} ({}). Move that away", shown(&self.path)),
+                    });
+                }
+            }
+        }
+        self.path = whole;
+        Ok(())
+    }
+
+    fn enter(&mut self, entry: Entry) -> Result<bool> {
+        let fresh_above = self.levels.last().is_some_and(|level| level.fresh);
+        match self.open_or_make(&entry, fresh_above)? {
+            Some(fresh) => {
+                self.push(entry, Verdict::Take, true, fresh);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Opens or makes a directory and goes there. None if what stands there stays.
+    fn open_or_make(&mut self, entry: &Entry, fresh_above: bool) -> Result<Option<bool>> {
+        let name = entry.name.0.as_slice();
+        let stat = self.standing(name, fresh_above)?;
+        let decision = self.wishes.overwrite.decide(entry, stat.as_ref());
+        let fresh = match decision {
+            Decision::Enter => {
+                self.let_in(name, stat.as_ref());
+                false
+            }
+            Decision::Create => true,
+            Decision::Replace => {
+                let removed =
+                    self.descent.here().and_then(|here| Ok(rustix::fs::unlinkat(here, name, AtFlags::empty())?));
+                removed.map_err(|error| self.failed("replacing", error))?;
+                self.report.replaced += 1;
+                true
+            }
+            Decision::Keep => {
+                self.report.kept += 1;
+                return Ok(None);
+            }
+            Decision::Compare => return Err(self.in_the_way("something else stands in its place")),
+            Decision::Conflict(why) => {
+                self.inexact(why);
+                return Ok(None);
+            }
+            Decision::Foreign(why) => return Err(self.in_the_way(why)),
+        };
+        let here = self.descent.here();
+        let opened = here.and_then(|here| {
+            if fresh {
+                // Nobody else may enter before the attributes are set.
+                rustix::fs::mkdirat(here, name, Mode::RWXU)?;
+            }
+            open_directory(here, name)
+        });
+        let entered = opened.and_then(|directory| self.descent.enter(directory));
+        entered.map_err(|error| self.failed("creating", error))?;
+        self.report.directories += u64::from(fresh);
+        Ok(Some(fresh))
+    }
+
+    /// A directory of ours that we may not write to gets its recorded mode last, and lets us in until then.
+    fn let_in(&self, name: &[u8], stat: Option<&Stat>) {
+        let Some(stat) = stat else { return };
+        let sets = self.wishes.overwrite.sets_directories();
+        if !sets || self.wishes.options.as_root || stat.st_uid != self.me.uid || stat.st_mode & 0o700 == 0o700 {
+            return;
+        }
+        // Where this fails, what is written next says why.
+        let _ = self.descent.here().and_then(|here| {
+            let directory = open_beneath(here, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+            Ok(rustix::fs::fchmod(directory, Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700))?)
+        });
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        let Some(level) = self.levels.pop() else { return Ok(()) };
+        let (Some(entry), true) = (&level.entry, level.made) else { return Ok(()) };
+        if !level.fresh {
+            self.remove_surplus();
+        }
+        if level.fresh || self.wishes.overwrite.sets_directories() && level.verdict == Verdict::Take {
+            let owner = self.giving.owner(entry);
+            let set = self.descent.here().map(|here| set_on(here, entry, owner));
+            let failed = set.map_err(|error| self.failed("finishing", error))?;
+            self.count_owner(entry);
+            self.inexact_all(&failed);
+        }
+        self.descent.leave();
+        Ok(())
+    }
+
+    /// The target itself gets attributes only if it is a directory of the point and was made for it.
+    fn finish_top(&mut self, is_ours: bool) -> Result<()> {
+        self.remove_surplus();
+        let Some(level) = self.levels.pop() else { return Ok(()) };
+        let Some(entry) = level.entry.filter(|_| is_ours) else { return Ok(()) };
+        let owner = self.giving.owner(&entry);
+        let set = self.descent.here().map(|here| set_on(here, &entry, owner));
+        let failed = set.map_err(|error| self.failed("finishing", error))?;
+        self.inexact_all(&failed);
+        Ok(())
+    }
+
+    /// Removes what the plan named in the present directory, and nothing else.
+    fn remove_surplus(&mut self) {
+        let here = self.path.clone();
+        let below: Vec<PathBuf> = self
+            .wishes
+            .remove
+            .range(here.clone()..)
+            .take_while(|path| path.starts_with(&here))
+            .filter(|path| path.parent() == Some(&here))
+            .cloned()
+            .collect();
+        for path in below {
+            let Some(name) = path.file_name() else { continue };
+            let removed = self.descent.here().and_then(|directory| {
+                let device = Identity::of(&rustix::fs::fstat(directory)?).device;
+                removal::remove(directory, name.as_bytes(), device)
+            });
+            match removed {
+                Ok(below) => self.report.removed += below.names,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let why = format!("it could not be removed: {error}");
+                    self.report.inexact.push(Inexact { path: shown(&path), why });
+                }
+            }
+        }
+    }
+
+    /// What stands under a name. In a directory of this run nothing can.
+    fn standing(&self, name: &[u8], fresh: bool) -> Result<Option<Stat>> {
+        if fresh {
+            return Ok(None);
+        }
+        let found = self.descent.here().and_then(|here| standing(here, name));
+        found.map_err(|error| self.failed("looking at", error))
+    }
+
+    async fn write_entry(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind == EntryKind::Socket {
+            self.inexact("it is a socket: the program that listens on it creates it again");
+            return Ok(());
+        }
+        let fresh = self.levels.last().is_some_and(|level| level.fresh);
+        let stat = self.standing(&entry.name.0, fresh)?;
+        if entry.link_group != 0 && self.link(entry, stat.as_ref())? {
+            return Ok(());
+        }
+        let replaces = match self.wishes.overwrite.decide(entry, stat.as_ref()) {
+            Decision::Create => false,
+            Decision::Replace => true,
+            Decision::Compare => {
+                if self.is_there_already(entry, stat.as_ref()).await? {
+                    return Ok(());
+                }
+                true
+            }
+            Decision::Keep => {
+                self.report.kept += 1;
+                return Ok(());
+            }
+            Decision::Conflict(why) => {
+                self.inexact(why);
+                return Ok(());
+            }
+            Decision::Foreign(why) => return Err(self.in_the_way(why)),
+            Decision::Enter => return Err(self.in_the_way("a directory stands in its place")),
+        };
+        let made = match entry.kind {
+            EntryKind::File => self.create_file(entry, replaces).await?,
+            EntryKind::Symlink => self.create_symlink(entry, replaces)?,
+            EntryKind::Fifo | EntryKind::CharDevice | EntryKind::BlockDevice => self.create_special(entry, replaces)?,
+            EntryKind::Directory | EntryKind::Socket => false,
+        };
+        if made {
+            self.report.replaced += u64::from(replaces);
+            self.count_owner(entry);
+            self.remember(entry);
+        }
+        Ok(())
+    }
+
+    /// Compares what looks the same; if it is, only its attributes are set again.
+    async fn is_there_already(&mut self, entry: &Entry, stat: Option<&Stat>) -> Result<bool> {
+        let here = self.descent.here().map_err(|error| self.failed("comparing", error))?;
+        let compared = compare(self.start.tree, here, entry, false).await?;
+        match compared.map_err(|error| self.failed("comparing", error))? {
+            Compared::Differs(_) if entry.kind == EntryKind::File => Ok(false),
+            Compared::Differs(why) if self.wishes.overwrite == super::Overwrite::Refuse => Err(self.in_the_way(why)),
+            Compared::Differs(_) => Ok(false),
+            Compared::Same(file) => {
+                let owner = self.giving.owner(entry);
+                let failed = match (&file, entry.kind) {
+                    (Some(file), _) => set_on(file.as_fd(), entry, owner),
+                    (None, EntryKind::Symlink) => set_on_symlink(here, &entry.name.0, entry, owner),
+                    (None, _) => set_on_special(here, &entry.name.0, entry, owner),
+                };
+                self.inexact_all(&failed);
+                self.report.already += 1;
+                if entry.kind == EntryKind::File {
+                    self.report.already_bytes += stored_bytes(entry);
+                }
+                self.count_owner(entry);
+                if entry.link_group != 0 {
+                    self.links.insert(entry.link_group, self.first_name(entry, stat.map(Identity::of)));
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn remember(&mut self, entry: &Entry) {
+        if entry.link_group != 0 {
+            let here = self.descent.here();
+            let stat = here.and_then(|here| standing(here, &entry.name.0)).ok().flatten();
+            self.links.insert(entry.link_group, self.first_name(entry, stat.as_ref().map(Identity::of)));
+        }
+    }
+
+    fn first_name(&self, entry: &Entry, identity: Option<Identity>) -> FirstName {
+        FirstName { path: self.path.clone(), entry: entry.clone(), identity }
+    }
+
+    fn incoming(&self) -> &[u8] {
+        self.levels.last().map_or(INCOMING, |level| level.incoming.as_slice())
+    }
+
+    /// The name something is made under: its own if nothing stands there.
+    fn slot<'a>(&'a self, entry: &'a Entry, replaces: bool) -> &'a [u8] {
+        if replaces { self.incoming() } else { &entry.name.0 }
+    }
+
+    async fn create_file(&mut self, entry: &Entry, replaces: bool) -> Result<bool> {
+        let content = content_of(entry)?;
+        let incoming = self.incoming().to_vec();
+        let opened = self.descent.here().and_then(|here| create_anew(here, &incoming));
+        let file = opened.map_err(|error| self.failed("creating", error))?;
+        let mut writer = FileWriter::new(file, entry);
+        let written = match self.start.tree.read(content, &mut writer).await {
+            Ok(()) => writer.finish().map_err(|error| self.failed("writing", error)),
+            Err(error) => Err(writer.failed().map_or(error, |own| self.failed("writing", own))),
+        };
+        let file: File = written.inspect_err(|_| self.take_back(&incoming))?;
+        let failed = set_on(file.as_fd(), entry, self.giving.owner(entry));
+        let landed = self.descent.here().and_then(|here| land(here, &incoming, &entry.name.0, replaces));
+        landed.inspect_err(|_| self.take_back(&incoming)).map_err(|error| self.failed("naming", error))?;
+        self.inexact_all(&failed);
+        if entry.flags & ENTRY_CHANGED_DURING_READ != 0 {
+            self.inexact("it was being changed while it was backed up: its bytes may be a mixture");
+        }
+        self.report.files += 1;
+        self.report.bytes += stored_bytes(entry);
+        Ok(true)
+    }
+
+    /// Half a file helps nobody.
+    fn take_back(&self, incoming: &[u8]) {
+        let removed = self.descent.here().and_then(|here| Ok(rustix::fs::unlinkat(here, incoming, AtFlags::empty())?));
+        // The restore failed and says so; that this fails too changes nothing of it.
+        drop(removed);
+    }
+
+    fn create_symlink(&mut self, entry: &Entry, replaces: bool) -> Result<bool> {
+        let target = entry.target.as_ref().map_or(&[][..], |target| &target.0);
+        let slot = self.slot(entry, replaces).to_vec();
+        let here = self.descent.here().map_err(|error| self.failed("creating", error))?;
+        let made = anew(here, &slot, replaces, || rustix::fs::symlinkat(target, here, &slot[..]));
+        made.map_err(|error| self.failed("creating", error))?;
+        let failed = set_on_symlink(here, &slot, entry, self.giving.owner(entry));
+        if replaces {
+            land(here, &slot, &entry.name.0, true).map_err(|error| self.failed("replacing", error))?;
+        }
+        self.inexact_all(&failed);
+        self.report.symlinks += 1;
+        Ok(true)
+    }
+
+    /// Creates a pipe or a device; false if this user may not.
+    fn create_special(&mut self, entry: &Entry, replaces: bool) -> Result<bool> {
+        let (kind, what) = match entry.kind {
+            EntryKind::CharDevice => (FileType::CharacterDevice, "a character device"),
+            EntryKind::BlockDevice => (FileType::BlockDevice, "a block device"),
+            EntryKind::Fifo | EntryKind::File | EntryKind::Directory | EntryKind::Symlink | EntryKind::Socket => {
+                (FileType::Fifo, "a pipe")
+            }
+        };
+        if kind != FileType::Fifo && !self.wishes.options.as_root {
+            self.inexact(&format!("it is {what}, which only root can create"));
+            return Ok(false);
+        }
+        let slot = self.slot(entry, replaces).to_vec();
+        let here = self.descent.here().map_err(|error| self.failed("creating", error))?;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let created =
+            anew(here, &slot, replaces, || rustix::fs::mknodat(here, &slot[..], kind, mode, device_of(entry)));
+        if let Err(error) = created {
+            self.inexact(&format!("{what} could not be created: {error}"));
+            return Ok(false);
+        }
+        let failed = set_on_special(here, &slot, entry, self.giving.owner(entry));
+        if replaces {
+            land(here, &slot, &entry.name.0, true).map_err(|error| self.failed("replacing", error))?;
+        }
+        self.inexact_all(&failed);
+        self.report.special += 1;
+        Ok(true)
+    }
+
+    /// Gives an existing file a further name. False if this is the group's first
+    /// name, or if linking is impossible here and the file must be written again.
+    fn link(&mut self, entry: &Entry, stat: Option<&Stat>) -> Result<bool> {
+        let Some(first) = self.links.get(&entry.link_group) else { return Ok(false) };
+        if (Entry { name: entry.name.clone(), ..first.entry.clone() }) != *entry {
+            let why = format!("two names of one file differ: {} and {}", shown(&first.path), shown(&self.path));
+            return Err(OpsError::corrupt("the point's tree", why));
+        }
+        if stat.is_some() && stat.map(Identity::of) == first.identity {
+            self.report.already += 1;
+            return Ok(true);
+        }
+        match self.wishes.overwrite.decide(entry, stat) {
+            Decision::Create | Decision::Replace | Decision::Compare => {}
+            // Said by who writes it.
+            Decision::Keep | Decision::Conflict(_) | Decision::Foreign(_) | Decision::Enter => return Ok(false),
+        }
+        match self.link_to(&first.path, entry, stat.is_some()) {
+            Ok(()) => {
+                self.report.hard_links += 1;
+                self.report.replaced += u64::from(stat.is_some());
+                Ok(true)
+            }
+            Err(error) => {
+                let first = shown(&first.path);
+                self.inexact(&format!("it is a file of its own, not another name of {first}: {error}"));
+                Ok(false)
+            }
+        }
+    }
+
+    fn link_to(&self, first: &Path, entry: &Entry, replaces: bool) -> io::Result<()> {
+        let here = self.descent.here()?;
+        let slot = self.slot(entry, replaces);
+        let first_name = first.file_name().unwrap_or_default();
+        let is_beside = first.parent() == self.path.parent();
+        let parent = if is_beside { None } else { self.way_to(first)? };
+        let from = match &parent {
+            Some(parent) => parent.as_fd(),
+            None if is_beside => here,
+            None => self.descent.top(),
+        };
+        anew(here, slot, replaces, || rustix::fs::linkat(from, first_name, here, slot, AtFlags::empty()))?;
+        if replaces { land(here, slot, &entry.name.0, true) } else { Ok(()) }
+    }
+
+    /// The directory that a path below the target is in; none for the target itself.
+    fn way_to(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        let mut parent: Option<OwnedFd> = None;
+        for component in path.parent().into_iter().flat_map(Path::components) {
+            let from = parent.as_ref().map_or(self.descent.top(), AsFd::as_fd);
+            parent = Some(open_directory(from, component.as_os_str().as_bytes())?);
+        }
+        Ok(parent)
+    }
+
+    fn count_owner(&mut self, entry: &Entry) {
+        self.report.other_owners += u64::from(self.giving.loses_owner(entry, self.me));
+    }
+
+    fn inexact(&mut self, why: &str) {
+        self.report.inexact.push(Inexact { path: shown(&self.path), why: why.to_owned() });
+    }
+
+    fn inexact_all(&mut self, failed: &[String]) {
+        for why in failed {
+            self.inexact(why);
+        }
+    }
+
+    fn in_the_way(&self, why: &str) -> OpsError {
+        OpsError::Refused {
+            what: format!(
+                "{}: {why}; it came there while this restore was under way, or was changed since an earlier one. It was \
+                 not touched. Move it away and run the same command again, or say what may be done to it with --overwrite",
+                shown(&self.path)
+            ),
+        }
+    }
+
+    fn failed(&self, doing: &str, error: impl Into<io::Error>) -> OpsError {
+        let (path, files) = (shown(&self.path), self.report.files + self.report.already);
+        io_error(
+            format!(
+                "{doing} {path} (the restore is not complete: {files} files were written before; the same command goes on \
+                 from there)"
+            ),
+            error,
+        )
+    }
+}

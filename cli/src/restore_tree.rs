@@ -1,0 +1,243 @@
+//! The part of `holdfast vault restore` that is about trees of files: what is wished,
+//! the plan before anything is removed, and the report after.
+//!
+//! What always holds: what is removed was shown before and agreed to; a dry run writes
+//! nothing; success is said only of what was compared or written.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use agent_sources::path_text::path_text;
+use agent_sources::selection::Selection;
+use agent_sources::tree::{Overwrite, OwnerRule, Plan, TreeReport, Wishes, plan, restore};
+use serde_json::{Map, Value, json};
+use vault_format::point::TreeRoot;
+use vault_ops::restore::OpenPoint;
+
+use crate::arguments::RestoreArguments;
+use crate::ceremony_terminal::Terminal;
+use crate::exit::{self, Failure};
+use crate::output::bytes_text;
+use crate::point_words::{Place, path_fields};
+use crate::session::Session;
+use crate::vault_restore::{Restored, is_occupied};
+
+/// Lines of each kind that people are shown; programs get all.
+const SHOWN: usize = 20;
+
+/// What the arguments wish, as far as it can be checked without a point.
+pub(crate) fn wishes(arguments: &RestoreArguments, place: &Place) -> Result<Wishes, Failure> {
+    Ok(Wishes {
+        part: place.path.clone(),
+        selection: Selection::new(&arguments.include, &arguments.exclude)?,
+        overwrite: arguments.overwrite.unwrap_or_default(),
+        owners: arguments.owner,
+        verify: arguments.verify,
+        check_room: !arguments.no_room_check,
+        ..Wishes::default()
+    })
+}
+
+/// `never`, `if-newer` or `always`.
+pub(crate) fn overwrite(text: &str) -> Result<Overwrite, String> {
+    match text {
+        "never" => Ok(Overwrite::Never),
+        "if-newer" => Ok(Overwrite::IfNewer),
+        "always" => Ok(Overwrite::Always),
+        _ => Err("never, if-newer or always".to_owned()),
+    }
+}
+
+/// `numbers`, `names` or `nobody`.
+pub(crate) fn owner(text: &str) -> Result<OwnerRule, String> {
+    match text {
+        "numbers" => Ok(OwnerRule::Numbers),
+        "names" => Ok(OwnerRule::Names),
+        "nobody" => Ok(OwnerRule::Nobody),
+        _ => Err("numbers, names or nobody".to_owned()),
+    }
+}
+
+/// Plans, asks where something is removed, restores and reports.
+pub(crate) async fn run(
+    session: &Session,
+    point: &OpenPoint,
+    root: &TreeRoot,
+    arguments: &RestoreArguments,
+    mut wishes: Wishes,
+) -> Result<Restored, Failure> {
+    let to = &arguments.to;
+    if arguments.dry_run {
+        let plan = plan(point, root, to, &wishes).await?;
+        return Ok(show_plan(session, &plan, arguments, &wishes));
+    }
+    if arguments.delete {
+        let plan = plan(point, root, to, &wishes).await?;
+        wishes.remove = agreed(session, &plan, arguments, &wishes)?;
+    }
+    let report = restore(point, root, to, &wishes).await.map_err(|error| {
+        let failure = Failure::from(error);
+        // A refusal says so itself, and wrote nothing.
+        if failure.exit == exit::USAGE || !is_occupied(to).unwrap_or(false) {
+            return failure;
+        }
+        let text = format!(
+            "{}. {} holds what was restored until then, whole files only, and is not complete: run the same command \
+             again, and it compares what is there and goes on",
+            failure.text,
+            to.display()
+        );
+        Failure { text, ..failure }
+    })?;
+    Ok(told(session, root, &report))
+}
+
+/// What a dry run says.
+fn show_plan(session: &Session, plan: &Plan, arguments: &RestoreArguments, wishes: &Wishes) -> Restored {
+    let output = session.output;
+    output.say(format!(
+        "would write {} files ({}), {} folders, {} links and others to {}",
+        plan.files,
+        bytes_text(plan.bytes),
+        plan.directories,
+        plan.others,
+        arguments.to.display()
+    ));
+    if plan.already > 0 {
+        output.say(format!("there already, to be compared: {} ({})", plan.already, bytes_text(plan.already_bytes)));
+    }
+    if plan.kept > 0 {
+        output.say(format!("kept as they are: {}", plan.kept));
+    }
+    tell_paths(session, "replaced", "would be replaced", plan.replaced.iter());
+    for conflict in &plan.conflicts {
+        output.warn(format!("{}: {}", conflict.path, conflict.why));
+    }
+    if arguments.delete {
+        tell_surplus(session, plan);
+    }
+    let fits = plan.bytes <= plan.room;
+    output.say(format!("room there: {}{}", bytes_text(plan.room), if fits { "" } else { "; it does not fit" }));
+    let refused = plan.foreign.as_ref().filter(|_| wishes.overwrite == Overwrite::Refuse);
+    if let Some(foreign) = refused {
+        output.warn(format!(
+            "it would be refused: {}: {}. Say with --overwrite never, if-newer or always what may be done to what is there",
+            foreign.path, foreign.why
+        ));
+    }
+    let exit = match (refused.is_some(), fits && plan.conflicts.is_empty()) {
+        (true, _) => exit::USAGE,
+        (false, true) => exit::OK,
+        (false, false) => exit::WARNINGS,
+    };
+    output.say("nothing was written");
+    let more = json!({
+        "dry_run": true, "files": plan.files, "folders": plan.directories, "others": plan.others, "bytes": plan.bytes,
+        "already": plan.already, "already_bytes": plan.already_bytes, "kept": plan.kept, "replaced": plan.replaced.len(),
+        "conflicts": plan.conflicts.len(), "surplus": plan.surplus.len(), "room": plan.room, "fits": fits,
+    });
+    Restored { bytes: 0, exit, only_planned: true, more }
+}
+
+/// The paths that may be removed: all of the plan or, if nobody agrees, an end.
+fn agreed(
+    session: &Session,
+    plan: &Plan,
+    arguments: &RestoreArguments,
+    wishes: &Wishes,
+) -> Result<BTreeSet<PathBuf>, Failure> {
+    if plan.surplus.is_empty() || wishes.overwrite == Overwrite::Refuse {
+        return Ok(BTreeSet::new());
+    }
+    tell_surplus(session, plan);
+    let names: u64 = plan.surplus.iter().map(|doomed| doomed.names).sum();
+    let bytes: u64 = plan.surplus.iter().map(|doomed| doomed.bytes).sum();
+    if !arguments.yes {
+        let question = format!("Remove these {names} names ({}) for good? (yes/no) ", bytes_text(bytes));
+        let agrees = match Terminal::at_hand(session.output) {
+            Some(terminal) => terminal.agrees(&question)?,
+            None => false,
+        };
+        if !agrees {
+            let text = format!(
+                "{names} names ({}) in {} would be removed, and nobody agreed. Nothing was written. To agree, add --yes",
+                bytes_text(bytes),
+                arguments.to.display()
+            );
+            return Err(Failure::new(exit::USAGE, text));
+        }
+    }
+    Ok(plan.surplus.iter().map(|doomed| doomed.path.clone()).collect())
+}
+
+fn tell_surplus(session: &Session, plan: &Plan) {
+    tell_paths(
+        session,
+        "surplus",
+        "the point does not have, and would be removed",
+        plan.surplus.iter().map(|one| &one.path),
+    );
+}
+
+fn tell_paths<'a>(session: &Session, event: &str, what: &str, paths: impl ExactSizeIterator<Item = &'a PathBuf>) {
+    let count = paths.len();
+    for (at, path) in paths.enumerate() {
+        let mut fields = Map::new();
+        path_fields(&mut fields, path);
+        session.output.event(event, Value::Object(fields));
+        if at == 0 {
+            session.output.say(format!("{count} {what}:"));
+        }
+        if at < SHOWN {
+            session.output.say(format!("  {}", path_text(path)));
+        } else if at == SHOWN {
+            session.output.say(format!("  and {} more (all of them with --json)", count - SHOWN));
+        }
+    }
+}
+
+fn told(session: &Session, root: &TreeRoot, report: &TreeReport) -> Restored {
+    let output = session.output;
+    for odd in &report.inexact {
+        output.warn(format!("{}: {}", odd.path, odd.why));
+    }
+    output.say(format!(
+        "{} files, {} folders, {} links; tree root {} as recorded",
+        report.files,
+        report.directories,
+        report.symlinks + report.hard_links,
+        root.hash.short()
+    ));
+    if report.already > 0 {
+        output.say(format!(
+            "there already, compared byte by byte and the same: {} ({})",
+            report.already,
+            bytes_text(report.already_bytes)
+        ));
+    }
+    for (count, what) in
+        [(report.replaced, "replaced"), (report.kept, "kept as they were"), (report.removed, "removed")]
+    {
+        if count > 0 {
+            output.say(format!("{what}: {count}"));
+        }
+    }
+    if let Some(verified) = report.verified {
+        output.say(format!("read again and compared: {verified} files, {} differ", report.differs.len()));
+    }
+    for differs in &report.differs {
+        output.warn(format!("{}: {}; restore it again", differs.path, differs.why));
+    }
+    let exit = match (report.differs.is_empty(), report.inexact.is_empty()) {
+        (false, _) => exit::DAMAGE,
+        (true, false) => exit::WARNINGS,
+        (true, true) => exit::OK,
+    };
+    let more = json!({
+        "files": report.files, "folders": report.directories, "already": report.already,
+        "already_bytes": report.already_bytes, "replaced": report.replaced, "kept": report.kept,
+        "removed": report.removed, "verified": report.verified, "differs": report.differs.len(),
+        "inexact": report.inexact.len(),
+    });
+    Restored { bytes: report.bytes, exit, only_planned: false, more }
+}
