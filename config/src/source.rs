@@ -152,7 +152,7 @@ fn directory_rules(text: Text<'_>, name: &Word, raw: &raw::Source) -> Result<Dir
         caches: raw.exclude_caches.as_ref().is_some_and(|word| *word.get_ref()),
         ..DirectoryRules::default()
     };
-    for word in raw.exclude_if_present.iter().flat_map(|words| words.get_ref()) {
+    for word in raw.exclude_if_present.iter().flat_map(Spanned::get_ref) {
         let mark = word.get_ref();
         if matches!(mark.as_str(), "" | "." | "..") || mark.contains('/') {
             let what = "it is the name of a file beside what is left out: exclude_if_present = [\".nobackup\"]";

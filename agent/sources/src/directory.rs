@@ -163,6 +163,7 @@ pub(crate) struct Frame {
 }
 
 /// What stands under a name.
+#[allow(clippy::large_enum_variant, reason = "it lives for one step of the walk, and most are entries")]
 pub(crate) enum Found {
     /// Left out: excluded, or reported.
     Nothing,
@@ -310,7 +311,7 @@ impl Walk<'_> {
 
     /// Lists an open directory. A listing that breaks off is reported, and what
     /// it gave is kept.
-    fn open_frame(&mut self, name: &[u8], path: &Path, directory: OwnedFd, named: bool) -> io::Result<Found> {
+    fn open_frame(&mut self, name: &[u8], path: &Path, directory: OwnedFd, is_top: bool) -> io::Result<Found> {
         let stat = rustix::fs::fstat(&directory)?;
         let mut entry = entry_of(name, EntryKind::Directory, &stat, &self.owners);
         self.add_xattrs(&mut entry, directory.as_fd(), path);
@@ -321,12 +322,12 @@ impl Walk<'_> {
             }
             self.report(path, &format!("its list of files broke off: {error}"));
         }
-        if !named {
-            let marks = self.rules.marks(directory.as_fd(), &names);
+        if !is_top {
+            let kept = self.rules.marks(directory.as_fd(), &names);
             if self.is_elsewhere(&stat) {
                 names.clear();
-            } else if !marks.is_empty() {
-                names = marks;
+            } else if !kept.is_empty() {
+                names = kept;
             }
         }
         let known = self.sink.known_files(self.source, path.as_os_str().as_bytes());

@@ -50,9 +50,9 @@ impl Rules {
     /// The names that mark a directory among `names`, sorted; empty if none does.
     pub(crate) fn marks(&self, directory: BorrowedFd<'_>, names: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let has = |wanted: &[u8]| names.binary_search_by(|name| name.as_slice().cmp(wanted)).is_ok();
-        let named = self.if_present.iter().map(|name| name.as_bytes()).filter(|name| has(name));
+        let marked = self.if_present.iter().map(|name| name.as_bytes()).filter(|name| has(name));
         let tagged = self.caches && has(CACHE_TAG) && is_cache(directory);
-        let mut marks: Vec<Vec<u8>> = named.chain(tagged.then_some(CACHE_TAG)).map(<[u8]>::to_vec).collect();
+        let mut marks: Vec<Vec<u8>> = marked.chain(tagged.then_some(CACHE_TAG)).map(<[u8]>::to_vec).collect();
         marks.sort();
         marks.dedup();
         marks

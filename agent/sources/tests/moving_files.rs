@@ -125,6 +125,7 @@ async fn a_file_that_fails_to_read_costs_only_itself() {
 
 /// The status of a process that ends between the opening and the reading.
 #[tokio::test]
+#[allow(clippy::zombie_processes, reason = "it is waited for while its status is read")]
 async fn a_file_that_becomes_unreadable_after_it_was_opened_costs_only_itself() {
     let dir = files(&["a"]);
     let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();

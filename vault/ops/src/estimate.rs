@@ -53,15 +53,15 @@ pub async fn estimate(
         .world
         .compute
         .run(move || {
-            let mut counter = counter;
-            let read = source.read(&mut counter);
-            let counted = read.map(|reading| Estimate {
+            let mut sink = counter;
+            let read = source.read(&mut sink);
+            let estimated = read.map(|reading| Estimate {
                 items: reading.items,
                 changed: reading.changed,
                 unreadable: reading.unreadable,
-                ..counter.counts
+                ..sink.counts
             });
-            (counted, source)
+            (estimated, source)
         })
         .await
 }

@@ -303,13 +303,15 @@ mod tests {
         let holes = vec![Hole { offset: 3, bytes: 4 }; (inode % 2) as usize];
         Seen {
             stamp: stamp(inode),
-            file: Some(SeenFile { kept: Kept { content, below }, holes, bare: inode % 3 == 0 }),
+            file: Some(SeenFile { kept: Kept { content, below }, holes, bare: inode.is_multiple_of(3) }),
         }
     }
 
     fn row(key: Hash, files: &[(&str, Seen)]) -> Vec<u8> {
         let mut known = KnownFiles::new(key, None, SCAN_MS);
-        files.iter().for_each(|(name, seen)| known.note(name.as_bytes(), seen));
+        for (name, seen) in files {
+            known.note(name.as_bytes(), seen);
+        }
         match known.into_row() {
             Row::Write(row) => row,
             Row::Same(_) => panic!("a first row is written"),
@@ -339,9 +341,9 @@ mod tests {
             |stamp| stamp.ctime.1 += 1,
         ];
         for change in changes {
-            let mut changed = stamp(1);
-            change(&mut changed);
-            assert_eq!(known.seen(b"b", &changed), None, "{changed:?}");
+            let mut other = stamp(1);
+            change(&mut other);
+            assert_eq!(known.seen(b"b", &other), None, "{other:?}");
         }
     }
 
@@ -364,12 +366,12 @@ mod tests {
 
     #[test]
     fn what_was_touched_within_two_seconds_of_the_scan_is_not_noted() {
-        for (ctime_s, noted) in [(-3, true), (-2, true), (-1, false), (0, false), (1, false)] {
+        for (ctime_s, is_noted) in [(-3, true), (-2, true), (-1, false), (0, false), (1, false)] {
             let mut known = KnownFiles::new(Hash([1; 32]), None, SCAN_MS);
             let mut seen = file(1, 0);
             seen.stamp.ctime = (SCAN_MS / 1000 + ctime_s, 0);
             known.note(b"a", &seen);
-            assert_eq!(known.into_row() != Row::Same(false), noted, "{ctime_s} s");
+            assert_eq!(known.into_row() != Row::Same(false), is_noted, "{ctime_s} s");
         }
     }
 

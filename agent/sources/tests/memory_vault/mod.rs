@@ -2,7 +2,7 @@
 //! root and nothing between. Hooks let a test change the world while a source reads.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
@@ -28,7 +28,7 @@ pub(crate) struct MemoryVault {
     pub(crate) writes: u64,
     /// Rows of the file cache by their key, and those met by this reading.
     pub(crate) rows: BTreeMap<Hash, Vec<u8>>,
-    pub(crate) rows_met: BTreeMap<Hash, ()>,
+    pub(crate) rows_met: BTreeSet<Hash>,
     /// Chunks that do not count, as if their pack were condemned.
     pub(crate) condemned: Vec<ChunkId>,
     /// The clock; the file system's own is close to it if this is 0.
@@ -92,7 +92,7 @@ impl Sink for MemoryVault {
 
     fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles {
         let key = Hash(*blake3::hash(&[source.as_bytes(), &[0], path].concat()).as_bytes());
-        self.rows_met.insert(key, ());
+        self.rows_met.insert(key);
         KnownFiles::new(key, self.rows.get(&key).cloned(), self.now_ms())
     }
 
@@ -105,7 +105,7 @@ impl Sink for MemoryVault {
 
     fn forget_vanished(&mut self) {
         let met = std::mem::take(&mut self.rows_met);
-        self.rows.retain(|key, _| met.contains_key(key));
+        self.rows.retain(|key, _| met.contains(key));
     }
 
     fn now_ms(&self) -> i64 {

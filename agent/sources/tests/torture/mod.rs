@@ -283,9 +283,9 @@ fn grow_sparse(top: &Path) {
     };
     make("only a hole", 1 << 40, &[]);
     make("both ends", 1 << 20, &[(0, b"begin"), ((1 << 20) - 3, b"end")]);
-    make("middle", 3 << 20, &[(1 << 20, &[7; 100_000])]);
+    make("middle", 3 << 20, &[(1 << 20, &vec![7; 100_000])]);
     make("odd size", (1 << 20) + 1, &[(123_456, b"somewhere")]);
-    make("zeros that are there", 200_000, &[(0, &[0; 200_000])]);
+    make("zeros that are there", 200_000, &[(0, &vec![0; 200_000])]);
 }
 
 /// Directories whose path is longer than any call takes: 160 x 31 bytes.
@@ -366,7 +366,11 @@ pub fn grow_random(dice: &mut Dice, top: &Path, depth: u64, files: &mut Vec<Path
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         }
         if fs::symlink_metadata(&path).is_ok() {
-            set_mtime(&path, dice.below(6_000_000_000).cast_signed() - 2_000_000_000, dice.below(999_999_999) as i64);
+            set_mtime(
+                &path,
+                dice.below(6_000_000_000).cast_signed() - 2_000_000_000,
+                dice.below(999_999_999).cast_signed(),
+            );
         }
     }
 }
