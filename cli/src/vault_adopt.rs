@@ -149,7 +149,11 @@ pub(crate) async fn candidates(places: &BTreeMap<Name, Location>) -> Vec<Candida
     futures::future::join_all(opened).await
 }
 
-pub(crate) async fn open(session: &Session, brought: &Brought, places: &BTreeMap<Name, Location>) -> Result<Vault, Failure> {
+pub(crate) async fn open(
+    session: &Session,
+    brought: &Brought,
+    places: &BTreeMap<Name, Location>,
+) -> Result<Vault, Failure> {
     let expected = Expected { vault: Some(brought.read.vault), root: brought.read.root.clone() };
     Ok(Vault::open(session.world.clone(), &expected, candidates(places).await).await?)
 }

@@ -38,7 +38,8 @@ pub(crate) async fn run(session: &Session, arguments: &GcArguments) -> Outcome {
     let _lease = lease(&assembly::state_paths(&config, &name), "vault gc")?;
     let opened = assembly::open_vault_as_admin(&config, &name, session.world.clone()).await?;
     let janitor = janitor(session, &opened)?;
-    let options = GcOptions { orphans: arguments.orphans, revoked: arguments.revoked, confirmed, ..GcOptions::default() };
+    let options =
+        GcOptions { orphans: arguments.orphans, revoked: arguments.revoked, confirmed, ..GcOptions::default() };
     if !arguments.apply {
         let plan = gc::plan(&opened.vault, &opened.catalog, &janitor, &options).await?;
         return Ok(tell_plan(session, &opened, &plan));

@@ -310,7 +310,13 @@ async fn probe(session: &Session, name: &str, record: bool) -> Outcome {
 
 /// What `vault status` counts on is what the layout says: a grade that changed is signed
 /// into a new one.
-async fn record_grade(session: &Session, config: &Config, vault: &str, name: &str, grade: Grade) -> Result<(), Failure> {
+async fn record_grade(
+    session: &Session,
+    config: &Config,
+    vault: &str,
+    name: &str,
+    grade: Grade,
+) -> Result<(), Failure> {
     let _lease = lease(&assembly::state_paths(config, vault), "vault location probe")?;
     let mut opened = assembly::open_vault(config, vault, session.world.clone()).await?;
     if opened.vault.newer.is_some() {

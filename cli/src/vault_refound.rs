@@ -146,7 +146,8 @@ async fn found(
         brought.seed.as_ref().map(|(seed, generation)| (seed, *generation)).ok_or_else(|| other_keys(folder))?;
     public_file(folder, &brought.read)?;
     let host = if folder.writer_key().exists() && folder.operator_key().exists() {
-        let host = HostKeys { operator: session.key(&folder.operator_key())?, writer: session.key(&folder.writer_key())? };
+        let host =
+            HostKeys { operator: session.key(&folder.operator_key())?, writer: session.key(&folder.writer_key())? };
         if host.writer.vault != heritage.vault || host.operator.vault != heritage.vault {
             return Err(other_keys(folder));
         }

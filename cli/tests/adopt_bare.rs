@@ -150,7 +150,7 @@ fn a_heap_of_shards_and_three_cards_are_enough_to_go_on() {
     restores(&stage, "latest", "tree");
     // A place burns again.
     fs::remove_dir_all(stage.path("bank")).unwrap();
-    stage.holdfast_with(&["vault", "restore", "--to", "out"], &cards(&[1, 2, 3])).ends(3);
+    stage.holdfast_with(&["vault", "restore", "--to", "out"], &cards(&[1, 2, 3])).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
     // The configuration stands; nothing is founded over it.
     fs::create_dir(stage.path("heap")).unwrap();
@@ -221,6 +221,7 @@ fn what_is_lost_is_said_and_the_rest_lives() {
     stage.holdfast_with(&["vault", "restore", "latest~1", "--to", "out"], &cards(&[1, 2, 3]));
     assert_same_tree(&stage.path("tree-1"), &stage.path("out/tree"));
     stage.holdfast(&["vault", "audit", "--full"]).ends(5);
+    stage.holdfast(&["vault", "status"]).ends(5).says("DATA LOST");
     fs::write(stage.path("tree/third"), numbers.bytes(100_000)).unwrap();
     stage.holdfast(&["vault", "run", "tree"]);
     restores(&stage, "latest", "tree");

@@ -147,10 +147,7 @@ pub(crate) fn admission_to(
 
 /// The scope to go on in: that of the only writers there were, or of a writer of this
 /// host's name. Other hosts' scopes are theirs.
-pub(crate) fn scope<'a>(
-    writers: impl Iterator<Item = &'a CertifiedKey> + Clone,
-    host: &str,
-) -> Option<ScopeId> {
+pub(crate) fn scope<'a>(writers: impl Iterator<Item = &'a CertifiedKey> + Clone, host: &str) -> Option<ScopeId> {
     let scopes: BTreeSet<ScopeId> = writers.clone().filter_map(CertifiedKey::scope).collect();
     let mut same_name = writers.filter(|key| key.name() == host).filter_map(CertifiedKey::scope);
     if scopes.len() == 1 { scopes.first().copied() } else { same_name.next() }

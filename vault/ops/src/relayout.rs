@@ -14,9 +14,7 @@ use std::sync::Arc;
 use backends::Grade;
 use keys::files::OperatorKey;
 use vault_format::envelope::RecordKind;
-use vault_format::layout::{
-    Attachment, LayoutLocation, LayoutNames, LayoutRecord, LocationName, LocationState,
-};
+use vault_format::layout::{Attachment, LayoutLocation, LayoutNames, LayoutRecord, LocationName, LocationState};
 use vault_format::sealed::SealedField;
 use vault_format::vault::KemRole;
 use vault_format::{LocationId, names};

@@ -325,8 +325,8 @@ async fn points_without_manifests_are_vouched_for_under_a_new_epoch() {
     let report = lab.backup(&points[1]).await.unwrap();
     assert_eq!(
         (report.manifest, report.statistics.new_bytes),
-        ((3, 1), 0),
-        "this host forgot its head: an epoch of its own"
+        ((3, 2), 0),
+        "this host forgot its head: an epoch of its own, opened by a heartbeat"
     );
 
     // The old manifests are found after all.

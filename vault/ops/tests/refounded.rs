@@ -116,7 +116,10 @@ impl Ground {
 
     fn candidates(&self) -> Vec<Candidate> {
         let store = |store: &Arc<InMemory>| Ok(Arc::clone(store) as Arc<dyn ObjectStore>);
-        self.stores.iter().map(|(name, at)| Candidate { name: name.clone(), store: store(at), versions: None }).collect()
+        self.stores
+            .iter()
+            .map(|(name, at)| Candidate { name: name.clone(), store: store(at), versions: None })
+            .collect()
     }
 
     async fn open(&self, lab: &Lab) -> Vault {
@@ -377,12 +380,9 @@ async fn a_writer_of_a_revoked_operator_is_not_believed() {
     let (mut lab, _) = lab(50).await;
     let (vault, master) = (lab.open().await.unwrap(), &lab.keys.master);
     let operator = lab.keys.operator.certified().unwrap();
-    let thief = HostKeys::draw(
-        &mut rng(51),
-        &master.seed,
-        adopt::admission(&vault, master.generation, "thief").await.unwrap(),
-    )
-    .unwrap();
+    let thief =
+        HostKeys::draw(&mut rng(51), &master.seed, adopt::admission(&vault, master.generation, "thief").await.unwrap())
+            .unwrap();
     let request = Request {
         role: Role::Writer,
         subject: WriterId([9; 16]),
@@ -415,7 +415,11 @@ async fn a_writer_of_a_revoked_operator_is_not_believed() {
     }
     let ground = Ground::new();
     let found = heritage(&lab, &pile, &ground).await.unwrap();
-    assert!(found.writers.is_empty() && found.doubted.len() == 2, "without a layout nobody can tell: {:?}", found.doubted);
+    assert!(
+        found.writers.is_empty() && found.doubted.len() == 2,
+        "without a layout nobody can tell: {:?}",
+        found.doubted
+    );
     // The layout of before tells the true writer.
     pile.put(&vault.layout_bytes).await;
     let found = heritage(&lab, &pile, &ground).await.unwrap();
@@ -423,5 +427,6 @@ async fn a_writer_of_a_revoked_operator_is_not_believed() {
     let (vault, _, plan) = founded(&mut lab, &pile, &ground, 52).await;
     assert!(vault.writers.values().all(|writer| writer.name() != "thief"));
     assert_eq!((vault.revocation_bytes.len(), plan.points.len()), (1, 2));
+    assert!(vault.layout.epoch == 2 && vault.previous.is_none(), "nothing is believed of the places of before");
     assert_eq!(restored(&lab, &vault).await.len(), 2);
 }
