@@ -13,6 +13,7 @@
 
 mod stage;
 
+use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
@@ -74,7 +75,7 @@ fn new_places(stage: &Stage) {
     let mut text = String::new();
     for name in ["attic", "office", "bank", "friend"] {
         let Place { url, .. } = Place::folder(stage, name, name);
-        text += &format!("[location.{name}]\nurl = \"{url}\"\ndomain = \"{name}\"\n");
+        writeln!(text, "[location.{name}]\nurl = \"{url}\"\ndomain = \"{name}\"").unwrap();
     }
     fs::write(stage.path("places.toml"), text).unwrap();
 }

@@ -61,11 +61,6 @@ impl SeaweedFs {
     /// Makes one more bucket that keeps every version of its objects.
     pub fn make_versioned_bucket(&self, name: &str) {
         self.make_bucket(name);
-        self.version_bucket(name);
-    }
-
-    /// Switches versioning on in a bucket that is there.
-    pub fn version_bucket(&self, name: &str) {
         self.s3("version-bucket", &[name]);
     }
 
