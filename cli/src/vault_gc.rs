@@ -14,6 +14,7 @@ use crate::session::{Session, lease};
 
 /// `holdfast vault gc ..`
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct GcArguments {
     /// Only say what would be done (the default).
     #[arg(long, conflicts_with = "apply")]

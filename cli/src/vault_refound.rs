@@ -5,10 +5,11 @@
 //! the cards; the piles are only read; the vault is whole on its new locations before
 //! the configuration is written, so an interrupted run is taken up by the same command.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent_daemon::assembly::{self, open_catalog};
-use config::{AdoptedVault, Config, Encoding, Location, Name};
+use config::{AdoptedVault, Config, Encoding, Location, Name, Scheme};
 use keys::first::KeyFolder;
 use keys::host::HostKeys;
 use keys::seed::Seed;
@@ -49,6 +50,7 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
         ));
     }
     let places = given_locations(&arguments.from, &arguments.reach)?;
+    refuse_overlap(&arguments.scan, &places)?;
     let piles = open_folders(&arguments.scan, &Reach { locations: None, ..arguments.reach.clone() }).await?;
     let heritage = inherit(session, &mut brought, &piles, &places).await?;
     refuse_former_seed(&brought, heritage.root())?;
@@ -96,6 +98,25 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
     }));
     session.output.say(format!("Configuration: {}", config_path.display()));
     Ok(report(session, &Founded { name: &name, vault: &vault, host: &host, plan: &plan, points, lost, wrong }))
+}
+
+/// The piles are only read: no location may lie in one, nor the other way round.
+fn refuse_overlap(piles: &[String], places: &Places) -> Result<(), Failure> {
+    // As far as there is something there; what is not there yet is in nothing.
+    let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok();
+    let piles: Vec<PathBuf> = piles.iter().filter_map(|pile| whole(Path::new(pile))).collect();
+    for (name, place) in places {
+        let Scheme::File(path) = &place.scheme else { continue };
+        let Some(path) = whole(Path::new(path)) else { continue };
+        if piles.iter().any(|pile| path.starts_with(pile) || pile.starts_with(&path)) {
+            return Err(usage(format!(
+                "{} ({name}) is looked through for shards, and cannot be a location of the vault: what was found stays as it \
+                 is. Nothing was written; choose another place",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What the piles say of the cards' vault, and what a run before began.
@@ -219,7 +240,9 @@ fn report(session: &Session, founded: &Founded<'_>) -> u8 {
     let Founded { name, vault, host, plan, points, lost, wrong } = founded;
     let output = session.output;
     let few = plan.packs.iter().filter(|pack| !pack.is_enough()).count();
-    wrong.iter().for_each(|what| output.warn(what));
+    for what in wrong {
+        output.warn(what);
+    }
     output.say(format!(
         "Founded vault \"{name}\" ({} of {} shards) anew on {} locations: {} of {points} points are whole.",
         vault.coding.data_shards(),

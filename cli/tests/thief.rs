@@ -107,3 +107,30 @@ fn lost_without(server: &SeaweedFs) {
     stage.holdfast(&["vault", "restore", "--to", "out"]).ends(5).says("is lost");
     stage.holdfast(&["vault", "status"]).ends(5).says("DATA LOST");
 }
+
+/// Locks are asked for later: the doctor sees that they hold, and once that is recorded the
+/// vault counts on it. Recording it again changes nothing.
+#[test]
+fn a_grade_that_changed_is_written_into_the_layout() {
+    let server = SeaweedFs::start();
+    let buckets = ["later-a", "later-b", "later-c"];
+    for bucket in buckets {
+        server.make_lockable_bucket(bucket);
+    }
+    let stage = vault_over(&server, buckets, "");
+    stage.holdfast(&["vault", "status"]).says("none of 3 locations survives it");
+    let text = std::fs::read_to_string(stage.config()).unwrap();
+    std::fs::write(stage.config(), text.replace("allow_http = true\n", "allow_http = true\nlock = \"30d\"\n")).unwrap();
+    stage.holdfast(&["doctor", "--location", "later-a"]).says("better than recorded").says("--record");
+    stage.holdfast(&["vault", "location", "probe", "later-a"]).ends(0).never_says("records it");
+    stage.holdfast(&["vault", "status"]).says("none of 3 locations survives it");
+    for bucket in buckets {
+        stage.holdfast(&["vault", "location", "probe", bucket, "--record"]).ends(0).says("records it as Locked");
+    }
+    stage.holdfast(&["vault", "status"]).says("(3 locked, 0 versioned)");
+    stage.holdfast(&["doctor", "--location", "later-b"]).never_says("better than recorded");
+    let again = stage.holdfast(&["vault", "location", "probe", "later-b", "--record"]).ends(0);
+    again.says("layout 4 records it so already");
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    stage.holdfast(&["vault", "audit", "--full"]).ends(0);
+}

@@ -53,7 +53,6 @@ pub struct Heritage {
     /// believed.
     pub doubted: BTreeSet<String>,
     operators: Vec<CertifiedKey>,
-    certificates: BTreeMap<Hash, Vec<u8>>,
     revocations: Vec<Vec<u8>>,
     layout: Option<layouts::Signed>,
     /// Whether the layout stands on a location to be, put there by a run before.
@@ -113,18 +112,14 @@ pub async fn heritage(world: &World, found: &Scan, keys: &mut ReadKey) -> Result
         writers: BTreeMap::new(),
         doubted: BTreeSet::new(),
         operators,
-        certificates: BTreeMap::new(),
         revocations: Vec::new(),
         layout,
         in_force,
     };
     let roots = keys.authorities();
-    let of_points = points.into_iter().filter_map(|point| {
-        let chain = point.found.record.certificates;
-        Some((roots.iter().find_map(|root| root.chain(&chain).ok())?, chain))
-    });
-    for (key, chain) in found.certified(vault, &roots).into_iter().chain(of_points) {
-        heritage.take(key, &chain, &of_operators, listed.as_ref());
+    let of_points = points.into_iter().map(|point| point.found.writer);
+    for key in found.certified(vault, &roots).into_iter().map(|(key, _)| key).chain(of_points) {
+        heritage.take(key, &of_operators, listed.as_ref());
     }
     let holders = heritage.writers.values();
     let (_, counted) = revoked::all(&authority, &heritage.operators, holders, &told);
@@ -148,15 +143,12 @@ pub struct Founding<'a> {
 }
 
 impl Heritage {
-    /// Keeps a certified key and the certificates above it, if its operator may vouch for it.
-    fn take(&mut self, key: CertifiedKey, chain: &[Blob], of_operators: &Revocations, listed: Option<&Listed>) {
+    /// Keeps a writer's key, if its operator may vouch for it.
+    fn take(&mut self, key: CertifiedKey, of_operators: &Revocations, listed: Option<&Listed>) {
         let was_listed = |hash: &Hash, epoch| listed.is_some_and(|listed| listed.by(hash, epoch));
         if !revoked::vouches(&self.operators, of_operators, &key, was_listed) {
             self.doubted.insert(format!("{} ({})", key.subject().short(), key.name()));
             return;
-        }
-        for Blob(bytes) in chain {
-            self.certificates.insert(keys::record::hash(bytes), bytes.clone());
         }
         if matches!(key.role(), Role::Writer | Role::Migrator) {
             self.writers.insert(key.certificate_hash(), Arc::new(key));
@@ -212,8 +204,8 @@ impl Heritage {
         let planned = create::first_layout(world, &shape, keys, &new, &locations, hash, &mut world.rng());
         let (layout_epoch, layout) = self.layout(planned, keys)?;
         let mut objects: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        let own = keys.writer.certificates.iter().map(|Blob(bytes)| bytes);
-        for bytes in own.chain(self.certificates.values()) {
+        // Those of the writers found come home with their shards.
+        for Blob(bytes) in &keys.writer.certificates {
             objects.insert(names::certificate(keys::record::hash(bytes)), bytes.clone());
         }
         for bytes in &self.revocations {
@@ -245,7 +237,7 @@ impl Heritage {
         (record.epoch, bytes)
     }
 
-    /// The layout a run before signed, if it says the same; or the one after the newest found.
+    /// The layout a run before signed, if it says the same; or one above the newest found.
     fn layout(&self, mut planned: LayoutRecord, keys: &FirstKeys<'_>) -> Result<(u64, Vec<u8>)> {
         let own = planned.writers.clone();
         planned.writers = self
@@ -268,7 +260,9 @@ impl Heritage {
             if self.begun {
                 return Err(other_layout());
             }
-            (planned.epoch, planned.previous) = (found.record.epoch + 1, found.hash);
+            // Above it, and not its successor: nobody believes that the places of before, which
+            // are gone, still hold what they held.
+            planned.epoch = found.record.epoch + 1;
         }
         let body = vault_format::encode(&planned);
         let bytes = keys::record::sign(RecordKind::Layout, self.vault, &body, &keys.operator.signing);
