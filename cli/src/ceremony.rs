@@ -29,6 +29,8 @@ use vault_ops::lease::Lease;
 use vault_ops::placement::write_quorum;
 use vault_ops::vault::{StatePaths, Vault};
 
+use crate::card_checks;
+use crate::cards::{self, Brought};
 use crate::ceremony_end;
 use crate::ceremony_host;
 use crate::ceremony_stop::Stop;
@@ -36,7 +38,6 @@ use crate::ceremony_terminal::Terminal;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::time_text;
 use crate::session::{Session, host_name, lease};
-use crate::{card_checks, keys_recover};
 
 /// What is asked for.
 pub(crate) struct Deal {
@@ -233,11 +234,8 @@ fn origin(session: &Session, deal: &Deal, room: &Room) -> Result<Origin, Failure
     if deal.from.is_empty() {
         session.output.say("The seed is not on this host: bring enough cards of a set that was dealt before.");
     }
-    let recovered = keys_recover::recovered(session, &deal.from, room.known.clone())?;
-    let (Some(generation), Some(vault)) = (recovered.generation, recovered.vault) else {
-        return Err(keys_recover::bare_words());
-    };
-    checked(room, Origin { seed: recovered.seed, generation, vault, from: "cards".to_owned() })
+    let Brought { seed, generation, vault } = cards::brought(session, &deal.from, room.known.clone())?;
+    checked(room, Origin { seed, generation, vault, from: "cards".to_owned() })
 }
 
 /// A seed of another vault or an older generation must not be dealt here.

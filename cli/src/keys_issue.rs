@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use agent_daemon::assembly::{self, Assembled};
 use clap::{Args, ValueEnum};
 use keys::certificate::CertifiedKey;
-use keys::files::{AuditorKey, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, SealWith, WriterKey};
-use keys::first::KeyFolder;
+use keys::files::{AuditorKey, JanitorKey, KeyFile, OperatorKey, ReadKey, SealWith, WriterKey};
 use keys::issue::{self as draw, Said, ScopeFrom};
 use keys::revocation::Position;
 use keys::seed::{Generation, Seed};
@@ -21,9 +20,10 @@ use vault_ops::issue::{self, Owed};
 use vault_ops::reencrypt;
 
 use crate::arguments::ReadKeyFrom;
+use crate::cards::seed_at_hand;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::time_text;
-use crate::session::{Session, gather, lease, read_key};
+use crate::session::{Session, lease, read_key};
 
 /// What a key can be issued for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,30 +85,6 @@ fn key_failure(error: &keys::KeysError) -> Failure {
     Failure::new(exit::KEY, error.to_string())
 }
 
-/// The seed from cards, or from the key folder; `None` if it is at neither.
-pub(crate) fn seed_at_hand(
-    session: &Session,
-    cards: &[PathBuf],
-    folder: &KeyFolder,
-) -> Result<Option<(Seed, Generation)>, Failure> {
-    if cards.is_empty() {
-        if !folder.master_seed().exists() {
-            return Ok(None);
-        }
-        let master: MasterSeed = session.key(&folder.master_seed())?;
-        return Ok(Some((master.seed, master.generation)));
-    }
-    let recovered =
-        gather(cards, |_, _| {})?.recover().map_err(|error| Failure::new(exit::CARDS, error.to_string()))?;
-    let generation = recovered.generation.ok_or_else(|| {
-        Failure::new(
-            exit::KEY,
-            "these are bare words: they do not say which generation they are. Use a whole card text",
-        )
-    })?;
-    Ok(Some((recovered.seed, generation)))
-}
-
 pub(crate) async fn issue(session: &Session, arguments: &IssueArguments) -> Outcome {
     let (config, name) = session.vault_name()?;
     let _lease = lease(&assembly::state_paths(&config, &name), "keys issue")?;
@@ -121,25 +97,25 @@ pub(crate) async fn issue(session: &Session, arguments: &IssueArguments) -> Outc
     let owed = match arguments.role {
         IssuedRole::Operator => operator(session, &opened, arguments, &said).await?,
         IssuedRole::Writer => {
-            let drawn = || writer(session, &opened, arguments, &said);
+            let drawn = async || writer(session, &opened, arguments, &said).await;
             admitted(session, &opened, &arguments.out, drawn, |key: &WriterKey| &key.certificates).await?
         }
         IssuedRole::Migrator => {
-            let drawn = || migrator(session, &opened, arguments, &said);
+            let drawn = async || migrator(session, &opened, arguments, &said).await;
             admitted(session, &opened, &arguments.out, drawn, |key: &keys::files::MigratorKey| &key.0.certificates)
                 .await?
         }
         IssuedRole::Auditor => {
-            let drawn = || {
+            let drawn = async || {
                 let operator = session.operator_key(&opened.keys, &opened.vault)?;
                 draw::auditor(&mut session.world.rng(), &operator, &said).map_err(|error| key_failure(&error))
             };
             admitted(session, &opened, &arguments.out, drawn, |key: &AuditorKey| &key.certificates).await?
         }
         IssuedRole::Janitor => {
-            let drawn = || {
+            let drawn = async || {
                 let operator = session.operator_key(&opened.keys, &opened.vault)?;
-                let read = whole_read_key(session, &arguments.key, &opened)?;
+                let read = whole_read_key(session, &arguments.key, &opened).await?;
                 draw::janitor(&mut session.world.rng(), &operator, &read, &said).map_err(|error| key_failure(&error))
             };
             admitted(session, &opened, &arguments.out, drawn, |key: &JanitorKey| &key.certificates).await?
@@ -187,15 +163,15 @@ fn next_step(role: IssuedRole) -> &'static str {
 }
 
 /// The read key with all generations of the vault's history.
-fn whole_read_key(session: &Session, from: &ReadKeyFrom, opened: &Assembled) -> Result<ReadKey, Failure> {
-    let read = read_key(session, from, Some(&opened.keys))?;
+async fn whole_read_key(session: &Session, from: &ReadKeyFrom, opened: &Assembled) -> Result<ReadKey, Failure> {
+    let read = read_key(session, from, opened).await?;
     let mut read = std::sync::Arc::into_inner(read)
         .ok_or_else(|| Failure::new(exit::ERROR, "the read key is in use twice; report this"))?;
     opened.vault.complete(&mut read)?;
     Ok(read)
 }
 
-fn writer(
+async fn writer(
     session: &Session,
     opened: &Assembled,
     arguments: &IssueArguments,
@@ -206,12 +182,12 @@ fn writer(
     let from = if arguments.share_scope {
         own = session.key::<WriterKey>(&opened.keys.writer_key())?;
         ScopeFrom::Shared(&own)
-    } else if let Some(found) = seed_at_hand(session, &arguments.key.cards, &opened.keys)? {
+    } else if let Some(found) = seed_at_hand(session, &arguments.key.cards, opened).await? {
         seed = found;
         refuse_other_seed(opened, &seed)?;
         ScopeFrom::Seed(&seed.0, seed.1)
     } else {
-        read = whole_read_key(session, &arguments.key, opened).map_err(|failure| Failure {
+        read = whole_read_key(session, &arguments.key, opened).await.map_err(|failure| Failure {
             text: format!(
                 "{}. A new writer's chunk keys follow from the vault's; without its key say --share-scope, and it shares \
                  those of this host",
@@ -225,7 +201,7 @@ fn writer(
         .map_err(|error| key_failure(&error))
 }
 
-fn migrator(
+async fn migrator(
     session: &Session,
     opened: &Assembled,
     arguments: &IssueArguments,
@@ -233,7 +209,7 @@ fn migrator(
 ) -> Result<keys::files::MigratorKey, Failure> {
     let operator = session.operator_key(&opened.keys, &opened.vault)?;
     let own: WriterKey = session.key(&opened.keys.writer_key())?;
-    let read = whole_read_key(session, &arguments.key, opened)?;
+    let read = whole_read_key(session, &arguments.key, opened).await?;
     draw::migrator(&mut session.world.rng(), &operator, &opened.vault.record, &read, own.scope, said)
         .map_err(|error| key_failure(&error))
 }
@@ -258,7 +234,7 @@ async fn admitted<T: KeyFile>(
     session: &Session,
     opened: &Assembled,
     out: &Path,
-    drawn: impl FnOnce() -> Result<T, Failure>,
+    drawn: impl AsyncFnOnce() -> Result<T, Failure>,
     certificates: impl Fn(&T) -> &Vec<Blob>,
 ) -> Result<Owed, Failure> {
     let operator = session.operator_key(&opened.keys, &opened.vault)?;
@@ -273,7 +249,7 @@ async fn admitted<T: KeyFile>(
         }
         there
     } else {
-        let key = drawn()?;
+        let key = drawn().await?;
         keys::files::create(out, &key).map_err(|error| key_failure(&error))?;
         key
     };
@@ -288,7 +264,7 @@ async fn operator(
     arguments: &IssueArguments,
     said: &Said,
 ) -> Result<Owed, Failure> {
-    let seed = seed_at_hand(session, &arguments.key.cards, &opened.keys)?.ok_or_else(|| {
+    let seed = seed_at_hand(session, &arguments.key.cards, opened).await?.ok_or_else(|| {
         Failure::new(exit::KEY, "an operator is certified by the root: bring the cards with --card FILE..")
     })?;
     refuse_other_seed(opened, &seed)?;
@@ -356,7 +332,7 @@ pub(crate) async fn revoke(session: &Session, arguments: &RevokeArguments) -> Ou
     }
     let whom = (hash, certificate.subject);
     let owed = if certificate.role == Role::Operator {
-        let seed = seed_at_hand(session, &arguments.cards, &opened.keys)?.ok_or_else(|| {
+        let seed = seed_at_hand(session, &arguments.cards, &opened).await?.ok_or_else(|| {
             Failure::new(exit::KEY, "only the root revokes an operator: bring the cards with --card FILE..")
         })?;
         refuse_other_seed(&opened, &seed)?;
@@ -395,7 +371,7 @@ pub(crate) async fn migrator_of(
         own.is_some_and(|own| opened.vault.writers.contains_key(&own.certificate_hash()))
     };
     if !known {
-        let drawn = || {
+        let drawn = async || {
             let operator = session.operator_key(&opened.keys, &opened.vault)?;
             draw::migrator(&mut session.world.rng(), &operator, &opened.vault.record, read, scope, &said)
                 .map_err(|error| key_failure(&error))

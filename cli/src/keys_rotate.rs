@@ -23,8 +23,8 @@ use vault_ops::claims::cards_of;
 use vault_ops::rotate;
 use vault_ops::vault::Vault;
 
+use crate::cards::seed_at_hand;
 use crate::exit::{self, Failure, Outcome};
-use crate::keys_issue::seed_at_hand;
 use crate::recovery_sheet;
 use crate::session::{Session, lease};
 
@@ -74,7 +74,7 @@ pub(crate) async fn run(session: &Session, arguments: &RotateArguments) -> Outco
     check_copy(arguments, begun.is_some(), is_known)?;
     let next = match begun {
         Some(next) => next,
-        None => begin(session, &opened, arguments)?,
+        None => begin(session, &opened, arguments).await?,
     };
     let sheet = copied(session, (&config, &name), &opened, arguments, &next).await?;
     let owed = publish(session, &opened, arguments, &next, sheet.as_ref()).await?;
@@ -218,8 +218,8 @@ fn refuse_other_root(opened: &Assembled, next: &MasterSeed) -> Result<(), Failur
 }
 
 /// Draws the seed that follows, and writes it down.
-fn begin(session: &Session, opened: &Assembled, arguments: &RotateArguments) -> Result<MasterSeed, Failure> {
-    let (_, generation) = seed_in_force(session, opened, arguments)?;
+async fn begin(session: &Session, opened: &Assembled, arguments: &RotateArguments) -> Result<MasterSeed, Failure> {
+    let (_, generation) = seed_in_force(session, opened, arguments).await?;
     let next = MasterSeed {
         vault: opened.vault.id,
         generation: Generation(generation.0 + 1),
@@ -229,12 +229,12 @@ fn begin(session: &Session, opened: &Assembled, arguments: &RotateArguments) -> 
     session.key(&opened.keys.next_seed())
 }
 
-fn seed_in_force(
+async fn seed_in_force(
     session: &Session,
     opened: &Assembled,
     arguments: &RotateArguments,
 ) -> Result<(Seed, Generation), Failure> {
-    let Some((seed, generation)) = seed_at_hand(session, &arguments.cards, &opened.keys)? else {
+    let Some((seed, generation)) = seed_at_hand(session, &arguments.cards, opened).await? else {
         return Err(Failure::new(
             exit::KEY,
             "the old key signs for the new one, and its seed is not on this host: bring its cards with --card FILE..",
@@ -275,7 +275,7 @@ async fn publish(
             revocations: Vec::new(),
             record: vault_format::Blob(vault.record_bytes.clone()),
         },
-        None => sign(session, opened, arguments, next, sheet)?,
+        None => sign(session, opened, arguments, next, sheet).await?,
     };
     let root = next.seed.root_key(next.generation);
     let rotated = match rotate::raised(vault, &rotated, &root).await? {
@@ -295,14 +295,14 @@ async fn publish(
 }
 
 /// Signs, and keeps what was signed: a run that goes on writes the same bytes.
-fn sign(
+async fn sign(
     session: &Session,
     opened: &Assembled,
     arguments: &RotateArguments,
     next: &MasterSeed,
     sheet: Option<&CardSet>,
 ) -> Result<Rotated, Failure> {
-    let (seed, generation) = seed_in_force(session, opened, arguments)?;
+    let (seed, generation) = seed_in_force(session, opened, arguments).await?;
     let vault = &opened.vault;
     let rotation = Rotation {
         vault: vault.id,

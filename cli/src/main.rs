@@ -4,6 +4,7 @@
 mod agent;
 mod arguments;
 mod card_checks;
+mod cards;
 mod ceremony;
 mod ceremony_end;
 mod ceremony_host;

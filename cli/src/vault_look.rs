@@ -233,7 +233,7 @@ pub(crate) async fn snapshots(session: &Session, from: &ReadKeyFrom) -> Outcome 
         );
     };
     let count;
-    match read_key(session, from, Some(&opened.keys)) {
+    match read_key(session, from, &opened).await {
         Ok(mut key) => {
             complete(&mut key, &opened.vault)?;
             let list = points::list(&opened.vault, &key).await?;

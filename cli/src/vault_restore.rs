@@ -23,13 +23,14 @@ use vault_ops::source::PointReader;
 use vault_ops::vault::{Expected, NOT_IN_LAYOUT, Vault};
 use vault_ops::{OpsError, world::World};
 
-use crate::arguments::RestoreArguments;
+use crate::arguments::{Reach, RestoreArguments};
+use crate::cards;
 use crate::exit::{self, Failure, Outcome};
 use crate::given::{as_folders, given_candidates};
 use crate::keys_recover;
 use crate::output::{bytes_text, time_text};
 use crate::read_repair::Home;
-use crate::session::{Session, complete, read_key};
+use crate::session::{Session, complete, kept_read_key};
 
 pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
     refuse_occupied(&arguments.to)?;
@@ -147,7 +148,7 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         let (config, vault) = session.vault_name()?;
         let folder = assembly::key_folder(&config, &vault)?;
         let keys = if arguments.type_cards {
-            Arc::new(keys_recover::in_memory(session, &[], &[], &arguments.reach).await?)
+            in_memory(session, &[], &[], &arguments.reach).await?
         } else {
             brought(session, arguments, Some(&folder)).await?
         };
@@ -164,7 +165,7 @@ async fn open(session: &Session, arguments: &RestoreArguments) -> Result<Opened,
         return Ok(Opened { home: mends.then_some(home), ..found });
     }
     let keys = if arguments.type_cards {
-        Arc::new(keys_recover::in_memory(session, &[], &arguments.from, &arguments.reach).await?)
+        in_memory(session, &[], &arguments.from, &arguments.reach).await?
     } else {
         brought(session, arguments, None).await?
     };
@@ -199,10 +200,21 @@ async fn brought(
     folder: Option<&KeyFolder>,
 ) -> Result<Arc<ReadKey>, Failure> {
     if arguments.key.cards.is_empty() {
-        return read_key(session, &arguments.key, folder);
+        return kept_read_key(session, &arguments.key, folder);
     }
-    let (cards, from) = (&arguments.key.cards, &arguments.from);
-    Ok(Arc::new(keys_recover::in_memory(session, cards, from, &arguments.reach).await?))
+    in_memory(session, &arguments.key.cards, &arguments.from, &arguments.reach).await
+}
+
+/// The read key from card files, or from cards that are typed now, for this run alone: it
+/// is written nowhere.
+async fn in_memory(
+    session: &Session,
+    files: &[PathBuf],
+    from: &[String],
+    reach: &Reach,
+) -> Result<Arc<ReadKey>, Failure> {
+    let known = cards::at_hand(session, from, reach).await?;
+    Ok(Arc::new(cards::brought(session, files, known)?.read_key()))
 }
 
 /// A key of another vault opens nothing here: said before "no vault" misleads.

@@ -233,6 +233,36 @@ fn a_new_seed_has_its_sheet_first_and_stays_sealed() {
     stage.holdfast_with(&["keys", "verify-card", "sheet", "--from"], &from[..1]).ends(0);
 }
 
+/// Every command that takes cards judges them by the vault record: one that was never
+/// handed out is named, and the good ones behind it count.
+#[test]
+fn a_card_that_was_never_handed_out_is_named_by_every_command() {
+    let stage = Stage::with_local_vault();
+    write_tree(&stage.path("tree"), 50_000, &mut Numbers(44));
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    // Dealt beside the vault: of the same seed and number, and in no record.
+    let beside = ["keys", "split", "--cards", "5", "--need", "3", "--cards-dir", "beside", "--keys-dir", "vault/keys"];
+    stage.holdfast(&beside).ends(0);
+    stage.deal_cards();
+    let mixed = [vec!["--card".to_owned(), "beside/card-set1-2.txt".to_owned()], cards(&[1, 3, 5])].concat();
+    let named = |words: &[&str], code| {
+        let ran = stage.holdfast_with(words, &mixed).ends(code);
+        ran.says("#2 set 1: not a card that was handed out").says("card 3/3  #5 set 1  ok");
+    };
+    named(&["keys", "issue", "--role", "writer", "--out", "writer.key"], 0);
+    named(&["keys", "issue", "--role", "operator", "--out", "operator.key"], 0);
+    named(&["keys", "issue", "--role", "janitor", "--out", "janitor.key"], 0);
+    named(&["vault", "snapshots"], 0);
+    named(&["vault", "reencrypt"], 0);
+    let folders: Vec<String> = (1..=9).map(|number| stage.text(&format!("vault/p{number}"))).collect();
+    let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+    named(&[&["--config", "new/new.toml", "vault", "init", "--adopt", "--from"], &folders[..]].concat(), 0);
+    let few = [mixed[..4].to_vec(), mixed[6..].to_vec()].concat();
+    let refused = stage.holdfast_with(&["keys", "rotate", "--apply", "--i-have-no-key-copy"], &few).ends(13);
+    refused.says("2 good cards of the 3 needed. Not counted: beside/card-set1-2.txt");
+    named(&["keys", "rotate", "--apply", "--i-have-no-key-copy"], 3);
+}
+
 fn old_cards_open_old_packs(stage: &Stage, before: &[String], ids: &[String], old: &[String]) {
     let listed = stage.holdfast_with(&["vault", "snapshots"], old).ends(0).says("key generation");
     assert!(before.iter().all(|id| listed.out.contains(&id[..6])), "{}", listed.shown());
