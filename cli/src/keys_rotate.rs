@@ -111,7 +111,24 @@ fn can_be_replaced(folder: &KeyFolder) -> Result<(), Failure> {
         folder.public(),
         folder.master_seed(),
     ];
-    files.iter().try_for_each(|path| files::place(path).map(drop).map_err(|error| key_failure(&error)))
+    files.iter().try_for_each(|path| files::place(path).map(drop).map_err(|error| key_failure(&error)))?;
+    [folder.master_seed(), folder.next_seed()].iter().try_for_each(|path| refuse_link(path))
+}
+
+/// The seeds take each other's names at the end. Behind a link, the name would go and the
+/// seed would stay where it is, under no name that says which it is.
+fn refuse_link(path: &Path) -> Result<(), Failure> {
+    let Ok(to) = std::fs::read_link(path) else { return Ok(()) };
+    let to = path.parent().unwrap_or(Path::new(".")).join(to);
+    let (path, to) = (path.display(), to.display());
+    Err(Failure::new(
+        exit::KEY,
+        format!(
+            "{path} is a link to {to}: a rotation renames seeds, and would leave that one behind. Nothing was changed. Put \
+             the file itself there: mv -f {to} {path}. Or, with its cards at hand (--card FILE..), remove the link and keep \
+             the file where it is"
+        ),
+    ))
 }
 
 /// The new seed in one place only would be the vault in one place only.

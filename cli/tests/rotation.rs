@@ -233,6 +233,29 @@ fn a_new_seed_has_its_sheet_first_and_stays_sealed() {
     stage.holdfast_with(&["keys", "verify-card", "sheet", "--from"], &from[..1]).ends(0);
 }
 
+/// A seed that lies behind a link: a rotation would rename the link. A ceremony that takes
+/// it off the host takes the file.
+#[test]
+fn a_seed_behind_a_link_is_not_left_behind() {
+    let stage = Stage::with_local_vault();
+    let keys = stage.path("vault/keys");
+    fs::rename(keys.join("master.seed"), stage.path("elsewhere.seed")).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere.seed", keys.join("master.seed")).unwrap();
+    let before = files(&keys);
+    let rotate = ["keys", "rotate", "--apply", "--i-have-no-key-copy"];
+    stage.holdfast(&rotate).ends(12).says("is a link to").says("mv -f");
+    // Where the link leads nowhere, too.
+    fs::rename(stage.path("elsewhere.seed"), stage.path("away")).unwrap();
+    stage.holdfast(&rotate).ends(12).says("is a link to");
+    fs::rename(stage.path("away"), stage.path("elsewhere.seed")).unwrap();
+    assert!(files(&keys) == before, "nothing was changed");
+
+    let split = ["keys", "split", "--cards", "3", "--need", "2", "--cards-dir", "cards", "--remove-seed"];
+    stage.holdfast(&split).ends(0).says("were removed from this host");
+    assert!(!stage.path("elsewhere.seed").exists() && fs::read_link(keys.join("master.seed")).is_err());
+    stage.holdfast_with(&rotate, &cards(&[1, 3])).ends(3).says("Key generation 2 is in force");
+}
+
 /// Every command that takes cards judges them by the vault record: one that was never
 /// handed out is named, and the good ones behind it count.
 #[test]
