@@ -233,6 +233,9 @@ pub(crate) struct KeyCopy {
     /// Write the recovery sheet here: a secret, to be printed. It alone and the locations restore everything.
     #[arg(long, value_name = "FILE", conflicts_with = "adopt")]
     pub(crate) sheet: Option<PathBuf>,
+    /// Also write the sheet as a page to print, with a QR code, beside the file.
+    #[arg(long, value_name = "html|svg", value_parser = page_format, requires = "sheet")]
+    pub(crate) page: Option<PageFormat>,
     /// Make no recovery sheet, and have `vault status` say so.
     #[arg(long, conflicts_with_all = ["sheet", "adopt"])]
     pub(crate) i_have_no_key_copy: bool,
@@ -359,6 +362,9 @@ pub(crate) enum KeysCommand {
         /// A new file.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Also write it as a page to print, with a QR code, beside the file.
+        #[arg(long, value_name = "html|svg", value_parser = page_format)]
+        page: Option<PageFormat>,
     },
     /// Seal a key file with a passphrase, or change the passphrase.
     Seal(SealArguments),

@@ -207,7 +207,9 @@ async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
             keys_verify::card(session, card.as_deref(), &from, &reach).await
         }
         KeysCommand::VerifyTranscript { file, public } => keys_verify::transcript(session, &file, public),
-        KeysCommand::Sheet { file } => recovery_sheet::run(session, &file).await,
+        KeysCommand::Sheet { file, page } => {
+            recovery_sheet::run(session, recovery_sheet::Paper { path: file, page }).await
+        }
         KeysCommand::Seal(arguments) => keys_seal::seal(session, arguments),
         KeysCommand::Unseal { file } => keys_seal::unseal(session, &file),
         KeysCommand::Status { keys_dir } => keys_status::run(session, keys_dir).await,

@@ -30,6 +30,7 @@ pub(crate) struct Local {
 }
 
 pub(crate) async fn run(session: &Session, local: Option<Local>, copy: &KeyCopy) -> Outcome {
+    recovery_sheet::check(copy)?;
     let local_given = local.is_some();
     let config_path = session.config_path();
     let (config, name) = match local {
