@@ -76,21 +76,30 @@ pub(crate) fn brought(session: &Session, cards: &[PathBuf], known: Vec<KnownCard
     }
 }
 
-/// The seed of an open vault from cards, or from its key folder; `None` if it is at neither.
-pub(crate) async fn seed_at_hand(
+/// The seed in force of an open vault, from cards or from its key folder; `None` if it is
+/// at neither. Another seed is refused.
+pub(crate) async fn seed_in_force(
     session: &Session,
     cards: &[PathBuf],
     opened: &Assembled,
 ) -> Result<Option<(Seed, Generation)>, Failure> {
-    if !cards.is_empty() {
+    let (seed, generation) = if !cards.is_empty() {
         let brought = brought(session, cards, cards_of(&opened.vault).await)?;
-        return Ok(Some((brought.seed, brought.generation)));
-    }
-    if !opened.keys.master_seed().exists() {
+        (brought.seed, brought.generation)
+    } else if opened.keys.master_seed().exists() {
+        let master: MasterSeed = session.key(&opened.keys.master_seed())?;
+        (master.seed, master.generation)
+    } else {
         return Ok(None);
+    };
+    if *seed.root_key(generation).verifying_key() == opened.vault.root {
+        return Ok(Some((seed, generation)));
     }
-    let master: MasterSeed = session.key(&opened.keys.master_seed())?;
-    Ok(Some((master.seed, master.generation)))
+    let text = format!(
+        "this is not the seed in force (key check {}); nothing was changed. Bring the cards of the newest generation",
+        opened.vault.root.check()
+    );
+    Err(Failure::new(exit::KEY, text))
 }
 
 /// The seed from card files, or typed.

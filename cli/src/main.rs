@@ -6,8 +6,11 @@ mod arguments;
 mod card_checks;
 mod cards;
 mod ceremony;
+mod ceremony_canary;
+mod ceremony_cards;
 mod ceremony_end;
 mod ceremony_host;
+mod ceremony_room;
 mod ceremony_stop;
 mod ceremony_terminal;
 mod death;
@@ -22,6 +25,7 @@ mod kernel_put;
 mod keys_commands;
 mod keys_issue;
 mod keys_recover;
+mod keys_revoke;
 mod keys_rotate;
 mod keys_seal;
 mod keys_status;
@@ -30,6 +34,8 @@ mod output;
 mod passphrase;
 mod read_repair;
 mod recovery_sheet;
+mod rotation_files;
+mod rotation_words;
 mod session;
 mod vault_adopt;
 mod vault_audit;
@@ -214,7 +220,7 @@ async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
         KeysCommand::Unseal { file } => keys_seal::unseal(session, &file),
         KeysCommand::Status { keys_dir } => keys_status::run(session, keys_dir).await,
         KeysCommand::Issue(arguments) => keys_issue::issue(session, &arguments).await,
-        KeysCommand::Revoke(arguments) => keys_issue::revoke(session, &arguments).await,
+        KeysCommand::Revoke(arguments) => keys_revoke::revoke(session, &arguments).await,
         KeysCommand::Rotate(arguments) => keys_rotate::run(session, &arguments).await,
     }
 }
