@@ -225,12 +225,12 @@ pub(crate) struct InitArguments {
     #[command(flatten)]
     pub(crate) key: ReadKeyFrom,
     #[command(flatten)]
-    pub(crate) copy: KeyCopy,
+    pub(crate) copy: CopyOfKey,
 }
 
 /// What becomes of the key of a new vault.
 #[derive(Args, Debug, Clone, Default)]
-pub(crate) struct KeyCopy {
+pub(crate) struct CopyOfKey {
     /// Write the recovery sheet here: a secret, to be printed. It alone and the locations restore everything.
     #[arg(long, value_name = "FILE", conflicts_with = "adopt")]
     pub(crate) sheet: Option<PathBuf>,

@@ -23,14 +23,14 @@ use serde_json::json;
 use vault_format::vault::CardSet;
 use vault_ops::claims::cards_of;
 
-use crate::arguments::KeyCopy;
+use crate::arguments::CopyOfKey;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::time_text;
 use crate::passphrase::key_failure;
 use crate::session::{Session, lease};
 
 /// What is wrong with where the sheet is to go, before there is a vault.
-pub(crate) fn check(copy: &KeyCopy) -> Result<(), Failure> {
+pub(crate) fn check(copy: &CopyOfKey) -> Result<(), Failure> {
     let paper = copy.sheet.clone().map(|path| Paper { path, page: copy.page });
     paper.map_or(Ok(()), |paper| paper.beside().map(drop))
 }
@@ -40,7 +40,7 @@ pub(crate) async fn after_init(
     session: &Session,
     config: &Config,
     name: &str,
-    copy: &KeyCopy,
+    copy: &CopyOfKey,
 ) -> Result<&'static str, Failure> {
     let folder = assembly::key_folder(config, name)?;
     if copy.i_have_no_key_copy {

@@ -63,7 +63,7 @@ impl Grid {
     /// Finders, timing, alignment, format and version: no data there.
     fn is_fixed(&self, x: usize, y: usize) -> bool {
         let (size, version) = (self.size(), self.version());
-        let finder = (x < 9 && y < 9) || (x >= size - 8 && y < 9) || (x < 9 && y >= size - 8);
+        let finder = (y < 9 && (x < 9 || x >= size - 8)) || (x < 9 && y >= size - 8);
         let at_version = version >= 7 && ((x < 6 && y >= size - 11) || (y < 6 && x >= size - 11));
         let centres = alignment(version);
         let corner = |x: usize, y: usize| {
