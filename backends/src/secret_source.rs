@@ -132,7 +132,8 @@ impl SecretSource {
     }
 }
 
-/// A path as a shell takes it.
+/// A path as a shell takes it. The same stands in `keys/src/files.rs`: neither crate may
+/// import the other, and there is none below both.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=,:@%".contains(letter);

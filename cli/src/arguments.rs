@@ -10,7 +10,8 @@ use keys::page::PageFormat;
 use crate::ceremony::Deal;
 use crate::drill::SimArguments;
 use crate::kernel::KernelCommand;
-use crate::keys_issue::{IssueArguments, RevokeArguments};
+use crate::keys_issue::IssueArguments;
+use crate::keys_revoke::RevokeArguments;
 use crate::keys_rotate::RotateArguments;
 use crate::keys_seal::SealArguments;
 use crate::passphrase::PassphraseFrom;
@@ -238,15 +239,18 @@ pub(crate) struct InitArguments {
     #[command(flatten)]
     pub(crate) key: ReadKeyFrom,
     #[command(flatten)]
-    pub(crate) copy: KeyCopy,
+    pub(crate) copy: CopyOfKey,
 }
 
 /// What becomes of the key of a new vault.
 #[derive(Args, Debug, Clone, Default)]
-pub(crate) struct KeyCopy {
+pub(crate) struct CopyOfKey {
     /// Write the recovery sheet here: a secret, to be printed. It alone and the locations restore everything.
     #[arg(long, value_name = "FILE", conflicts_with = "adopt")]
     pub(crate) sheet: Option<PathBuf>,
+    /// Also write the sheet as a page to print, with a QR code, beside the file.
+    #[arg(long, value_name = "html|svg", value_parser = page_format, requires = "sheet")]
+    pub(crate) page: Option<PageFormat>,
     /// Make no recovery sheet, and have `vault status` say so.
     #[arg(long, conflicts_with_all = ["sheet", "adopt"])]
     pub(crate) i_have_no_key_copy: bool,
@@ -409,6 +413,9 @@ pub(crate) enum KeysCommand {
         /// A new file.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Also write it as a page to print, with a QR code, beside the file.
+        #[arg(long, value_name = "html|svg", value_parser = page_format)]
+        page: Option<PageFormat>,
     },
     /// Seal a key file with a passphrase, or change the passphrase.
     Seal(SealArguments),

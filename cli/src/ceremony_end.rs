@@ -1,7 +1,8 @@
 //! The end of a ceremony: its transcript, and what becomes of the seed's files.
 //!
 //! What always holds: the cards are committed when this begins, and nothing here takes
-//! that back; a seed that stays on the host is named, whichever it is.
+//! that back; a seed that stays on the host is named, whichever it is; what is removed is
+//! the file, not a link to it.
 
 use std::path::{Path, PathBuf};
 
@@ -85,7 +86,16 @@ pub(crate) fn end_with_the_seed(
     Ok(())
 }
 
+/// The file, and first the one behind it if it is a link: else the key would stay on the
+/// host under a name that nobody is told.
 fn remove(path: &Path) -> Result<(), Failure> {
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    if is_link && path.exists() {
+        let behind = keys::files::place(path).map_err(|error| {
+            Failure::new(exit::ERROR, format!("{error}. The cards are good; remove the seed by hand"))
+        })?;
+        remove(&behind)?;
+    }
     let removed = std::fs::remove_file(path);
     if removed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(());

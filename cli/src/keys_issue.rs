@@ -1,29 +1,26 @@
-//! `holdfast keys issue` and `keys revoke`: who may do what in a vault.
+//! `holdfast keys issue`: who may do what in a vault.
 //!
 //! What always holds: a key file is on the disk before the vault hears of its
 //! certificate, and the same command takes up what was interrupted; nothing is printed
-//! but names and hashes; what was signed before a revocation stays.
+//! but names and hashes.
 
 use std::path::{Path, PathBuf};
 
 use agent_daemon::assembly::{self, Assembled};
 use clap::{Args, ValueEnum};
 use keys::certificate::CertifiedKey;
-use keys::files::{AuditorKey, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, SealWith, WriterKey};
-use keys::first::KeyFolder;
+use keys::files::{AuditorKey, JanitorKey, KeyFile, OperatorKey, ReadKey, SealWith, WriterKey};
 use keys::issue::{self as draw, Said, ScopeFrom};
-use keys::revocation::Position;
-use keys::seed::{Generation, Seed};
 use serde_json::json;
 use vault_format::Blob;
-use vault_format::certificate::Role;
 use vault_ops::issue::{self, Owed};
 use vault_ops::reencrypt;
 
 use crate::arguments::ReadKeyFrom;
+use crate::cards::seed_in_force;
 use crate::exit::{self, Failure, Outcome};
-use crate::output::time_text;
-use crate::session::{Session, gather, lease, read_key};
+use crate::passphrase::key_failure;
+use crate::session::{Session, lease, read_key};
 
 /// What a key can be issued for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,56 +56,6 @@ pub(crate) struct IssueArguments {
     key: ReadKeyFrom,
 }
 
-/// `holdfast keys revoke ..`
-#[derive(Args, Debug)]
-pub(crate) struct RevokeArguments {
-    /// Whose: the name, or the first digits of its id or certificate, as `keys status` prints them.
-    who: String,
-    /// The last place that is believed, as EPOCH.SEQUENCE [default: all that is seen now].
-    #[arg(long, value_name = "EPOCH.SEQUENCE")]
-    last_good: Option<String>,
-    /// Why, for people.
-    #[arg(long, value_name = "TEXT", default_value = "revoked by its operator")]
-    reason: String,
-    /// Only say what would be done (the default).
-    #[arg(long, conflicts_with = "apply")]
-    plan: bool,
-    /// Do it.
-    #[arg(long)]
-    apply: bool,
-    /// A card file, to revoke an operator; give as many as the cards say are needed.
-    #[arg(long = "card", value_name = "FILE")]
-    cards: Vec<PathBuf>,
-}
-
-fn key_failure(error: &keys::KeysError) -> Failure {
-    Failure::new(exit::KEY, error.to_string())
-}
-
-/// The seed from cards, or from the key folder; `None` if it is at neither.
-pub(crate) fn seed_at_hand(
-    session: &Session,
-    cards: &[PathBuf],
-    folder: &KeyFolder,
-) -> Result<Option<(Seed, Generation)>, Failure> {
-    if cards.is_empty() {
-        if !folder.master_seed().exists() {
-            return Ok(None);
-        }
-        let master: MasterSeed = session.key(&folder.master_seed())?;
-        return Ok(Some((master.seed, master.generation)));
-    }
-    let recovered =
-        gather(cards, |_, _| {})?.recover().map_err(|error| Failure::new(exit::CARDS, error.to_string()))?;
-    let generation = recovered.generation.ok_or_else(|| {
-        Failure::new(
-            exit::KEY,
-            "these are bare words: they do not say which generation they are. Use a whole card text",
-        )
-    })?;
-    Ok(Some((recovered.seed, generation)))
-}
-
 pub(crate) async fn issue(session: &Session, arguments: &IssueArguments) -> Outcome {
     let (config, name) = session.vault_name()?;
     let _lease = lease(&assembly::state_paths(&config, &name), "keys issue")?;
@@ -121,26 +68,26 @@ pub(crate) async fn issue(session: &Session, arguments: &IssueArguments) -> Outc
     let owed = match arguments.role {
         IssuedRole::Operator => operator(session, &opened, arguments, &said).await?,
         IssuedRole::Writer => {
-            let drawn = || writer(session, &opened, arguments, &said);
+            let drawn = async || writer(session, &opened, arguments, &said).await;
             admitted(session, &opened, &arguments.out, drawn, |key: &WriterKey| &key.certificates).await?
         }
         IssuedRole::Migrator => {
-            let drawn = || migrator(session, &opened, arguments, &said);
+            let drawn = async || migrator(session, &opened, arguments, &said).await;
             admitted(session, &opened, &arguments.out, drawn, |key: &keys::files::MigratorKey| &key.0.certificates)
                 .await?
         }
         IssuedRole::Auditor => {
-            let drawn = || {
+            let drawn = async || {
                 let operator = session.operator_key(&opened.keys, &opened.vault)?;
-                draw::auditor(&mut session.world.rng(), &operator, &said).map_err(|error| key_failure(&error))
+                draw::auditor(&mut session.world.rng(), &operator, &said).map_err(key_failure)
             };
             admitted(session, &opened, &arguments.out, drawn, |key: &AuditorKey| &key.certificates).await?
         }
         IssuedRole::Janitor => {
-            let drawn = || {
+            let drawn = async || {
                 let operator = session.operator_key(&opened.keys, &opened.vault)?;
-                let read = whole_read_key(session, &arguments.key, &opened)?;
-                draw::janitor(&mut session.world.rng(), &operator, &read, &said).map_err(|error| key_failure(&error))
+                let read = whole_read_key(session, &arguments.key, &opened).await?;
+                draw::janitor(&mut session.world.rng(), &operator, &read, &said).map_err(key_failure)
             };
             admitted(session, &opened, &arguments.out, drawn, |key: &JanitorKey| &key.certificates).await?
         }
@@ -175,7 +122,10 @@ fn next_step(role: IssuedRole) -> &'static str {
             "Bring it to that host as writer.key, with vault.pub beside it, and a configuration that names the same \
              locations; then run there: holdfast vault run"
         }
-        IssuedRole::Auditor => "Keep it where audits run, with vault.pub beside it.",
+        IssuedRole::Auditor => {
+            "Keep it where audits run, with vault.pub beside it. An audit itself takes vault.pub alone; no command signs \
+             notes with this key yet."
+        }
         IssuedRole::Janitor => {
             "Bring it to the janitor's machine as janitor.key, with vault.pub beside it; then run there: holdfast janitor"
         }
@@ -187,15 +137,15 @@ fn next_step(role: IssuedRole) -> &'static str {
 }
 
 /// The read key with all generations of the vault's history.
-fn whole_read_key(session: &Session, from: &ReadKeyFrom, opened: &Assembled) -> Result<ReadKey, Failure> {
-    let read = read_key(session, from, Some(&opened.keys))?;
+async fn whole_read_key(session: &Session, from: &ReadKeyFrom, opened: &Assembled) -> Result<ReadKey, Failure> {
+    let read = read_key(session, from, opened).await?;
     let mut read = std::sync::Arc::into_inner(read)
         .ok_or_else(|| Failure::new(exit::ERROR, "the read key is in use twice; report this"))?;
     opened.vault.complete(&mut read)?;
     Ok(read)
 }
 
-fn writer(
+async fn writer(
     session: &Session,
     opened: &Assembled,
     arguments: &IssueArguments,
@@ -206,12 +156,12 @@ fn writer(
     let from = if arguments.share_scope {
         own = session.key::<WriterKey>(&opened.keys.writer_key())?;
         ScopeFrom::Shared(&own)
-    } else if let Some(found) = seed_at_hand(session, &arguments.key.cards, &opened.keys)? {
+    } else if let Some(found) = seed_in_force(session, &arguments.key.cards, opened).await? {
+        // Cards of an earlier generation would name chunks as nobody else does.
         seed = found;
-        refuse_other_seed(opened, &seed)?;
         ScopeFrom::Seed(&seed.0, seed.1)
     } else {
-        read = whole_read_key(session, &arguments.key, opened).map_err(|failure| Failure {
+        read = whole_read_key(session, &arguments.key, opened).await.map_err(|failure| Failure {
             text: format!(
                 "{}. A new writer's chunk keys follow from the vault's; without its key say --share-scope, and it shares \
                  those of this host",
@@ -221,11 +171,10 @@ fn writer(
         })?;
         ScopeFrom::Read(&read)
     };
-    draw::writer(&mut session.world.rng(), &operator, &opened.vault.record, from, said)
-        .map_err(|error| key_failure(&error))
+    draw::writer(&mut session.world.rng(), &operator, &opened.vault.record, from, said).map_err(key_failure)
 }
 
-fn migrator(
+async fn migrator(
     session: &Session,
     opened: &Assembled,
     arguments: &IssueArguments,
@@ -233,23 +182,9 @@ fn migrator(
 ) -> Result<keys::files::MigratorKey, Failure> {
     let operator = session.operator_key(&opened.keys, &opened.vault)?;
     let own: WriterKey = session.key(&opened.keys.writer_key())?;
-    let read = whole_read_key(session, &arguments.key, opened)?;
+    let read = whole_read_key(session, &arguments.key, opened).await?;
     draw::migrator(&mut session.world.rng(), &operator, &opened.vault.record, &read, own.scope, said)
-        .map_err(|error| key_failure(&error))
-}
-
-/// Cards of an earlier generation would name chunks as nobody else does.
-fn refuse_other_seed(opened: &Assembled, (seed, generation): &(Seed, Generation)) -> Result<(), Failure> {
-    if *seed.root_key(*generation).verifying_key() == opened.vault.root {
-        return Ok(());
-    }
-    Err(Failure::new(
-        exit::KEY,
-        format!(
-            "this is not the seed in force (key check {}); nothing was changed. Bring the cards of the newest generation",
-            opened.vault.root.check()
-        ),
-    ))
+        .map_err(key_failure)
 }
 
 /// Writes the key file, or takes up one that was written and not admitted; then the
@@ -258,7 +193,7 @@ async fn admitted<T: KeyFile>(
     session: &Session,
     opened: &Assembled,
     out: &Path,
-    drawn: impl FnOnce() -> Result<T, Failure>,
+    drawn: impl AsyncFnOnce() -> Result<T, Failure>,
     certificates: impl Fn(&T) -> &Vec<Blob>,
 ) -> Result<Owed, Failure> {
     let operator = session.operator_key(&opened.keys, &opened.vault)?;
@@ -273,8 +208,8 @@ async fn admitted<T: KeyFile>(
         }
         there
     } else {
-        let key = drawn()?;
-        keys::files::create(out, &key).map_err(|error| key_failure(&error))?;
+        let key = drawn().await?;
+        keys::files::create(out, &key).map_err(key_failure)?;
         key
     };
     let own = certificates(&key).last().cloned().unwrap_or_else(|| Blob(Vec::new()));
@@ -288,18 +223,17 @@ async fn operator(
     arguments: &IssueArguments,
     said: &Said,
 ) -> Result<Owed, Failure> {
-    let seed = seed_at_hand(session, &arguments.key.cards, &opened.keys)?.ok_or_else(|| {
+    let seed = seed_in_force(session, &arguments.key.cards, opened).await?.ok_or_else(|| {
         Failure::new(exit::KEY, "an operator is certified by the root: bring the cards with --card FILE..")
     })?;
-    refuse_other_seed(opened, &seed)?;
     let key: OperatorKey = if arguments.out.exists() {
         session.key(&arguments.out)?
     } else {
-        let key = draw::operator(&mut session.world.rng(), opened.vault.id, (&seed.0, seed.1), said)
-            .map_err(|error| key_failure(&error))?;
+        let key =
+            draw::operator(&mut session.world.rng(), opened.vault.id, (&seed.0, seed.1), said).map_err(key_failure)?;
         let passphrase = session.passphrase_for_new(&arguments.out.display().to_string())?;
         let seal = passphrase.map(|passphrase| SealWith::new(passphrase, &mut session.world.rng()));
-        keys::files::create_as(&arguments.out, &key, seal.as_ref()).map_err(|error| key_failure(&error))?;
+        keys::files::create_as(&arguments.out, &key, seal.as_ref()).map_err(key_failure)?;
         key
     };
     if key.vault != opened.vault.id || opened.vault.record.operators.contains(&key.certificate) {
@@ -312,68 +246,6 @@ async fn operator(
         ));
     }
     Ok(vault_ops::amend::add_operator(&opened.vault, &seed.0.root_key(seed.1), key.certificate).await?)
-}
-
-fn place(text: &str) -> Result<Position, Failure> {
-    let parsed = text.split_once('.').and_then(|(epoch, sequence)| Some((epoch.parse().ok()?, sequence.parse().ok()?)));
-    let (epoch, sequence) = parsed
-        .ok_or_else(|| Failure::new(exit::USAGE, format!("--last-good {text}: say EPOCH.SEQUENCE, as in 1.42")))?;
-    Ok(Position { epoch, sequence })
-}
-
-pub(crate) async fn revoke(session: &Session, arguments: &RevokeArguments) -> Outcome {
-    let (config, name) = session.vault_name()?;
-    let _lease = lease(&assembly::state_paths(&config, &name), "keys revoke")?;
-    let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    let vault = &opened.vault;
-    let (hash, certificate) = issue::find(vault, &arguments.who)?;
-    let last = match &arguments.last_good {
-        Some(text) => place(text)?,
-        None => issue::last_seen(vault, &certificate).await?,
-    };
-    let output = session.output;
-    output.say(format!(
-        "{:?} \"{}\" {}, certificate {} (until {})",
-        certificate.role,
-        certificate.name,
-        certificate.subject.short(),
-        hash.short(),
-        time_text(certificate.not_after_ms)
-    ));
-    output.say(format!(
-        "What it signed up to {}.{} stays good; what it signs after that counts nowhere. Points it made stay.",
-        last.epoch, last.sequence
-    ));
-    output.say(
-        "It does not take back what its holder has seen, nor its credentials at the locations: change those there.",
-    );
-    let fields = json!({ "certificate": hash.to_string(), "subject": certificate.subject.to_string(),
-                         "epoch": last.epoch, "sequence": last.sequence, "applied": arguments.apply });
-    if !arguments.apply {
-        output.say("Nothing was changed. Do it with --apply");
-        output.summary(exit::OK, fields);
-        return Ok(exit::OK);
-    }
-    let whom = (hash, certificate.subject);
-    let owed = if certificate.role == Role::Operator {
-        let seed = seed_at_hand(session, &arguments.cards, &opened.keys)?.ok_or_else(|| {
-            Failure::new(exit::KEY, "only the root revokes an operator: bring the cards with --card FILE..")
-        })?;
-        refuse_other_seed(&opened, &seed)?;
-        issue::revoke(vault, &seed.0.root_key(seed.1), whom, last, &arguments.reason).await?
-    } else {
-        let operator = session.operator_key(&opened.keys, vault)?;
-        issue::revoke(vault, &operator.signing, whom, last, &arguments.reason).await?
-    };
-    for (location, why) in &owed {
-        output.warn(format!(
-            "the revocation is owed to {location}: {why}. It is healed by: holdfast vault repair --apply"
-        ));
-    }
-    output.say("Revoked. If it was this host's, issue another: holdfast keys issue --role writer --out FILE");
-    let exit = if owed.is_empty() { exit::OK } else { exit::WARNINGS };
-    output.summary(exit, fields);
-    Ok(exit)
 }
 
 /// The migrator of a scope: its file, or a new one that this host's operator certifies.
@@ -395,10 +267,10 @@ pub(crate) async fn migrator_of(
         own.is_some_and(|own| opened.vault.writers.contains_key(&own.certificate_hash()))
     };
     if !known {
-        let drawn = || {
+        let drawn = async || {
             let operator = session.operator_key(&opened.keys, &opened.vault)?;
             draw::migrator(&mut session.world.rng(), &operator, &opened.vault.record, read, scope, &said)
-                .map_err(|error| key_failure(&error))
+                .map_err(key_failure)
         };
         admitted(session, opened, out, drawn, |key: &keys::files::MigratorKey| &key.0.certificates).await?;
     }

@@ -13,8 +13,7 @@ use agent_daemon::assembly::{self, Assembled};
 use clap::Args;
 use config::Config;
 use keys::ceremony::gathering::next_set;
-use keys::files::{self, JanitorGeneration, JanitorKey, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
-use keys::first::KeyFolder;
+use keys::files::{self, MasterSeed, ReadKey};
 use keys::rotation::{Rotated, Rotation};
 use keys::seed::{Generation, Seed};
 use serde_json::json;
@@ -23,9 +22,12 @@ use vault_ops::claims::cards_of;
 use vault_ops::rotate;
 use vault_ops::vault::Vault;
 
+use crate::cards::seed_in_force;
 use crate::exit::{self, Failure, Outcome};
-use crate::keys_issue::seed_at_hand;
+use crate::passphrase::key_failure;
 use crate::recovery_sheet;
+use crate::rotation_files::{can_be_replaced, settle};
+use crate::rotation_words::{tell_done, tell_plan};
 use crate::session::{Session, lease};
 
 /// `holdfast keys rotate ..`
@@ -48,14 +50,6 @@ pub(crate) struct RotateArguments {
     i_have_no_key_copy: bool,
 }
 
-fn key_failure(error: &keys::KeysError) -> Failure {
-    Failure::new(exit::KEY, error.to_string())
-}
-
-fn io_failure(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(exit::ERROR, format!("{what} {}: {error}", path.display()))
-}
-
 pub(crate) async fn run(session: &Session, arguments: &RotateArguments) -> Outcome {
     let (config, name) = session.vault_name()?;
     let _lease = lease(&assembly::state_paths(&config, &name), "keys rotate")?;
@@ -74,7 +68,7 @@ pub(crate) async fn run(session: &Session, arguments: &RotateArguments) -> Outco
     check_copy(arguments, begun.is_some(), is_known)?;
     let next = match begun {
         Some(next) => next,
-        None => begin(session, &opened, arguments)?,
+        None => begin(session, &opened, arguments).await?,
     };
     let sheet = copied(session, (&config, &name), &opened, arguments, &next).await?;
     let owed = publish(session, &opened, arguments, &next, sheet.as_ref()).await?;
@@ -99,19 +93,6 @@ pub(crate) async fn run(session: &Session, arguments: &RotateArguments) -> Outco
 
 fn is_root(master: &MasterSeed, vault: &Vault) -> bool {
     *master.seed.root_key(master.generation).verifying_key() == vault.root
-}
-
-/// Before anything is in force: a file that cannot be put over would stop it half way.
-fn can_be_replaced(folder: &KeyFolder) -> Result<(), Failure> {
-    let files = [
-        folder.writer_key(),
-        folder.operator_key(),
-        folder.janitor_key(),
-        folder.read_key(),
-        folder.public(),
-        folder.master_seed(),
-    ];
-    files.iter().try_for_each(|path| files::place(path).map(drop).map_err(|error| key_failure(&error)))
 }
 
 /// The new seed in one place only would be the vault in one place only.
@@ -218,8 +199,8 @@ fn refuse_other_root(opened: &Assembled, next: &MasterSeed) -> Result<(), Failur
 }
 
 /// Draws the seed that follows, and writes it down.
-fn begin(session: &Session, opened: &Assembled, arguments: &RotateArguments) -> Result<MasterSeed, Failure> {
-    let (_, generation) = seed_in_force(session, opened, arguments)?;
+async fn begin(session: &Session, opened: &Assembled, arguments: &RotateArguments) -> Result<MasterSeed, Failure> {
+    let (_, generation) = old_seed(session, opened, arguments).await?;
     let next = MasterSeed {
         vault: opened.vault.id,
         generation: Generation(generation.0 + 1),
@@ -229,28 +210,17 @@ fn begin(session: &Session, opened: &Assembled, arguments: &RotateArguments) -> 
     session.key(&opened.keys.next_seed())
 }
 
-fn seed_in_force(
+async fn old_seed(
     session: &Session,
     opened: &Assembled,
     arguments: &RotateArguments,
 ) -> Result<(Seed, Generation), Failure> {
-    let Some((seed, generation)) = seed_at_hand(session, &arguments.cards, &opened.keys)? else {
-        return Err(Failure::new(
+    seed_in_force(session, &arguments.cards, opened).await?.ok_or_else(|| {
+        Failure::new(
             exit::KEY,
             "the old key signs for the new one, and its seed is not on this host: bring its cards with --card FILE..",
-        ));
-    };
-    if *seed.root_key(generation).verifying_key() != opened.vault.root {
-        return Err(Failure::new(
-            exit::KEY,
-            format!(
-                "this is not the seed in force (key check {}); nothing was changed. Bring the cards of the newest \
-                 generation",
-                opened.vault.root.check()
-            ),
-        ));
-    }
-    Ok((seed, generation))
+        )
+    })
 }
 
 /// Brings the new root into force, or completes what an earlier run began.
@@ -275,7 +245,7 @@ async fn publish(
             revocations: Vec::new(),
             record: vault_format::Blob(vault.record_bytes.clone()),
         },
-        None => sign(session, opened, arguments, next, sheet)?,
+        None => sign(session, opened, arguments, next, sheet).await?,
     };
     let root = next.seed.root_key(next.generation);
     let rotated = match rotate::raised(vault, &rotated, &root).await? {
@@ -295,14 +265,14 @@ async fn publish(
 }
 
 /// Signs, and keeps what was signed: a run that goes on writes the same bytes.
-fn sign(
+async fn sign(
     session: &Session,
     opened: &Assembled,
     arguments: &RotateArguments,
     next: &MasterSeed,
     sheet: Option<&CardSet>,
 ) -> Result<Rotated, Failure> {
-    let (seed, generation) = seed_in_force(session, opened, arguments)?;
+    let (seed, generation) = old_seed(session, opened, arguments).await?;
     let vault = &opened.vault;
     let rotation = Rotation {
         vault: vault.id,
@@ -314,7 +284,7 @@ fn sign(
         revocations: &vault.revocations,
         now_ms: session.world.now_ms(),
     };
-    let mut rotated = rotation.sign(&mut session.world.rng()).map_err(|error| key_failure(&error))?;
+    let mut rotated = rotation.sign(&mut session.world.rng()).map_err(key_failure)?;
     if let Some(sheet) = sheet {
         let root = next.seed.root_key(next.generation);
         rotated = rotate::resigned(vault, &rotated, &root, |record| record.card_sets.push(sheet.clone()))?;
@@ -324,18 +294,18 @@ fn sign(
 }
 
 fn keep(path: &Path, rotated: &Rotated) -> Result<(), Failure> {
-    files::replace_public(path, &vault_format::encode(rotated)).map_err(|error| key_failure(&error))
+    files::replace_public(path, &vault_format::encode(rotated)).map_err(key_failure)
 }
 
 /// The new seed must open every generation the record names, before anybody seals to it.
 fn check_opens(next: &MasterSeed, rotated: &Rotated) -> Result<(), Failure> {
     let record = rotate::record_of(rotated)?;
     let mut read = ReadKey::from_seed(&next.seed, next.generation, next.vault);
-    read.learn(&record.key_history).map_err(|error| key_failure(&error))?;
+    read.learn(&record.key_history).map_err(key_failure)?;
     let has = |id: &vault_format::RecipientId| read.reader(id).is_some() || read.janitor(id).is_some();
     let ids = record.recipients.iter().map(|key| keys::RecipientPublic::from_slice(&key.public.0).map(|key| key.id()));
     for id in ids {
-        if !has(&id.map_err(|error| key_failure(&error))?) {
+        if !has(&id.map_err(key_failure)?) {
             return Err(Failure::new(
                 exit::KEY,
                 "the new seed does not open every older generation; nothing was changed. Report this, and keep the old cards",
@@ -343,128 +313,4 @@ fn check_opens(next: &MasterSeed, rotated: &Rotated) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// The key files of this host follow, each whole; the seeds last.
-fn settle(session: &Session, folder: &KeyFolder, next: &MasterSeed, vault: &Vault) -> Result<(), Failure> {
-    let fail = |error: keys::KeysError| key_failure(&error);
-    if folder.writer_key().exists() {
-        let mut key: WriterKey = session.key(&folder.writer_key())?;
-        if vault.follow(&mut key)? {
-            session.replace_key(&folder.writer_key(), &key)?;
-        }
-    }
-    if folder.operator_key().exists() {
-        let mut key: OperatorKey = session.key(&folder.operator_key())?;
-        if vault.follow_operator(&mut key)? {
-            session.replace_key(&folder.operator_key(), &key)?;
-        }
-    }
-    if folder.janitor_key().exists() {
-        let mut key: JanitorKey = session.key(&folder.janitor_key())?;
-        let new = JanitorGeneration { generation: next.generation, janitor: next.seed.janitor_key(next.generation) };
-        if key.follow(&vault.root, &vault.record, new).map_err(fail)? {
-            session.replace_key(&folder.janitor_key(), &key)?;
-        }
-    }
-    if folder.read_key().exists() {
-        let there: ReadKey = session.key(&folder.read_key())?;
-        if there.root != vault.root {
-            let mut key = ReadKey::from_seed(&next.seed, next.generation, next.vault);
-            vault.complete(&mut key)?;
-            session.replace_key(&folder.read_key(), &key)?;
-        }
-    }
-    let public = VaultPublic { vault: vault.id, root: vault.root.clone() };
-    files::replace(&folder.public(), &public, None).map_err(fail)?;
-    if folder.master_seed().exists() {
-        let old: MasterSeed = session.key(&folder.master_seed())?;
-        if old.generation < next.generation {
-            rename(&folder.master_seed(), &folder.former_seed(old.generation))?;
-        }
-    }
-    match std::fs::remove_file(folder.next_record()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(io_failure("removing", &folder.next_record(), &error));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    // Last: as long as it is there, the next run goes on with this rotation.
-    if folder.next_seed().exists() {
-        rename(&folder.next_seed(), &folder.master_seed())?;
-    }
-    Ok(())
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
-    let renamed = std::fs::rename(from, to).and_then(|()| {
-        let folder = to.parent().unwrap_or(Path::new("."));
-        std::fs::File::open(folder)?.sync_all()
-    });
-    renamed.map_err(|error| io_failure("renaming", from, &error))
-}
-
-const REVOKED: [&str; 1] = [
-    "What is sealed from now on opens with the new key only: the old cards and copies of the old read key do not open it.",
-];
-
-const NOT_REVOKED: [&str; 4] = [
-    "Not revoked: the old cards, and copies of the old read key, still open everything that was sealed before. Keep the \
-     old cards safe, or end it with: holdfast vault reencrypt --apply",
-    "Not revoked: whoever copied the old seed itself can tell which guessed chunks the hosts store that wrote before, and \
-     sees lengths and the names of points, no content. A new writer key ends that for a host: holdfast keys issue --role \
-     writer",
-    "Not revoked: keys of operators, writers and janitors go on, with new certificates where they need them. A stolen one \
-     is shut out with: holdfast keys revoke",
-    "Nothing changes at other hosts: they follow at their next run. A janitor on another machine needs a new file: \
-     holdfast keys issue --role janitor",
-];
-
-fn tell_plan(session: &Session, opened: &Assembled, begun: bool) -> u8 {
-    let output = session.output;
-    if begun {
-        output.warn("a rotation was begun and is not finished: --apply goes on with the same new seed");
-    }
-    output.say(format!("A new seed follows the one in force (key check {}).", opened.vault.root.check()));
-    REVOKED.iter().chain(&NOT_REVOKED).for_each(|line| output.say(line));
-    output
-        .say("The new seed opens everything, old packs too. It will lie in the key folder until keys split deals it.");
-    output
-        .say("Before it comes into force its recovery sheet is written: one card that is enough alone, to be printed.");
-    output.say(
-        "Nothing was changed. Do it with: holdfast keys rotate --apply --sheet FILE (with the old cards: --card FILE..)",
-    );
-    let exit = if begun { exit::WARNINGS } else { exit::OK };
-    output.summary(exit, json!({ "begun": begun, "applied": false }));
-    exit
-}
-
-fn tell_done(session: &Session, opened: &Assembled, generation: Generation, owed: usize) -> u8 {
-    let output = session.output;
-    output.say(format!(
-        "Key generation {} is in force, key check {}. The new seed opens everything, old packs too.",
-        generation.0,
-        opened.vault.root.check()
-    ));
-    REVOKED.iter().chain(&NOT_REVOKED).for_each(|line| output.say(line));
-    if opened.keys.former_seed(Generation(generation.0 - 1)).exists() {
-        output.warn(format!(
-            "the former seed was on this host and still is: {}. Once the new cards are dealt remove it",
-            opened.keys.former_seed(Generation(generation.0 - 1)).display()
-        ));
-    }
-    let has_none = opened.keys.no_key_copy().exists();
-    output.warn(if has_none {
-        "AT RISK: the new seed lies on this host only, and dies with it. Deal it now:  holdfast keys split --cards 5 \
-         --need 3 --cards-dir DIR --remove-seed"
-    } else {
-        "the new seed lies on this host, and its recovery sheet as long as that file is here: print the sheet and take it \
-         off this machine. Then deal the seed:  holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed"
-    });
-    output.summary(
-        exit::WARNINGS,
-        json!({ "generation": generation.0, "key_check": opened.vault.root.check().to_string(), "owed": owed,
-                "copy": if has_none { "none" } else { "sheet" }, "applied": true }),
-    );
-    exit::WARNINGS
 }

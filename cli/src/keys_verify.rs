@@ -14,10 +14,10 @@ use serde_json::json;
 
 use crate::arguments::Reach;
 use crate::card_checks;
+use crate::cards::{self, at_hand};
 use crate::ceremony_stop::Stop;
 use crate::ceremony_terminal::Terminal;
 use crate::exit::{self, Failure, Outcome};
-use crate::keys_recover::at_hand;
 use crate::session::Session;
 
 pub(crate) async fn card(session: &Session, card: Option<&Path>, from: &[String], reach: &Reach) -> Outcome {
@@ -108,9 +108,7 @@ fn date(session: &Session, found: &Identity, known: &[KnownCards]) -> Result<(),
 /// The card's text, from its file or typed.
 fn text_of(session: &Session, card: Option<&Path>) -> Result<SecretText, Failure> {
     match (card, Terminal::at_hand(session.output)) {
-        (Some(path), _) => std::fs::read_to_string(path)
-            .map(SecretText::new)
-            .map_err(|error| Failure::new(exit::USAGE, format!("reading the card {}: {error}", path.display()))),
+        (Some(path), _) => cards::text_of(path),
         (None, Some(terminal)) => {
             let stop = Stop::watch_typing(session.output);
             let typed = terminal.private(|| {

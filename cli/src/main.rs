@@ -4,9 +4,13 @@
 mod agent;
 mod arguments;
 mod card_checks;
+mod cards;
 mod ceremony;
+mod ceremony_canary;
+mod ceremony_cards;
 mod ceremony_end;
 mod ceremony_host;
+mod ceremony_room;
 mod ceremony_stop;
 mod ceremony_terminal;
 mod death;
@@ -21,6 +25,7 @@ mod kernel_put;
 mod keys_commands;
 mod keys_issue;
 mod keys_recover;
+mod keys_revoke;
 mod keys_rotate;
 mod keys_seal;
 mod keys_status;
@@ -32,6 +37,8 @@ mod point_words;
 mod read_repair;
 mod recovery_sheet;
 mod restore_tree;
+mod rotation_files;
+mod rotation_words;
 mod session;
 mod vault_adopt;
 mod vault_audit;
@@ -224,12 +231,14 @@ async fn keys_command(session: &Session, command: KeysCommand) -> Outcome {
             keys_verify::card(session, card.as_deref(), &from, &reach).await
         }
         KeysCommand::VerifyTranscript { file, public } => keys_verify::transcript(session, &file, public),
-        KeysCommand::Sheet { file } => recovery_sheet::run(session, &file).await,
+        KeysCommand::Sheet { file, page } => {
+            recovery_sheet::run(session, recovery_sheet::Paper { path: file, page }).await
+        }
         KeysCommand::Seal(arguments) => keys_seal::seal(session, arguments),
         KeysCommand::Unseal { file } => keys_seal::unseal(session, &file),
         KeysCommand::Status { keys_dir } => keys_status::run(session, keys_dir).await,
         KeysCommand::Issue(arguments) => keys_issue::issue(session, &arguments).await,
-        KeysCommand::Revoke(arguments) => keys_issue::revoke(session, &arguments).await,
+        KeysCommand::Revoke(arguments) => keys_revoke::revoke(session, &arguments).await,
         KeysCommand::Rotate(arguments) => keys_rotate::run(session, &arguments).await,
     }
 }

@@ -5,6 +5,7 @@
 //! hand; what is odd about the chains of manifests is said before a point is chosen;
 //! the catalog of this host is only a hint where a chunk may be.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use agent_daemon::assembly;
@@ -21,13 +22,14 @@ use vault_ops::shelf::{Appetite, Shelf};
 use vault_ops::vault::{Expected, NOT_IN_LAYOUT, StatePaths, Vault};
 use vault_ops::{OpsError, world::World};
 
-use crate::arguments::PointFrom;
+use crate::arguments::{PointFrom, Reach};
+use crate::cards;
 use crate::exit::{self, Failure};
 use crate::given::{as_folders, given_candidates};
 use crate::keys_recover;
 use crate::output::Output;
 use crate::read_repair::Home;
-use crate::session::{Session, complete, read_key};
+use crate::session::{Session, complete, kept_read_key};
 
 /// A point that can be opened.
 #[derive(Clone, Debug)]
@@ -79,7 +81,7 @@ impl Points {
             return Self::of_configuration(session, from).await;
         }
         let keys = if from.type_cards {
-            Arc::new(keys_recover::in_memory(session, &[], &from.from, &from.reach).await?)
+            in_memory(session, &[], &from.from, &from.reach).await?
         } else {
             brought(session, from, None).await?
         };
@@ -110,7 +112,7 @@ impl Points {
         let (config, vault) = session.vault_name()?;
         let folder = assembly::key_folder(&config, &vault)?;
         let keys = if from.type_cards {
-            Arc::new(keys_recover::in_memory(session, &[], &[], &from.reach).await?)
+            in_memory(session, &[], &[], &from.reach).await?
         } else {
             brought(session, from, Some(&folder)).await?
         };
@@ -265,9 +267,21 @@ fn say_how(failure: Failure, from: &PointFrom, command: &str) -> Failure {
 /// false one is named.
 async fn brought(session: &Session, from: &PointFrom, folder: Option<&KeyFolder>) -> Result<Arc<ReadKey>, Failure> {
     if from.key.cards.is_empty() {
-        return read_key(session, &from.key, folder);
+        return kept_read_key(session, &from.key, folder);
     }
-    Ok(Arc::new(keys_recover::in_memory(session, &from.key.cards, &from.from, &from.reach).await?))
+    in_memory(session, &from.key.cards, &from.from, &from.reach).await
+}
+
+/// The read key from card files, or from cards that are typed now, for this run alone: it
+/// is written nowhere.
+async fn in_memory(
+    session: &Session,
+    files: &[PathBuf],
+    from: &[String],
+    reach: &Reach,
+) -> Result<Arc<ReadKey>, Failure> {
+    let known = cards::at_hand(session, from, reach).await?;
+    Ok(Arc::new(cards::brought(session, files, known)?.read_key()))
 }
 
 /// A key of another vault opens nothing here: said before "no vault" misleads.

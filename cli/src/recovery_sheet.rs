@@ -1,5 +1,5 @@
 //! The recovery sheet: one SLIP-39 card that is enough alone, with all a person needs who
-//! has nothing else. And what is said where nobody wants one.
+//! has nothing else, as text and as a page to print. And what is said where nobody wants one.
 //!
 //! What always holds: the sheet is read back from its file and gives the seed before it
 //! counts; it is created for its owner alone and never overwrites; its card's hash stands
@@ -12,28 +12,35 @@ use std::path::{Path, PathBuf};
 use agent_daemon::assembly;
 use backends::disk::{RealDisk, place_file};
 use config::Config;
-use keys::card::{self, SplitPlan};
+use keys::card::{self, Card, SplitPlan};
 use keys::ceremony::gathering::next_set;
 use keys::files::MasterSeed;
 use keys::first::KeyFolder;
 use keys::hand::Hand;
+use keys::page::{PageFormat, page_with};
 use keys::{KeysError, SecretText};
 use serde_json::json;
 use vault_format::vault::CardSet;
 use vault_ops::claims::cards_of;
 
-use crate::arguments::KeyCopy;
+use crate::arguments::CopyOfKey;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::time_text;
 use crate::passphrase::key_failure;
 use crate::session::{Session, lease};
+
+/// What is wrong with where the sheet is to go, before there is a vault.
+pub(crate) fn check(copy: &CopyOfKey) -> Result<(), Failure> {
+    let paper = copy.sheet.clone().map(|path| Paper { path, page: copy.page });
+    paper.map_or(Ok(()), |paper| paper.beside().map(drop))
+}
 
 /// What became of the new key's copy, for the summary.
 pub(crate) async fn after_init(
     session: &Session,
     config: &Config,
     name: &str,
-    copy: &KeyCopy,
+    copy: &CopyOfKey,
 ) -> Result<&'static str, Failure> {
     let folder = assembly::key_folder(config, name)?;
     if copy.i_have_no_key_copy {
@@ -51,17 +58,42 @@ pub(crate) async fn after_init(
         );
         return Ok("not made");
     };
-    make(session, config, name, &path).await?;
+    make(session, config, name, &Paper { path, page: copy.page }).await?;
     Ok("sheet")
 }
 
+/// Where a sheet is written.
+pub(crate) struct Paper {
+    /// The text.
+    pub(crate) path: PathBuf,
+    /// A page to print beside it.
+    pub(crate) page: Option<PageFormat>,
+}
+
+impl Paper {
+    /// The page beside the text, by its name; refused where it would be the text itself, or
+    /// where something is there.
+    fn beside(&self) -> Result<Option<(PathBuf, PageFormat)>, Failure> {
+        let Some(format) = self.page else { return Ok(None) };
+        let path = self.path.with_extension(format.extension());
+        let why = if path == self.path {
+            "is the name of its page; name the sheet otherwise, as in sheet.txt"
+        } else if path.exists() {
+            "exists already and is not overwritten; name the sheet otherwise"
+        } else {
+            return Ok(Some((path, format)));
+        };
+        Err(Failure::new(exit::USAGE, format!("{} {why}. Nothing was changed", path.display())))
+    }
+}
+
 /// `holdfast keys sheet FILE`
-pub(crate) async fn run(session: &Session, path: &Path) -> Outcome {
+pub(crate) async fn run(session: &Session, paper: Paper) -> Outcome {
     let (config, name) = session.vault_name()?;
     // It changes the vault record as a ceremony does.
     let _lease = lease(&assembly::state_paths(&config, &name), "keys sheet")?;
-    make(session, &config, &name, path).await?;
-    session.output.summary(exit::OK, json!({ "vault": name, "sheet": path.display().to_string() }));
+    make(session, &config, &name, &paper).await?;
+    session.output.summary(exit::OK, json!({ "vault": name, "sheet": paper.path.display().to_string() }));
     Ok(exit::OK)
 }
 
@@ -91,7 +123,8 @@ pub(crate) fn say_none(session: &Session, folder: &KeyFolder) -> Result<(), Fail
     written.map_err(|error| Failure::new(exit::ERROR, format!("writing {}: {error}", path.display())))
 }
 
-async fn make(session: &Session, config: &Config, name: &str, path: &Path) -> Result<(), Failure> {
+async fn make(session: &Session, config: &Config, name: &str, paper: &Paper) -> Result<(), Failure> {
+    let (path, page) = (paper.path.as_path(), paper.beside()?);
     let folder = assembly::key_folder(config, name)?;
     let master: MasterSeed = session.key(&folder.master_seed()).map_err(|failure| {
         let text =
@@ -100,7 +133,11 @@ async fn make(session: &Session, config: &Config, name: &str, path: &Path) -> Re
     })?;
     let opened = assembly::open_vault(config, name, session.world.clone()).await?;
     let set = next_set(&cards_of(&opened.vault).await);
-    let hashes = write(session, (config, name), path, &master, set)?;
+    let (hashes, card) = write(session, (config, name), path, &master, set)?;
+    if let Some((path, format)) = &page {
+        let page = page_with(&card, &format!("recovery sheet of {name}"), &lines(config, name), *format);
+        keys::files::create_text(path, &page).map_err(key_failure)?;
+    }
     let root = master.seed.root_key(master.generation);
     let owed = vault_ops::amend::add_card_set(&opened.vault, &root, hashes).await.map_err(|error| {
         let failure = Failure::from(error);
@@ -116,28 +153,33 @@ async fn make(session: &Session, config: &Config, name: &str, path: &Path) -> Re
     // There is a copy now; whether it was said that there is none does not matter any more.
     let _ = std::fs::remove_file(folder.no_key_copy());
     let output = session.output;
-    output.say(format!("recovery sheet  {}", path.display()));
+    for path in [Some(path), page.as_ref().map(|(path, _)| path.as_path())].into_iter().flatten() {
+        output.say(format!("recovery sheet  {}", path.display()));
+    }
     output.say("It was read back and gives the key. Print it, keep it where this host is not, then delete the file:");
     output.say("whoever has it and reaches a location reads every backup.");
-    output.event("sheet", json!({ "file": path.display().to_string(), "set": set }));
+    let page = page.map(|(path, _)| path.display().to_string());
+    output.event("sheet", json!({ "file": path.display().to_string(), "page": page, "set": set }));
     Ok(())
 }
 
-/// Deals one card that is enough alone to a new file, and reads it back.
+/// Deals one card that is enough alone to a new file, and reads it back. The set it is,
+/// and the card.
 fn write(
     session: &Session,
     (config, name): (&Config, &str),
     path: &Path,
     master: &MasterSeed,
     set: u32,
-) -> Result<CardSet, Failure> {
+) -> Result<(CardSet, Card), Failure> {
     let plan = SplitPlan { vault: master.vault, generation: master.generation, set, need: 1, total: 1 };
     let cards =
         card::split(&master.seed, &plan, &mut session.world.rng()).map_err(|error| key_failure(error.into()))?;
-    let card = cards.first().ok_or_else(|| Failure::new(exit::ERROR, "no card was dealt"))?;
-    keys::files::create_text(path, &text(config, name, card)).map_err(key_failure)?;
+    let card = cards.into_iter().next().ok_or_else(|| Failure::new(exit::ERROR, "no card was dealt"))?;
+    keys::files::create_text(path, &text(config, name, &card)).map_err(key_failure)?;
     read_back(path, master)?;
-    Ok(CardSet { number: set, need: 1, cards: vec![card.hash()], created_ms: session.world.now_ms() })
+    let set = CardSet { number: set, need: 1, cards: vec![card.hash()], created_ms: session.world.now_ms() };
+    Ok((set, card))
 }
 
 /// The sheet of a seed that is not in force yet: a new file, or the one that a run which
@@ -150,7 +192,7 @@ pub(crate) fn of_next(
     set: u32,
 ) -> Result<CardSet, Failure> {
     if !path.exists() {
-        return write(session, (config, name), path, next, set);
+        return write(session, (config, name), path, next, set).map(|(set, _)| set);
     }
     let other = |_| {
         let text = format!(
@@ -163,37 +205,50 @@ pub(crate) fn of_next(
     read_back(path, next).map_err(other)?;
     let text = std::fs::read_to_string(path).map(SecretText::new);
     let text = text.map_err(|error| Failure::new(exit::ERROR, format!("reading {}: {error}", path.display())))?;
-    let card = card::Card::parse(text.expose_secret()).map_err(|error| key_failure(error.into()))?;
+    let card = Card::parse(text.expose_secret()).map_err(|error| key_failure(error.into()))?;
     let number = card.head().set;
     Ok(CardSet { number, need: 1, cards: vec![card.hash()], created_ms: session.world.now_ms() })
 }
 
 /// The sheet: lines of `#` for people, and a card as every tool here reads it.
-fn text(config: &Config, name: &str, card: &card::Card) -> SecretText {
+fn text(config: &Config, name: &str, card: &Card) -> SecretText {
     let card = card.to_text();
-    let mut text = String::with_capacity(8192 + card.expose_secret().len());
-    let mut line = |line: &str| {
+    let lines = lines(config, name);
+    let room: usize = lines.iter().map(|line| line.len() + 3).sum();
+    let mut text = String::with_capacity(1024 + room + card.expose_secret().len());
+    let title = format!("holdfast recovery sheet of the vault \"{name}\"");
+    for line in [title, String::new()].iter().chain(&lines) {
         // Into memory that was reserved.
         let _ = writeln!(text, "# {line}");
-    };
-    line(&format!("holdfast recovery sheet of the vault \"{name}\""));
-    line("");
-    line("Secret. Whoever has these words and reaches a location of the vault reads every backup.");
-    line("Print it, keep it where the host is not, delete the file.");
-    line("");
-    line("The vault lies at:");
-    for (name, location) in config.vaults.get(name).into_iter().flat_map(|vault| config.locations_of(vault)) {
-        let endpoint = location.endpoint.as_ref().map(|endpoint| format!(", endpoint {endpoint}")).unwrap_or_default();
-        line(&format!("  {name}: {}{endpoint}", location.url));
     }
-    line("");
-    line("To restore on any machine, from enough of these locations (or folders copied from them):");
-    line("  holdfast vault restore --from LOCATION.. --card THIS-FILE --to FOLDER");
-    line("Typed from paper: everything from the line \"holdfast card\" on. The words are a SLIP-39 share that");
-    line("is enough alone; other tools for such words give the same key.");
-    line("");
+    text.push_str("# Typed from paper: everything from the line \"holdfast card\" on.\n# \n");
     text.push_str(card.expose_secret());
     SecretText::new(text)
+}
+
+/// What a person needs to know who has nothing else: where the vault lies, and what to do.
+fn lines(config: &Config, name: &str) -> Vec<String> {
+    let locations = config.vaults.get(name).into_iter().flat_map(|vault| config.locations_of(vault));
+    let places = locations.map(|(name, location)| {
+        let endpoint = location.endpoint.as_ref().map(|endpoint| format!(", endpoint {endpoint}")).unwrap_or_default();
+        format!("  {name}: {}{endpoint}", location.url)
+    });
+    let before = [
+        "Secret. Whoever has these words and reaches a location of the vault reads every backup.",
+        "Print it, keep it where the host is not, delete the file.",
+        "",
+        "The vault lies at:",
+    ];
+    let after = [
+        "",
+        "To restore on any machine, from enough of these locations (or folders copied from them):",
+        "  holdfast vault restore --from LOCATION.. --card THIS-FILE --to FOLDER",
+        "where THIS-FILE is the text of this sheet, what its QR code holds, or the card typed from",
+        "paper. The words are a SLIP-39 share that is enough alone; other tools for such words give",
+        "the same key.",
+        "",
+    ];
+    before.map(str::to_owned).into_iter().chain(places).chain(after.map(str::to_owned)).collect()
 }
 
 fn read_back(path: &Path, master: &MasterSeed) -> Result<(), Failure> {

@@ -1,19 +1,20 @@
 //! What every command starts from: the configuration, the world, the keys.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use agent_daemon::assembly;
+use agent_daemon::assembly::{self, Assembled};
 use config::Config;
 use keys::Passphrase;
 use keys::files::ReadKey;
 use keys::first::KeyFolder;
-use keys::hand::Hand;
+use vault_ops::claims::cards_of;
 use vault_ops::lease::Lease;
 use vault_ops::vault::{StatePaths, Vault};
 use vault_ops::world::World;
 
 use crate::arguments::{Global, ReadKeyFrom};
+use crate::cards;
 use crate::death;
 use crate::exit::{self, Failure};
 use crate::output::Output;
@@ -90,15 +91,26 @@ pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// A read key from a file, from cards, or from the vault's own folder.
-pub(crate) fn read_key(
+/// The read key of an open vault: from cards, which its records judge, from a file, or
+/// from the vault's own folder.
+pub(crate) async fn read_key(
+    session: &Session,
+    from: &ReadKeyFrom,
+    opened: &Assembled,
+) -> Result<Arc<ReadKey>, Failure> {
+    if from.cards.is_empty() {
+        return kept_read_key(session, from, Some(&opened.keys));
+    }
+    let brought = cards::brought(session, &from.cards, cards_of(&opened.vault).await)?;
+    Ok(Arc::new(brought.read_key()))
+}
+
+/// A read key from a file, or from the vault's own folder.
+pub(crate) fn kept_read_key(
     session: &Session,
     from: &ReadKeyFrom,
     folder: Option<&KeyFolder>,
 ) -> Result<Arc<ReadKey>, Failure> {
-    if !from.cards.is_empty() {
-        return Ok(Arc::new(from_cards(&from.cards)?));
-    }
     let path = match (&from.read_key, folder) {
         (Some(path), _) => path.clone(),
         (None, Some(folder)) if folder.read_key().exists() => folder.read_key(),
@@ -120,53 +132,4 @@ pub(crate) fn complete(keys: &mut Arc<ReadKey>, vault: &Vault) -> Result<(), Fai
         Some(keys) => Ok(vault.complete(keys)?),
         None => Err(Failure::new(exit::ERROR, "the read key is in use already; report this")),
     }
-}
-
-/// The read key from card files.
-fn from_cards(paths: &[PathBuf]) -> Result<ReadKey, Failure> {
-    let hand = gather(paths, |_, _| {})?;
-    read_key_of(hand)
-}
-
-/// Adds card files to a hand, telling `note` how each went; a bad card stops nothing.
-pub(crate) fn gather(paths: &[PathBuf], mut note: impl FnMut(&Path, Result<String, String>)) -> Result<Hand, Failure> {
-    let mut hand = Hand::new();
-    let mut problems = Vec::new();
-    for path in paths {
-        let text = std::fs::read_to_string(path)
-            .map(keys::SecretText::new)
-            .map_err(|error| Failure::new(exit::USAGE, format!("reading the card {}: {error}", path.display())))?;
-        match hand.add_text(text.expose_secret()) {
-            Ok(progress) => note(path, Ok(format!("ok, {} of {}", progress.have, progress.need))),
-            Err(error) => {
-                problems.push(format!("{}: {error}", path.display()));
-                note(path, Err(error.to_string()));
-            }
-        }
-    }
-    let progress = hand.progress();
-    if progress.have < progress.need {
-        let problems =
-            if problems.is_empty() { String::new() } else { format!(" Not counted: {}.", problems.join("; ")) };
-        return Err(Failure::new(
-            exit::CARDS,
-            format!(
-                "{} good cards of the {} needed.{problems} Bring more cards of the same set",
-                progress.have, progress.need
-            ),
-        ));
-    }
-    Ok(hand)
-}
-
-/// The read key a full hand of cards gives.
-pub(crate) fn read_key_of(hand: Hand) -> Result<ReadKey, Failure> {
-    let recovered = hand.recover().map_err(|error| Failure::new(exit::CARDS, error.to_string()))?;
-    let (Some(generation), Some(vault)) = (recovered.generation, recovered.vault) else {
-        return Err(Failure::new(
-            exit::KEY,
-            "these are bare words: they carry no vault id. Use the whole card text, at least of one card",
-        ));
-    };
-    Ok(ReadKey::from_seed(&recovered.seed, generation, vault))
 }

@@ -25,9 +25,10 @@ use vault_ops::create::writer_certificate;
 use vault_ops::vault::{Candidate, Expected, Vault};
 
 use crate::arguments::{InitArguments, ReadKeyFrom};
+use crate::cards;
 use crate::exit::{self, Failure, Outcome};
 use crate::given::given_locations;
-use crate::session::{Session, complete, gather, host_name, lease, read_key};
+use crate::session::{Session, complete, host_name, kept_read_key, lease};
 
 /// The keys that were brought.
 pub(crate) struct Brought {
@@ -39,8 +40,8 @@ pub(crate) struct Brought {
 pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome {
     let config_path = std::path::absolute(session.config_path()).map_err(|error| usage(error.to_string()))?;
     refuse_occupied(&config_path)?;
-    let mut brought = bring(session, &arguments.key)?;
     let places = given_locations(&arguments.from, &arguments.reach)?;
+    let mut brought = bring(session, &arguments.key, &places).await?;
     let mut vault = open(session, &brought, &places).await?;
     refuse_former_seed(&brought, &vault.root)?;
     complete(&mut brought.read, &vault)?;
@@ -102,7 +103,11 @@ pub(crate) fn refuse_occupied(config: &Path) -> Result<(), Failure> {
     )))
 }
 
-pub(crate) fn bring(session: &Session, from: &ReadKeyFrom) -> Result<Brought, Failure> {
+pub(crate) async fn bring(
+    session: &Session,
+    from: &ReadKeyFrom,
+    places: &BTreeMap<Name, Location>,
+) -> Result<Brought, Failure> {
     if from.cards.is_empty() {
         if from.read_key.is_none() {
             return Err(Failure::new(
@@ -111,18 +116,11 @@ pub(crate) fn bring(session: &Session, from: &ReadKeyFrom) -> Result<Brought, Fa
                  that is enough to restore, not to back up)",
             ));
         }
-        return Ok(Brought { read: read_key(session, from, None)?, seed: None });
+        return Ok(Brought { read: kept_read_key(session, from, None)?, seed: None });
     }
-    let recovered =
-        gather(&from.cards, |_, _| {})?.recover().map_err(|error| Failure::new(exit::CARDS, error.to_string()))?;
-    let (Some(generation), Some(vault)) = (recovered.generation, recovered.vault) else {
-        return Err(Failure::new(
-            exit::KEY,
-            "these are bare words: they carry no vault id. Use the whole card text, at least of one card",
-        ));
-    };
-    let read = Arc::new(ReadKey::from_seed(&recovered.seed, generation, vault));
-    Ok(Brought { read, seed: Some((recovered.seed, generation)) })
+    let known = cards::claimed(session, &candidates(places).await).await;
+    let brought = cards::brought(session, &from.cards, known)?;
+    Ok(Brought { read: Arc::new(brought.read_key()), seed: Some((brought.seed, brought.generation)) })
 }
 
 /// A former root admits nobody any more.

@@ -18,7 +18,7 @@ pub(crate) async fn run(session: &Session, from: &[String], reach: &Reach, apply
     let _lease = lease(&assembly::state_paths(&config, &name), "vault import-orphans")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let folders = open_folders(from, reach).await?;
-    let keys = match read_key(session, key, Some(&opened.keys)) {
+    let keys = match read_key(session, key, &opened).await {
         Ok(mut keys) => {
             complete(&mut keys, &opened.vault)?;
             Some(keys)

@@ -16,7 +16,7 @@ use vault_format::suite::{Class, Coding};
 use vault_ops::create::{self, CHUNKS_DEFAULT, NewLocation, Shape};
 use vault_ops::placement::Tolerance;
 
-use crate::arguments::KeyCopy;
+use crate::arguments::CopyOfKey;
 use crate::exit::{self, Failure, Outcome};
 use crate::recovery_sheet;
 use crate::session::{Session, host_name};
@@ -29,7 +29,8 @@ pub(crate) struct Local {
     pub(crate) total: u8,
 }
 
-pub(crate) async fn run(session: &Session, local: Option<Local>, copy: &KeyCopy) -> Outcome {
+pub(crate) async fn run(session: &Session, local: Option<Local>, copy: &CopyOfKey) -> Outcome {
+    recovery_sheet::check(copy)?;
     let local_given = local.is_some();
     let config_path = session.config_path();
     let (config, name) = match local {

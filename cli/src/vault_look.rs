@@ -288,7 +288,7 @@ pub(crate) async fn snapshots(session: &Session, arguments: &SnapshotsArguments)
     let output = session.output;
     output.say(format!("{:<10} {:<22} {:<20} {:>8} {:>10}  hash", "point", "time", "source", "items", "sequence"));
     let mut count = 0;
-    match read_key(session, from, Some(&opened.keys)) {
+    match read_key(session, from, &opened).await {
         Ok(mut key) => {
             complete(&mut key, &opened.vault)?;
             let list = points::list(&opened.vault, &key).await?;

@@ -29,11 +29,13 @@ pub(crate) async fn repair(session: &Session, apply: bool) -> Outcome {
     }
     output.say(format!("{} shards to write, {} records to copy", plan.shards.len(), plan.records.len()));
     plan.silent.iter().for_each(|(name, why)| output.warn(format!("nothing is planned for {name}: {why}")));
+    plan.seconds.iter().for_each(|(name, what)| output.warn(format!("{name}: {what}")));
+    let all_told = plan.silent.is_empty() && plan.seconds.is_empty();
     if !apply {
         if !plan.is_empty() {
             output.say("Nothing was changed. Do it with: holdfast vault repair --apply");
         }
-        let exit = match (plan.is_empty(), plan.silent.is_empty()) {
+        let exit = match (plan.is_empty(), all_told) {
             (false, _) => exit::DAMAGE,
             (true, false) => exit::WARNINGS,
             (true, true) => exit::OK,
@@ -44,7 +46,7 @@ pub(crate) async fn repair(session: &Session, apply: bool) -> Outcome {
     let done = repair::apply(vault, &opened.catalog, &plan).await?;
     done.failed.iter().chain(&done.lost).for_each(|why| output.warn(why));
     output.say(format!("{} shards written and read back, {} records copied", done.shards.len(), done.records));
-    let exit = match (done.lost.is_empty(), done.failed.is_empty() && plan.silent.is_empty()) {
+    let exit = match (done.lost.is_empty(), done.failed.is_empty() && all_told) {
         (false, _) => exit::LOST,
         (true, false) => exit::WARNINGS,
         (true, true) => exit::OK,

@@ -49,7 +49,7 @@ pub(crate) async fn run(session: &Session, arguments: &ReencryptArguments) -> Ou
     let (config, name) = session.vault_name()?;
     let _lease = lease(&assembly::state_paths(&config, &name), "vault reencrypt")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    let mut read = read_key(session, &arguments.key, Some(&opened.keys))?;
+    let mut read = read_key(session, &arguments.key, &opened).await?;
     complete(&mut read, &opened.vault)?;
     refuse_former_key(&read, &opened)?;
     let plan = reencrypt::plan(&opened.vault, &read).await?;

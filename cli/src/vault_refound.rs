@@ -41,7 +41,8 @@ type Places = std::collections::BTreeMap<Name, Location>;
 pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome {
     let config_path = std::path::absolute(session.config_path()).map_err(|error| usage(error.to_string()))?;
     refuse_occupied(&config_path)?;
-    let mut brought = bring(session, &arguments.key)?;
+    let places = given_locations(&arguments.from, &arguments.reach)?;
+    let mut brought = bring(session, &arguments.key, &places).await?;
     if brought.seed.is_none() {
         return Err(Failure::new(
             exit::KEY,
@@ -49,7 +50,6 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
              vault restore --scan --from DIR..",
         ));
     }
-    let places = given_locations(&arguments.from, &arguments.reach)?;
     refuse_overlap(&arguments.scan, &places)?;
     let piles = open_folders(&arguments.scan, &Reach { locations: None, ..arguments.reach.clone() }).await?;
     let heritage = inherit(session, &mut brought, &piles, &places).await?;

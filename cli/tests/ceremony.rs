@@ -13,7 +13,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use stage::scene::{PLACES, Scene};
-use stage::{Numbers, Person, Stage, assert_same_tree, files_below, number_from_env, write_tree, written_down};
+use stage::{
+    Numbers, Person, Stage, assert_same_tree, files_below, number_from_env, scanned, write_tree, written_down,
+};
 
 const ONE_DEVICE: [(&str, &str); 1] = [("HOLDFAST_TEST_ONE_DEVICE", "1")];
 const NAMES: [&str; 5] = ["Anna", "Ben", "Chloe", "Dora", "Emil"];
@@ -294,6 +296,19 @@ fn interrupted_at_any_step_the_old_state_stands() {
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
     fs::rename(stage.path("cards"), stage.path("killed")).unwrap();
     stage.holdfast(&split).ends(0).says("6/6 committed");
+
+    // Nobody there to answer the last question is no: the cards count, the seed stays.
+    let mut person = stage.person(&["keys", "split", "--cards", "1", "--need", "1", "--holder", "Anna"]);
+    person.sees("Go on with this plan? Type yes: ");
+    person.types("yes");
+    let words = write_down(&mut person);
+    person.types(&words.join(" "));
+    person.sees("6/6 committed");
+    person.sees("Remove the seed and the read key from this host now? Type yes: ");
+    person.presses("\u{4}");
+    let shown = person.ends(0);
+    assert!(shown.contains("the seed is still on this host"), "{shown}");
+    assert!(stage.path("vault/keys/master.seed").exists() && stage.path("vault/keys/read.key").exists());
 }
 
 /// The seed is typed and then nothing comes of it; another ceremony waits meanwhile.
@@ -316,6 +331,12 @@ fn interrupted_with_the_seed_on_cards_alone(stage: &Stage, reshare: &[&str], old
         person.types("");
         person.sees("the screen is cleared: ");
         stage.holdfast_with(reshare, old).ends(11);
+        // Nor is a key file sealed meanwhile: a rotation would write it, too.
+        let key = fs::read(stage.path("vault/keys/writer.key")).unwrap();
+        for command in ["seal", "unseal"] {
+            stage.holdfast(&["keys", command, "vault/keys/writer.key"]).ends(11).says("keys reshare");
+        }
+        assert!(fs::read(stage.path("vault/keys/writer.key")).unwrap() == key);
         // Ctrl-Z would leave the card there.
         person.presses("\u{1a}");
         person.presses(keys);
@@ -352,7 +373,10 @@ fn new_cards_from_old_ones_and_both_sets_open() {
     stage.holdfast(&reshare).ends(12).says("--card");
     stage.holdfast_with(&reshare, &old[..2]).ends(13).says("1 good cards of the 2 needed");
     stage.holdfast_with(&reshare, &old).ends(0).says("set 1 still work").says("holdfast keys rotate");
-    assert!(fs::read_to_string(stage.path("new/card-set2-4.html")).unwrap().contains("<path d=\"M"));
+    // Scanned from the page, it is the card.
+    let page = fs::read_to_string(stage.path("new/card-set2-4.html")).unwrap();
+    fs::write(stage.path("scanned.txt"), scanned(&page)).unwrap();
+    stage.holdfast(&["keys", "verify-card", "scanned.txt"]).ends(0).says("card 4 of set 2").says("newest");
     stage.holdfast(&["keys", "verify-card", "new/card-set2-2.txt"]).ends(0).says("newest");
     stage.holdfast(&["keys", "verify-card", "old/card-set1-2.txt"]).ends(0).says("not the newest");
     stage.holdfast(&["--config", "none", "keys", "verify-card", "new/card-set2-2.txt"]).ends(3).says("was not checked");

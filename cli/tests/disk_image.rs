@@ -58,11 +58,7 @@ fn host() -> (Stage, tempfile::TempDir) {
     write_tree(&stage.path("tree"), 2_000_000, &mut Numbers(51));
     write_secrets(&stage.path("tree"), 1);
     stage.change_config("survive_domains", "pack_leaves_max = 1\nsurvive_domains");
-    stage.append_config(&format!(
-        "\n[source.docs]\nkind = \"directory\"\npaths = [\"{}\"]\n\n\
-         [policy.docs]\nsource = \"docs\"\nschedule = \"every 1s\"\n",
-        stage.text("tree")
-    ));
+    stage.back_up_tree_every_second();
     let mut agent = stage.start(&["agent"]);
     agent.wait_for("docs -> demo: ok");
     for round in 0..4 {

@@ -7,7 +7,7 @@ mod stage;
 
 use std::os::unix::fs::PermissionsExt;
 
-use stage::{Numbers, Stage, assert_same_tree, write_tree};
+use stage::{Numbers, Stage, assert_same_tree, scanned, write_tree, written_down};
 
 const KEY_HERE: &str = "The vault key lies on this host: it dies with it, and a thief can read. Print the recovery sheet, \
                         then: holdfast keys split";
@@ -51,6 +51,44 @@ fn a_sheet_and_the_locations_give_everything_back() {
     let restored = stage.holdfast(&words);
     assert!(restored.code == 0 || restored.code == 3, "{}", restored.shown());
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
+}
+
+/// As a page: every word with its number, where the vault lies, and a code that alone is
+/// the card.
+#[test]
+fn a_sheet_is_a_page_too_and_its_code_gives_everything_back() {
+    let stage = Stage::new();
+    let init = ["vault", "init", "--local", "vault", "--sheet"];
+    stage.holdfast(&[&init[..], &["sheet.html", "--page", "html"]].concat()).ends(2).says("name the sheet otherwise");
+    assert!(!stage.path("vault").exists());
+    stage.holdfast(&[&init[..], &["sheet.txt", "--page", "html"]].concat()).ends(0).says("sheet.html");
+    write_tree(&stage.path("tree"), 100_000, &mut Numbers(42));
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    std::fs::write(stage.path("second.svg"), "a drawing").unwrap();
+    stage.holdfast(&["keys", "sheet", "second", "--page", "svg"]).ends(2).says("is not overwritten");
+    assert!(!stage.path("second").exists(), "nothing was changed");
+    std::fs::remove_file(stage.path("second.svg")).unwrap();
+    stage.holdfast(&["keys", "sheet", "second", "--page", "svg"]).ends(0);
+
+    for (text, page, set) in [("sheet.txt", "sheet.html", 1), ("second", "second.svg", 2)] {
+        let mode = std::fs::metadata(stage.path(page)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let page = std::fs::read_to_string(stage.path(page)).unwrap();
+        let words = written_down(&std::fs::read_to_string(stage.path(text)).unwrap());
+        assert!(words.iter().all(|word| page.contains(&format!(">{word}</"))), "all words stand on the page");
+        assert!(page.contains("The vault lies at:") && page.contains("holdfast vault restore --from"));
+        let place = format!("file://{}", stage.text("vault/p9"));
+        // The column of an SVG page cuts long lines.
+        assert!(page.contains(&place[..30]) && (text == "second" || page.contains(&place)), "{page}");
+        std::fs::write(stage.path("scanned.txt"), scanned(&page)).unwrap();
+        stage.holdfast(&["keys", "verify-card", "scanned.txt"]).ends(0).says(&format!("of set {set}"));
+        let out = format!("out{set}");
+        let mut words = vec!["vault", "restore", "--card", "scanned.txt", "--to", &out, "--from"];
+        words.extend(["vault/p5", "vault/p6", "vault/p7", "vault/p8", "vault/p9"]);
+        let restored = stage.holdfast(&words);
+        assert!(restored.code == 0 || restored.code == 3, "{}", restored.shown());
+        assert_same_tree(&stage.path("tree"), &stage.path(&out).join("tree"));
+    }
 }
 
 #[test]

@@ -29,19 +29,12 @@ fn second_host(stage: &Stage, old: &[String]) {
     assert!(!stage.path("second-writer.key").exists());
     stage.holdfast_with(&words, old).ends(0).says("Bring it to that host as writer.key");
     stage.holdfast_with(&words, old).ends(12).says("is not overwritten");
-    fs::create_dir(stage.path("second-keys")).unwrap();
+    stage.other_host("second");
     fs::rename(stage.path("second-writer.key"), stage.path("second-keys/writer.key")).unwrap();
-    fs::copy(stage.path("vault/keys/vault.pub"), stage.path("second-keys/vault.pub")).unwrap();
-    let text = fs::read_to_string(stage.config()).unwrap();
-    let text = text
-        .replace(&stage.text("vault/state"), &stage.text("second-state"))
-        .replace(&stage.text("vault/keys"), &stage.text("second-keys"));
-    fs::write(stage.path("second.toml"), text).unwrap();
 }
 
 fn on_second(stage: &Stage, words: &[&str]) -> Ran {
-    let all: Vec<&str> = ["--config", "second.toml"].iter().chain(words).copied().collect();
-    stage.holdfast(&all)
+    stage.on_host("second", words)
 }
 
 /// Ids of the points a key opens, by source.
@@ -231,6 +224,125 @@ fn a_new_seed_has_its_sheet_first_and_stays_sealed() {
     stage.holdfast_with(&words, &from).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
     stage.holdfast_with(&["keys", "verify-card", "sheet", "--from"], &from[..1]).ends(0);
+}
+
+/// A seed that lies behind a link: a rotation would rename the link. A ceremony that takes
+/// it off the host takes the file.
+#[test]
+fn a_seed_behind_a_link_is_not_left_behind() {
+    let stage = Stage::with_local_vault();
+    let keys = stage.path("vault/keys");
+    fs::rename(keys.join("master.seed"), stage.path("elsewhere.seed")).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere.seed", keys.join("master.seed")).unwrap();
+    let before = files(&keys);
+    let rotate = ["keys", "rotate", "--apply", "--i-have-no-key-copy"];
+    stage.holdfast(&rotate).ends(12).says("is a link to").says("mv -f");
+    // Where the link leads nowhere, too.
+    fs::rename(stage.path("elsewhere.seed"), stage.path("away")).unwrap();
+    stage.holdfast(&rotate).ends(12).says("is a link to");
+    fs::rename(stage.path("away"), stage.path("elsewhere.seed")).unwrap();
+    assert!(files(&keys) == before, "nothing was changed");
+
+    let split = ["keys", "split", "--cards", "3", "--need", "2", "--cards-dir", "cards", "--remove-seed"];
+    stage.holdfast(&split).ends(0).says("were removed from this host");
+    assert!(!stage.path("elsewhere.seed").exists() && fs::read_link(keys.join("master.seed")).is_err());
+    stage.holdfast_with(&rotate, &cards(&[1, 3])).ends(3).says("Key generation 2 is in force");
+}
+
+/// Another host rotated first: the run that was begun here is refused, with what its seed is
+/// good for, and changes nothing.
+#[test]
+fn a_rotation_that_another_overtook_is_refused() {
+    let stage = Stage::with_local_vault();
+    let keys = stage.path("vault/keys");
+    stage.other_host("second");
+    let second = stage.path("second-keys");
+    put_files(&second, &files(&keys));
+    fs::set_permissions(second.join("vault.pub"), fs::Permissions::from_mode(0o644)).unwrap();
+    let rotate = ["keys", "rotate", "--apply", "--i-have-no-key-copy"];
+
+    // Begun, and nothing signed: its sheet could not be written.
+    let failed = stage.holdfast(&["keys", "rotate", "--apply", "--sheet", "no/such/folder/sheet"]);
+    assert!(failed.code != 0 && keys.join("master.seed.next").exists(), "{}", failed.shown());
+    stage.on_host("second", &rotate).ends(3).says("Key generation 2 is in force");
+    let before = files(&keys);
+    let refused = stage.holdfast(&rotate).ends(12);
+    refused.says("another rotation is in force (generation 2").says("it was never in force").says("unused.seed");
+    assert!(files(&keys) == before, "nothing was changed");
+    // As it is told; then this host's seed is a former one, and says so.
+    fs::rename(keys.join("master.seed.next"), keys.join("unused.seed")).unwrap();
+    stage.holdfast(&rotate).ends(12).says("not the seed in force");
+
+    // Begun with the seed in force, signed everywhere and killed; the second host has that
+    // seed and rotates once more.
+    put_files(&keys, &files(&second));
+    fs::set_permissions(keys.join("vault.pub"), fs::Permissions::from_mode(0o644)).unwrap();
+    let killed = stage.start_killed(&rotate, &[], "amend.record-written:9");
+    assert_eq!(killed.code, -9, "{}", killed.shown());
+    fs::remove_file(second.join("master.seed")).unwrap();
+    fs::copy(keys.join("master.seed.next"), second.join("master.seed")).unwrap();
+    stage.on_host("second", &rotate).ends(3).says("Key generation 4 is in force");
+    let before = files(&keys);
+    let refused = stage.holdfast(&rotate).ends(12);
+    refused.says("another rotation is in force (generation 4").says("it was in force").says("master.seed.3");
+    assert!(files(&keys) == before, "nothing was changed");
+}
+
+/// A card of another vault, and records of another vault: neither is mistaken for ours.
+#[test]
+fn a_card_of_another_vault_is_not_checked_by_ours() {
+    let (stage, other) = (Stage::with_local_vault(), Stage::with_local_vault());
+    for stage in [&stage, &other] {
+        stage.deal_cards();
+    }
+    let theirs = other.text("cards/card-set1-2.txt");
+    let verify = ["keys", "verify-card", &theirs];
+    stage.holdfast(&verify).ends(3).says("are of another vault: whether this card counts was not checked");
+    let from = |places: &[&String]| {
+        let more: Vec<String> = ["--from".to_owned()].into_iter().chain(places.iter().copied().cloned()).collect();
+        stage.holdfast_with(&verify, &more)
+    };
+    let (ours, place) = (stage.text("vault/p1"), other.text("vault/p1"));
+    from(&[&ours]).ends(3).says("are of another vault");
+    from(&[&ours, &place]).ends(0).says("its set is the newest");
+    stage
+        .holdfast(&["keys", "verify-card", "cards/card-set1-2.txt", "--from", &place])
+        .ends(3)
+        .says("of another vault");
+    // A card of theirs was checked: that dates none of ours.
+    fs::remove_file(stage.path("vault/state/demo/card-checks")).unwrap();
+    from(&[&place]).ends(0);
+    assert!(!stage.path("vault/state/demo/card-checks").exists());
+}
+
+/// Every command that takes cards judges them by the vault record: one that was never
+/// handed out is named, and the good ones behind it count.
+#[test]
+fn a_card_that_was_never_handed_out_is_named_by_every_command() {
+    let stage = Stage::with_local_vault();
+    write_tree(&stage.path("tree"), 50_000, &mut Numbers(44));
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    // Dealt beside the vault: of the same seed and number, and in no record.
+    let beside = ["keys", "split", "--cards", "5", "--need", "3", "--cards-dir", "beside", "--keys-dir", "vault/keys"];
+    stage.holdfast(&beside).ends(0);
+    stage.deal_cards();
+    let mixed = [vec!["--card".to_owned(), "beside/card-set1-2.txt".to_owned()], cards(&[1, 3, 5])].concat();
+    let named = |words: &[&str], code| {
+        let ran = stage.holdfast_with(words, &mixed).ends(code);
+        ran.says("#2 set 1: not a card that was handed out").says("card 3/3  #5 set 1  ok");
+    };
+    named(&["keys", "issue", "--role", "writer", "--out", "writer.key"], 0);
+    named(&["keys", "issue", "--role", "operator", "--out", "operator.key"], 0);
+    named(&["keys", "issue", "--role", "janitor", "--out", "janitor.key"], 0);
+    named(&["vault", "snapshots"], 0);
+    named(&["vault", "reencrypt"], 0);
+    let folders: Vec<String> = (1..=9).map(|number| stage.text(&format!("vault/p{number}"))).collect();
+    let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+    named(&[&["--config", "new/new.toml", "vault", "init", "--adopt", "--from"], &folders[..]].concat(), 0);
+    let few = [mixed[..4].to_vec(), mixed[6..].to_vec()].concat();
+    let refused = stage.holdfast_with(&["keys", "rotate", "--apply", "--i-have-no-key-copy"], &few).ends(13);
+    refused.says("2 good cards of the 3 needed. Not counted: beside/card-set1-2.txt");
+    named(&["keys", "rotate", "--apply", "--i-have-no-key-copy"], 3);
 }
 
 fn old_cards_open_old_packs(stage: &Stage, before: &[String], ids: &[String], old: &[String]) {

@@ -167,11 +167,7 @@ fn through_a_shell(stage: &Stage, words: &str) {
 fn a_running_agent_leaves_no_core_and_keeps_its_keys_out_of_swap() {
     let stage = Stage::with_local_vault();
     write_tree(&stage.path("tree"), 50_000, &mut Numbers(3));
-    stage.append_config(&format!(
-        "\n[source.docs]\nkind = \"directory\"\npaths = [\"{}\"]\n\n\
-         [policy.docs]\nsource = \"docs\"\nschedule = \"every 1s\"\n",
-        stage.text("tree")
-    ));
+    stage.back_up_tree_every_second();
     let mut agent = stage.start(&["agent"]);
     agent.wait_for("docs -> demo: ok");
     let of_process = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", agent.id())).unwrap();

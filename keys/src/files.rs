@@ -253,7 +253,8 @@ fn read_file(path: &Path, is_secret: bool) -> std::result::Result<SecretBytes, F
     Ok(bytes)
 }
 
-/// A path as a shell takes it.
+/// A path as a shell takes it. The same stands in `backends/src/secret_source.rs`: neither
+/// crate may import the other, and there is none below both.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=,:@%".contains(letter);

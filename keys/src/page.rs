@@ -1,4 +1,5 @@
-//! A card as a page to print: numbered words, and the card's text as a QR code.
+//! A card as a page to print: numbered words, the card's text as a QR code, and lines
+//! for people.
 //!
 //! What always holds: nothing on the page is fetched from elsewhere (no script, no
 //! font, no image), so that opening it tells nobody; the QR code holds the card's
@@ -18,6 +19,9 @@ use crate::slip39::words;
 const PAGE_BYTES: usize = 192 << 10;
 /// White modules around a QR code, as its standard asks.
 const QUIET: usize = 4;
+/// The column beside the code of an SVG page, in tenths of a millimetre.
+const BESIDE_WIDE: usize = 1040;
+const BESIDE_HIGH: usize = 720;
 /// Words beside each other.
 const COLUMNS: usize = 3;
 const INFALLIBLE: &str = "writing into a string does not fail";
@@ -44,20 +48,27 @@ impl PageFormat {
 /// One card as a page. `title` stands above it: the holder's name, or what the sheet
 /// is for; empty for none.
 pub fn page(card: &Card, title: &str, format: PageFormat) -> SecretText {
+    page_with(card, title, &[], format)
+}
+
+/// Likewise, with lines for people beside the code: where the vault lies, what to do. They
+/// are no secret.
+pub fn page_with(card: &Card, title: &str, lines: &[String], format: PageFormat) -> SecretText {
     match format {
-        PageFormat::Html => html(card, title),
-        PageFormat::Svg => svg(card, title),
+        PageFormat::Html => html(card, title, lines),
+        PageFormat::Svg => svg(card, title, lines),
     }
 }
 
-fn html(card: &Card, title: &str) -> SecretText {
-    let mut out = String::with_capacity(PAGE_BYTES);
+fn html(card: &Card, title: &str, lines: &[String]) -> SecretText {
+    let mut out = String::with_capacity(PAGE_BYTES + room(lines));
     let name = escaped(&card_name(card, title));
     write!(
         out,
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}</title>\n<style>\n\
          body {{ font: 12pt monospace; margin: 2cm; }}\nh1 {{ font-size: 18pt; }}\n\
          td {{ padding: 0.15cm 0.5cm 0.15cm 0; }}\n.n {{ text-align: right; color: #555; }}\nsvg {{ width: 7cm; }}\n\
+         pre {{ white-space: pre-wrap; }}\n\
          </style></head><body>\n<h1>{name}</h1>\n<table>\n"
     )
     .expect(INFALLIBLE);
@@ -84,13 +95,20 @@ fn html(card: &Card, title: &str) -> SecretText {
     for line in advice(card) {
         writeln!(out, "<p>{line}</p>").expect(INFALLIBLE);
     }
+    if !lines.is_empty() {
+        out.push_str("<pre>\n");
+        for line in lines {
+            writeln!(out, "{}", escaped(line)).expect(INFALLIBLE);
+        }
+        out.push_str("</pre>\n");
+    }
     out.push_str("</body></html>\n");
     SecretText::new(out)
 }
 
 /// A4 in tenths of a millimetre.
-fn svg(card: &Card, title: &str) -> SecretText {
-    let mut out = String::with_capacity(PAGE_BYTES);
+fn svg(card: &Card, title: &str, lines: &[String]) -> SecretText {
+    let mut out = String::with_capacity(PAGE_BYTES + room(lines));
     let text = |out: &mut String, x: usize, y: usize, size: usize, text: &str| {
         writeln!(out, "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\">{text}</text>").expect(INFALLIBLE);
     };
@@ -119,6 +137,10 @@ fn svg(card: &Card, title: &str) -> SecretText {
         .expect(INFALLIBLE);
     modules.draw(&mut out);
     out.push_str("</svg>\n");
+    let (lines, step) = fitted(lines);
+    for (at, line) in lines.iter().enumerate() {
+        text(&mut out, 960, y + 60 + at * step, step * 3 / 4, &escaped(line));
+    }
     y += 830;
     for line in advice(card) {
         text(&mut out, 200, y, 34, line);
@@ -126,6 +148,30 @@ fn svg(card: &Card, title: &str) -> SecretText {
     }
     out.push_str("</svg>\n");
     SecretText::new(out)
+}
+
+/// Bytes that escaped lines take at most, with what stands around each.
+fn room(lines: &[String]) -> usize {
+    lines.iter().map(|line| 2048 + 8 * line.len()).sum()
+}
+
+/// Lines for the column beside the code, cut where they are too long for it, and how far
+/// apart they stand: closer if there are many, so that none is left out.
+fn fitted(lines: &[String]) -> (Vec<String>, usize) {
+    const STEPS: [usize; 4] = [34, 28, 22, 16];
+    let cut = |step: usize| -> Vec<String> {
+        // A letter is 0.6 of its size wide, and its size three quarters of a step.
+        let columns = BESIDE_WIDE * 20 / (9 * step);
+        let pieces = |line: &String| -> Vec<String> {
+            let letters: Vec<char> = line.chars().collect();
+            let pieces = letters.chunks(columns).map(|piece| piece.iter().collect());
+            if letters.is_empty() { vec![String::new()] } else { pieces.collect() }
+        };
+        lines.iter().flat_map(pieces).collect()
+    };
+    let fits = STEPS.into_iter().find(|step| cut(*step).len() * step <= BESIDE_HIGH);
+    let step = fits.unwrap_or_else(|| (BESIDE_HIGH / cut(STEPS[3]).len()).max(2));
+    (cut(step), step)
 }
 
 fn card_name(card: &Card, title: &str) -> String {
@@ -245,6 +291,23 @@ mod tests {
                 assert!(page.contains("Anna &lt;script&gt; &amp; Sons") && !page.contains("<script"));
                 assert!(page.contains("vault") && page.contains(&card.head().check.to_string()));
             }
+        }
+    }
+
+    #[test]
+    fn lines_for_people_stand_on_the_page_whole_and_escaped() {
+        let card = card(1, 1);
+        for count in [0, 1, 12, 200] {
+            let lines: Vec<String> =
+                (0..count).map(|at| format!("place-{at:03}: s3://bucket/<{}>", "x".repeat(at % 150))).collect();
+            for format in [PageFormat::Html, PageFormat::Svg] {
+                let page = page_with(&card, "", &lines, format);
+                let page = page.expose_secret();
+                assert!(page.len() < PAGE_BYTES + room(&lines));
+                assert!(!page.contains("<x") && lines.iter().all(|line| page.contains(&line[..10])));
+            }
+            let (cut, step) = fitted(&lines);
+            assert!(cut.concat() == lines.concat() && cut.len() * step <= BESIDE_HIGH + step, "{count}");
         }
     }
 

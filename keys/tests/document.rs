@@ -1,8 +1,11 @@
 //! FORMAT.md against the program: labels, constants, the table of roles, the bytes
 //! of a card and the bodies of key files.
 
+mod first_record;
+
 use std::path::Path;
 
+use first_record::first_record;
 use keys::card::{CANONICAL_BYTES, Card, SplitPlan, WORDS, split};
 use keys::certificate::may_sign;
 use keys::files::{
@@ -11,15 +14,14 @@ use keys::files::{
 use keys::first::FirstKeys;
 use keys::issue::{self, Said, ScopeFrom};
 use keys::passphrase::{Cost, PASSPHRASE_BYTES_MAX, SALT_BYTES};
-use keys::{Generation, RecipientPublic, Seed, kem, key_file, labels, slip39};
+use keys::{Generation, Seed, kem, key_file, labels, slip39};
 use minicbor::Decoder;
 use minicbor::data::Type;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use vault_format::certificate::Role;
 use vault_format::envelope::RecordKind;
-use vault_format::vault::{KemKey, KemRole, VaultRecord};
-use vault_format::{Blob, Hash, VaultId, shard, vault};
+use vault_format::{VaultId, shard, vault};
 
 const DOCUMENT: &str = include_str!("../FORMAT.md");
 
@@ -188,29 +190,6 @@ fn body_is_as_documented<T: KeyFile>(key: &T) {
     assert_eq!(decoder.position(), body.len());
 }
 
-/// As much of a vault record as issuing looks at.
-fn record(keys: &FirstKeys) -> VaultRecord {
-    let kem = |role, public: &RecipientPublic| KemKey { generation: 1, role, public: Blob(public.as_bytes().to_vec()) };
-    VaultRecord {
-        epoch: 1,
-        previous: Hash::default(),
-        root_public: Blob(keys.public.root.as_bytes().to_vec()),
-        data_shards: 3,
-        total_shards: 5,
-        chunk_min: 64,
-        chunk_average: 128,
-        chunk_max: 256,
-        class_max: 3,
-        floor_suite: 1,
-        recipients: vec![kem(KemRole::Reader, &keys.writer.reader[0]), kem(KemRole::Janitor, &keys.writer.janitor)],
-        key_history: Vec::new(),
-        operators: vec![keys.operator.certificate.clone()],
-        card_sets: Vec::new(),
-        predecessors: Vec::new(),
-        created_ms: 0,
-    }
-}
-
 #[test]
 fn key_files_have_the_bodies_of_the_tables() {
     let keys = FirstKeys::draw(&mut ChaCha20Rng::from_seed([3; 32]), "host", 0);
@@ -223,7 +202,7 @@ fn key_files_have_the_bodies_of_the_tables() {
     let said = Said { name: "other".to_owned(), serial: 3, now_ms: 0 };
     let mut rng = ChaCha20Rng::from_seed([4; 32]);
     body_is_as_documented::<AuditorKey>(&issue::auditor(&mut rng, &keys.operator, &said).expect("an auditor"));
-    let record = record(&keys);
+    let record = first_record(&keys);
     let (operator, read, scope) = (&keys.operator, &keys.read, keys.writer.scope);
     let migrator = issue::migrator(&mut rng, operator, &record, read, scope, &said).expect("a migrator");
     body_is_as_documented::<MigratorKey>(&migrator);

@@ -3,19 +3,22 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod first_record;
+
+use first_record::first_record;
 use keys::certificate::Authority;
 use keys::files::{JanitorGeneration, MasterSeed, ReadKey};
 use keys::first::FirstKeys;
 use keys::issue::{self, Said};
 use keys::revocation::{Position, Revocations};
 use keys::rotation::{Rotated, Rotation, in_force};
-use keys::{Generation, KeysError, RecipientPublic, Seed, SigningKey, VerifyingKey, record};
+use keys::{Generation, KeysError, Seed, SigningKey, VerifyingKey, record};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use vault_format::Blob;
 use vault_format::certificate::{Revocation, Role};
 use vault_format::envelope::{Envelope, RecordKind};
-use vault_format::vault::{KemKey, KemRole, VaultRecord};
-use vault_format::{Blob, Hash};
+use vault_format::vault::VaultRecord;
 
 const NOW_MS: i64 = 5_000;
 
@@ -23,29 +26,10 @@ fn rng(seed: u8) -> ChaCha20Rng {
     ChaCha20Rng::from_seed([seed; 32])
 }
 
-/// The first vault record of a vault with these keys.
-fn first_record(keys: &FirstKeys) -> Vec<u8> {
-    let kem = |role, public: &RecipientPublic| KemKey { generation: 1, role, public: Blob(public.as_bytes().to_vec()) };
-    let record = VaultRecord {
-        epoch: 1,
-        previous: Hash::default(),
-        root_public: Blob(keys.public.root.as_bytes().to_vec()),
-        data_shards: 3,
-        total_shards: 5,
-        chunk_min: 64,
-        chunk_average: 128,
-        chunk_max: 256,
-        class_max: 3,
-        floor_suite: 1,
-        recipients: vec![kem(KemRole::Reader, &keys.writer.reader[0]), kem(KemRole::Janitor, &keys.writer.janitor)],
-        key_history: Vec::new(),
-        operators: vec![keys.operator.certificate.clone()],
-        card_sets: Vec::new(),
-        predecessors: Vec::new(),
-        created_ms: 1,
-    };
+/// The first vault record of a vault with these keys, signed.
+fn signed_first(keys: &FirstKeys) -> Vec<u8> {
     let root = keys.master.seed.root_key(Generation::FIRST);
-    record::sign(RecordKind::Vault, keys.public.vault, &vault_format::encode(&record), &root)
+    record::sign(RecordKind::Vault, keys.public.vault, &vault_format::encode(&first_record(keys)), &root)
 }
 
 /// Rotates from what is in force to a seed drawn from `draw`.
@@ -74,7 +58,7 @@ fn rotated(
 
 fn drawn() -> (FirstKeys, Vec<Vec<u8>>) {
     let keys = FirstKeys::draw(&mut rng(1), "host", 1_000);
-    let shown = vec![first_record(&keys)];
+    let shown = vec![signed_first(&keys)];
     (keys, shown)
 }
 

@@ -8,15 +8,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it stands")]
 
+mod first_record;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
+use first_record::first_record;
 use keys::card::{Card, SplitPlan, split};
 use keys::certificate::{Request, issue};
-use keys::files::{self, JanitorKey, KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey};
+use keys::files::{
+    self, AuditorKey, JanitorKey, KeyFile, MasterSeed, MigratorKey, OperatorKey, ReadKey, VaultPublic, WriterKey,
+};
 use keys::first::FirstKeys;
 use keys::hand::Hand;
+use keys::issue::Said;
 use keys::wrap::{unwrap, wrap};
 use keys::{
     Authority, CardError, DataKey, Generation, KeysError, LocalSecret, RecipientPrivate, Secret, Seed, SigningKey,
@@ -139,6 +145,13 @@ fn key_files(vectors: &mut Vectors) {
     add_key_file(vectors, "operator.key", &keys.operator);
     add_key_file(vectors, "writer.key", &keys.writer);
     add_key_file(vectors, "vault.pub", &keys.public);
+    add_key_file(vectors, "janitor.key", &keys.janitor);
+    let said = |serial| Said { name: "issued".to_owned(), serial, now_ms: 1_700_000_000_000 };
+    let auditor = keys::issue::auditor(&mut rng(13), &keys.operator, &said(3)).unwrap();
+    add_key_file(vectors, "auditor.key", &auditor);
+    let (record, scope) = (first_record(&keys), keys.writer.scope);
+    let migrator = keys::issue::migrator(&mut rng(14), &keys.operator, &record, &keys.read, scope, &said(4)).unwrap();
+    add_key_file(vectors, "migrator.key", &migrator);
     let good = String::from_utf8(key_file_text(&keys.master)).unwrap();
     let kind = MasterSeed::ROLE;
     vectors.add("key-other-title.key", kind, "NotAKeyFile", good.replacen("v1", "v2", 1));
@@ -303,6 +316,8 @@ fn outcome(file: &str, kind: &str) -> String {
         OperatorKey::ROLE => key_file::<OperatorKey>(file),
         WriterKey::ROLE => key_file::<WriterKey>(file),
         JanitorKey::ROLE => key_file::<JanitorKey>(file),
+        AuditorKey::ROLE => key_file::<AuditorKey>(file),
+        MigratorKey::ROLE => key_file::<MigratorKey>(file),
         VaultPublic::ROLE => key_file::<VaultPublic>(file),
         other => panic!("{file}: kind {other}"),
     };

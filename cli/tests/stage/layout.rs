@@ -47,6 +47,33 @@ impl Stage {
         self.holdfast_in(&["vault", "init"], &ONE_DEVICE)
     }
 
+    /// A second machine: its own state and keys (`NAME-state`, `NAME-keys` with the vault's
+    /// public file alone), the same locations. For [`Stage::on_host`].
+    pub fn other_host(&self, name: &str) {
+        fs::create_dir(self.path(&format!("{name}-keys"))).unwrap();
+        fs::copy(self.path("vault/keys/vault.pub"), self.path(&format!("{name}-keys/vault.pub"))).unwrap();
+        let text = fs::read_to_string(self.config()).unwrap();
+        let text = text
+            .replace(&self.text("vault/state"), &self.text(&format!("{name}-state")))
+            .replace(&self.text("vault/keys"), &self.text(&format!("{name}-keys")));
+        fs::write(self.path(&format!("{name}.toml")), text).unwrap();
+    }
+
+    /// Runs the program on a machine made by [`Stage::other_host`].
+    pub fn on_host(&self, name: &str, words: &[&str]) -> Ran {
+        let config = format!("{name}.toml");
+        self.holdfast(&[&["--config", config.as_str()], words].concat())
+    }
+
+    /// Adds a policy to the configuration: the folder `tree` every second, as `docs`.
+    pub fn back_up_tree_every_second(&self) {
+        self.append_config(&format!(
+            "\n[source.docs]\nkind = \"directory\"\npaths = [\"{}\"]\n\n\
+             [policy.docs]\nsource = \"docs\"\nschedule = \"every 1s\"\n",
+            self.text("tree")
+        ));
+    }
+
     /// Writes a configuration of 5-of-9 over these places.
     pub fn configure(&self, places: &[Place], survive_domains: u8) {
         let mut text = format!(

@@ -17,6 +17,7 @@ mod layout;
 mod numbers;
 mod person;
 mod process;
+mod qr;
 pub mod scene;
 mod trees;
 mod witness;
@@ -30,6 +31,7 @@ pub use layout::Place;
 pub use numbers::{Numbers, number_from_env};
 pub use person::{Person, written_down};
 pub use process::{Ran, Running};
+pub use qr::scanned;
 pub use trees::{assert_same_tree, copy_exactly, write_tree};
 pub use witness::{Witness, tree_digest};
 

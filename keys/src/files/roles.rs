@@ -127,11 +127,7 @@ impl KeyFile for ReadKey {
     }
 
     fn check(&self) -> std::result::Result<(), &'static str> {
-        if self.generations.is_empty() {
-            return Err("it holds no key");
-        }
-        let ascending = self.generations.windows(2).all(|pair| pair[0].generation < pair[1].generation);
-        if ascending { Ok(()) } else { Err("its generations are not in order") }
+        in_order(self.generations.iter().map(|keys| keys.generation))
     }
 }
 
@@ -160,8 +156,7 @@ impl OperatorKey {
     /// Verifies its own certificate.
     pub fn certified(&self) -> Result<CertifiedKey> {
         let key = Authority::new(self.vault, self.root.clone()).operator(&self.certificate.0)?;
-        belongs(&key, self.subject, &self.signing)?;
-        Ok(key)
+        belongs(key, self.subject, &self.signing, Role::Operator)
     }
 }
 
@@ -175,7 +170,7 @@ impl KeyFile for OperatorKey {
     }
 
     fn check(&self) -> std::result::Result<(), &'static str> {
-        self.certified().map(drop).map_err(|_| "its certificate does not belong to its keys")
+        fits(self.certified())
     }
 }
 
@@ -230,12 +225,12 @@ impl WriterKey {
     }
 
     fn certified_as(&self, role: Role) -> Result<CertifiedKey> {
-        let key = self.authority().chain(&self.certificates)?;
-        belongs(&key, self.writer, &self.signing)?;
-        if key.role() != role || key.scope() != Some(self.scope) {
-            return Err(KeysError::Certificate { reason: "it is not of this role and scope" });
+        let key = belongs(self.authority().chain(&self.certificates)?, self.writer, &self.signing, role)?;
+        if key.scope() == Some(self.scope) {
+            Ok(key)
+        } else {
+            Err(KeysError::Certificate { reason: "it is of another scope" })
         }
-        Ok(key)
     }
 }
 
@@ -251,7 +246,7 @@ impl KeyFile for WriterKey {
         if self.reader.is_empty() {
             return Err("it names no reader to seal for");
         }
-        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+        fits(self.certified())
     }
 }
 
@@ -280,7 +275,7 @@ impl KeyFile for MigratorKey {
         if self.0.reader.is_empty() {
             return Err("it names no reader to seal for");
         }
-        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+        fits(self.certified())
     }
 }
 
@@ -309,12 +304,7 @@ impl AuditorKey {
     /// Verifies its own chain.
     pub fn certified(&self) -> Result<CertifiedKey> {
         let key = Authority::new(self.vault, self.root.clone()).chain(&self.certificates)?;
-        belongs(&key, self.subject, &self.signing)?;
-        if key.role() == Role::Auditor {
-            Ok(key)
-        } else {
-            Err(KeysError::Certificate { reason: "it is not an auditor's" })
-        }
+        belongs(key, self.subject, &self.signing, Role::Auditor)
     }
 }
 
@@ -327,7 +317,7 @@ impl KeyFile for AuditorKey {
     }
 
     fn check(&self) -> std::result::Result<(), &'static str> {
-        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+        fits(self.certified())
     }
 }
 
@@ -372,12 +362,7 @@ impl JanitorKey {
     /// Verifies its own chain.
     pub fn certified(&self) -> Result<CertifiedKey> {
         let key = Authority::new(self.vault, self.root.clone()).chain(&self.certificates)?;
-        belongs(&key, self.subject, &self.signing)?;
-        if key.role() == Role::Janitor {
-            Ok(key)
-        } else {
-            Err(KeysError::Certificate { reason: "it is not a janitor's" })
-        }
+        belongs(key, self.subject, &self.signing, Role::Janitor)
     }
 
     /// The KEM key of that id.
@@ -396,14 +381,8 @@ impl KeyFile for JanitorKey {
     }
 
     fn check(&self) -> std::result::Result<(), &'static str> {
-        if self.generations.is_empty() {
-            return Err("it holds no key");
-        }
-        let ascending = self.generations.windows(2).all(|pair| pair[0].generation < pair[1].generation);
-        if !ascending {
-            return Err("its generations are not in order");
-        }
-        self.certified().map(drop).map_err(|_| "its certificates do not belong to its keys")
+        in_order(self.generations.iter().map(|keys| keys.generation))?;
+        fits(self.certified())
     }
 }
 
@@ -436,10 +415,24 @@ impl KeyFile for VaultPublic {
     }
 }
 
-fn belongs(key: &CertifiedKey, subject: WriterId, signing: &SigningKey) -> Result<()> {
-    if key.subject() == subject && key.public() == signing.verifying_key() {
-        Ok(())
-    } else {
-        Err(KeysError::Certificate { reason: "it certifies another key" })
+/// A certificate of this subject, key and role.
+fn belongs(key: CertifiedKey, subject: WriterId, signing: &SigningKey, role: Role) -> Result<CertifiedKey> {
+    if key.subject() != subject || key.public() != signing.verifying_key() {
+        return Err(KeysError::Certificate { reason: "it certifies another key" });
     }
+    if key.role() == role { Ok(key) } else { Err(KeysError::Certificate { reason: "it is of another role" }) }
+}
+
+/// Whether a key file's chain holds, in the words for a file that does not fit together.
+fn fits(certified: Result<CertifiedKey>) -> std::result::Result<(), &'static str> {
+    certified.map(drop).map_err(|_| "its certificates do not belong to its keys")
+}
+
+/// Whether there are generations, each newer than the one before.
+fn in_order(generations: impl Iterator<Item = Generation>) -> std::result::Result<(), &'static str> {
+    let all: Vec<Generation> = generations.collect();
+    if all.is_empty() {
+        return Err("it holds no key");
+    }
+    if all.is_sorted_by(|before, after| before < after) { Ok(()) } else { Err("its generations are not in order") }
 }

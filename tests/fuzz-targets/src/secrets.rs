@@ -3,7 +3,9 @@
 use keys::card::Card;
 use keys::ceremony::entry::Entry;
 use keys::ceremony::gathering::identify;
-use keys::files::{KeyFile, MasterSeed, OperatorKey, ReadKey, VaultPublic, WriterKey, decode_any};
+use keys::files::{
+    AuditorKey, JanitorKey, KeyFile, MasterSeed, MigratorKey, OperatorKey, ReadKey, VaultPublic, WriterKey, decode_any,
+};
 use keys::hand::Hand;
 use keys::slip39::Share;
 use keys::{RecipientPrivate, Secret, wrap};
@@ -24,6 +26,9 @@ pub(crate) const TARGETS: &[Target] = &[
     target("key-read", key_file::<ReadKey>, 1_000),
     target("key-operator", key_file::<OperatorKey>, 500),
     target("key-writer", key_file::<WriterKey>, 500),
+    target("key-janitor", key_file::<JanitorKey>, 500),
+    target("key-migrator", key_file::<MigratorKey>, 500),
+    target("key-auditor", key_file::<AuditorKey>, 500),
     target("key-public", key_file::<VaultPublic>, 2_000),
 ];
 

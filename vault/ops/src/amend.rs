@@ -13,6 +13,7 @@ use vault_format::envelope::RecordKind;
 use vault_format::vault::{CardSet, VaultRecord};
 use vault_format::{Blob, names};
 
+use crate::commit;
 use crate::create::write_record;
 use crate::error::{OpsError, Result};
 use crate::issue::Owed;
@@ -28,20 +29,23 @@ pub async fn add_card_set(vault: &Vault, root: &SigningKey, set: CardSet) -> Res
     publish(vault, root, record).await
 }
 
-/// Names one more operator. One that the root in force did not certify is refused: a
+/// Names one more operator, whose certificate stands at the locations first. One that the root in force did not certify is refused: a
 /// record that names it opens nowhere. Returns the same.
 pub async fn add_operator(vault: &Vault, root: &SigningKey, certificate: Blob) -> Result<Owed> {
     let authority = Authority::new(vault.id, vault.root.clone());
-    authority.operator(&certificate.0).map_err(|error| OpsError::Key {
+    let operator = authority.operator(&certificate.0).map_err(|error| OpsError::Key {
         what: format!(
             "the root key in force (key check {}) did not certify this operator: {error}. Nothing was written: a vault \
              record that names it could not be opened. Make a new key, in another file",
             vault.root.check()
         ),
     })?;
+    let name = names::certificate(operator.certificate_hash());
+    let mut owed: Owed = commit::publish(vault, &name, &certificate.0, None).await?.into_iter().collect();
     let mut record = vault.record.clone();
     record.operators.push(certificate);
-    publish(vault, root, record).await
+    owed.extend(publish(vault, root, record).await?);
+    Ok(owed)
 }
 
 async fn publish(vault: &Vault, root: &SigningKey, mut record: VaultRecord) -> Result<Owed> {

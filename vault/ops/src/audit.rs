@@ -79,7 +79,8 @@ pub struct RecordFinding {
     pub location: String,
     /// The record's name there.
     pub name: String,
-    /// `Contained` if the right bytes are known from another location.
+    /// `Contained` if the right bytes are known from another location; `Unknown` where a
+    /// second record is signed for the same number.
     pub outcome: Outcome,
     /// What was seen.
     pub what: String,
@@ -354,6 +355,7 @@ impl Auditor<'_> {
         for (name, odd) in odd {
             let (outcome, what) = match odd {
                 Odd::Offline(why) => (Outcome::Offline, why),
+                Odd::Second(why) => (Outcome::Unknown, why),
                 Odd::Missing => (Outcome::Contained, "the record is not there".to_owned()),
                 Odd::Wrong(why) => {
                     wrong = true;

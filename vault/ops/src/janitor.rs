@@ -56,7 +56,7 @@ impl Janitor {
     }
 
     /// The vault with this janitor among its signers of tombstones: its certificate
-    /// is published if no location shows it yet.
+    /// is published if no location shows it yet. One that was revoked is refused.
     pub async fn enrol(&self, vault: &Vault) -> Result<Vault> {
         if self.vault() != vault.id {
             return Err(OpsError::Key {
@@ -64,7 +64,13 @@ impl Janitor {
                     .to_owned(),
             });
         }
-        let known = vault.janitors.iter().any(|key| key.subject() == self.id());
+        let mut own = vault.janitors.iter().filter(|key| key.subject() == self.id()).peekable();
+        let known = own.peek().is_some();
+        if known && own.all(|key| vault.revocations.is_revoked(&key.certificate_hash())) {
+            let what = "this key was revoked: what it signs counts nowhere. Nothing was changed; issue another: holdfast \
+                        keys issue --role janitor --out FILE";
+            return Err(OpsError::Key { what: what.to_owned() });
+        }
         match self {
             Self::Own(_) | Self::Operator { .. } if known => Ok(vault.clone()),
             Self::Own(key) => {

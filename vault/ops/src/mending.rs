@@ -4,7 +4,7 @@
 //! What always holds: all n shards of a pack are rebuilt and every root must equal
 //! the signed header's before one byte is written; an object is overwritten only if
 //! a failed verification of it is on record, and only with the bytes the signature
-//! demands; the result is read back whole; what was put right is logged, and what
+//! demands, and never where another record stands that is signed for the same name; the result is read back whole; what was put right is logged, and what
 //! could not be is counted. One pack is in memory at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,7 @@ use crate::error::{OpsError, Result};
 use crate::fetch::{BadShard, Fetcher, Holdings, Trust};
 use crate::location::Location;
 use crate::place::{Overwrite, Unwritten, write_shard};
+use crate::records;
 use crate::repair::{self, Cause, RecordTask, RepairPlan, RepairReport, ShardTask};
 use crate::step::Step;
 use crate::vault::Vault;
@@ -99,7 +100,7 @@ impl<'a> Mending<'a> {
         let mut done = Ok(());
         for attempt in 0..ATTEMPTS {
             wait(vault, attempt).await;
-            done = copy_record(location, task).await.map_err(|error| error.to_string());
+            done = copy_record(vault, location, task).await.map_err(|error| error.to_string());
             if done.is_ok() {
                 break;
             }
@@ -295,8 +296,14 @@ async fn wait(vault: &Vault, attempt: u32) {
     }
 }
 
-async fn copy_record(location: &Location, task: &RecordTask) -> Result<()> {
+async fn copy_record(vault: &Vault, location: &Location, task: &RecordTask) -> Result<()> {
     if matches!(task.cause, Cause::Wrong(_)) {
+        // What was found wrong may have been replaced since, by what is signed as well.
+        let there = location.read(&task.name).await?;
+        if there.is_some_and(|there| there != task.bytes && records::is_rival(vault, &task.name, &there)) {
+            let what = format!("{} holds another record that is signed for this name; it is kept", location.name);
+            return Err(OpsError::Refused { what });
+        }
         location.overwrite(&task.name, vec![Bytes::copy_from_slice(&task.bytes)]).await?;
     }
     // Creates what is missing; what stands there must now be right.

@@ -2,14 +2,20 @@
 //! stand there, and whether it does.
 //!
 //! What always holds: what should stand there comes from records that verified,
-//! so no key is needed; a copy is right only if it is the same byte for byte.
+//! so no key is needed; a copy is right only if it is the same byte for byte; a second
+//! record that is signed for the same name is neither right nor damage: it is said, and
+//! nothing here lets anybody write over it.
 
 use std::collections::BTreeMap;
 
 use backends::BackendError;
 use futures::StreamExt;
+use keys::revocation::Position;
 use rand_core::Rng;
+use vault_format::envelope::RecordKind;
+use vault_format::layout::LayoutRecord;
 use vault_format::marker::Marker;
+use vault_format::vault::VaultRecord;
 use vault_format::{LocationId, names};
 
 use crate::census::Census;
@@ -109,6 +115,8 @@ pub(crate) enum Odd {
     Missing,
     /// It has other bytes.
     Wrong(String),
+    /// It is another record, signed for the same number.
+    Second(String),
     /// It could not be read.
     Offline(String),
 }
@@ -142,7 +150,9 @@ pub(crate) async fn compare(
 
 async fn look(vault: &Vault, location: &Location, name: &str, bytes: &[u8]) -> Option<Odd> {
     match location.read(name).await {
-        Ok(Some(found)) if found == bytes || is_rival(vault, name, &found) => None,
+        Ok(Some(found)) if found == bytes => None,
+        Ok(Some(found)) if is_second(vault, name, &found) => Some(Odd::Second(second_text(name))),
+        Ok(Some(found)) if is_rival(vault, name, &found) => None,
         Ok(Some(found)) if found.len() != bytes.len() => {
             Some(Odd::Wrong(format!("{} bytes where the signed record has {}", found.len(), bytes.len())))
         }
@@ -152,16 +162,63 @@ async fn look(vault: &Vault, location: &Location, name: &str, bytes: &[u8]) -> O
     }
 }
 
-/// Another manifest or tombstone signed for the same place is not damage: a repair
-/// must never write over it.
-fn is_rival(vault: &Vault, name: &str, found: &[u8]) -> bool {
-    if vault.marks.knows_as(name, found) {
+/// Another record that is signed for the same name is not damage: a repair must never
+/// write over it.
+pub(crate) fn is_rival(vault: &Vault, name: &str, found: &[u8]) -> bool {
+    if is_second(vault, name, found) || vault.marks.knows_as(name, found) {
         return true;
     }
     let place = names::parse_manifest(name);
     place.is_some_and(|(writer, epoch, sequence)| {
         heads::verify(vault, writer, (epoch, sequence), found.to_vec()).is_ok()
     })
+}
+
+/// Whether this is a vault record or a layout of the number in force, signed by who may
+/// sign one. Two of one number come about where two hosts, or a run that was killed,
+/// did not see each other's locations. The one in force is chosen the same by everybody;
+/// what the other one changed was promised to somebody and is in no other place.
+fn is_second(vault: &Vault, name: &str, found: &[u8]) -> bool {
+    if name == names::vault(vault.record.epoch) && found != vault.record_bytes {
+        let epoch = |bytes: &[u8]| {
+            let verified = vault.authorities().iter().find_map(|root| root.vault_record(bytes).ok())?;
+            verified.decode::<VaultRecord>("vault record").ok().map(|record| record.epoch)
+        };
+        return epoch(found) == Some(vault.record.epoch);
+    }
+    if name == names::layout(vault.layout.epoch) && found != vault.layout_bytes {
+        let at = Position { epoch: vault.layout.epoch, sequence: 0 };
+        let operators = vault.operators().unwrap_or_default();
+        let in_time = operators.iter().filter(|key| vault.revocations.permits(&key.certificate_hash(), at));
+        let verified = in_time.filter_map(|key| key.verify(found, RecordKind::Layout).ok());
+        let mut layouts = verified.filter_map(|verified| verified.decode::<LayoutRecord>("layout record").ok());
+        return layouts.any(|layout| layout.epoch == vault.layout.epoch);
+    }
+    false
+}
+
+fn second_text(name: &str) -> String {
+    format!(
+        "another {name} is signed for the number of the one in force, and does not count; it is kept. What it changed (a card \
+         set, an operator, a location) is to be done again: the next change takes the number after both"
+    )
+}
+
+/// Second records of the numbers in force, at locations that answer: the location, the
+/// record's name, and what that means.
+pub(crate) async fn seconds(vault: &Vault) -> Vec<(LocationId, String, String)> {
+    let mut found = Vec::new();
+    for location in &vault.locations {
+        for name in [names::vault(vault.record.epoch), names::layout(vault.layout.epoch)] {
+            if let Ok(Some(bytes)) = location.read(&name).await
+                && is_second(vault, &name, &bytes)
+            {
+                let text = second_text(&name);
+                found.push((location.id, name, text));
+            }
+        }
+    }
+    found
 }
 
 /// Fisher and Yates.

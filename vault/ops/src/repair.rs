@@ -3,7 +3,8 @@
 //!
 //! What always holds: what should be where comes from signed manifests and the
 //! layout; an object is to be overwritten only if a failed verification of it is
-//! on record; what failed lately waits, twice as long each time, and is counted.
+//! on record; what failed lately waits, twice as long each time, and is counted; a
+//! second record that is signed for the number of one in force is told and kept.
 
 use std::collections::BTreeSet;
 
@@ -70,6 +71,8 @@ pub struct RepairPlan {
     pub records: Vec<RecordTask>,
     /// Locations that do not answer: nothing is planned for them.
     pub silent: Vec<(String, String)>,
+    /// Second records of a number, at a location, and what that means. They are kept.
+    pub seconds: Vec<(String, String)>,
 }
 
 impl RepairPlan {
@@ -121,7 +124,7 @@ pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<RepairPlan> {
         }
     }
     shards.sort_by_key(|task| (task.pack, task.index, task.location));
-    let mut plan = RepairPlan { shards, records: Vec::new(), silent: census.holdings.silent.clone() };
+    let mut plan = RepairPlan { shards, silent: census.holdings.silent.clone(), ..RepairPlan::default() };
     record_tasks(vault, catalog, &census, &mut plan).await?;
     forget_done(vault, catalog, &plan)?;
     Ok(plan)
@@ -147,6 +150,12 @@ fn forget_done(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Result<()
 /// Every signed record belongs on every location.
 async fn record_tasks(vault: &Vault, catalog: &Catalog, census: &Census, plan: &mut RepairPlan) -> Result<()> {
     let wanted = records::in_force(vault, census);
+    let seconds = records::seconds(vault).await;
+    for (at, name, text) in &seconds {
+        // Not damage, whatever was thought of it before.
+        catalog.clear_record_failure(*at, name)?;
+        plan.seconds.push((vault.location_name(*at), text.clone()));
+    }
     let failures = catalog.record_failures()?;
     // A retired location is owed nothing.
     let in_use = |location: &&Location| vault.state_of(location.id) != Some(LocationState::Retired);
@@ -190,11 +199,11 @@ pub fn due(vault: &Vault, catalog: &Catalog, plan: RepairPlan) -> Result<Due> {
     let waits = waits.filter(|retry| retry.last_ms <= now_ms);
     let waits: BTreeSet<(LocationId, String)> = waits.map(|retry| (retry.location, retry.name)).collect();
     let before = plan.shards.len() + plan.records.len();
-    let RepairPlan { mut shards, mut records, silent } = plan;
+    let RepairPlan { mut shards, mut records, silent, seconds } = plan;
     shards.retain(|task| !waits.contains(&(task.location, task.name.clone())));
     records.retain(|task| !waits.contains(&(task.location, task.name.clone())));
     let waiting = before - shards.len() - records.len();
-    Ok(Due { plan: RepairPlan { shards, records, silent }, waiting })
+    Ok(Due { plan: RepairPlan { shards, records, silent, seconds }, waiting })
 }
 
 fn wait_ms(tries: u32) -> i64 {

@@ -48,7 +48,8 @@ pub(crate) fn all<'a>(
 ) -> (Revocations, Vec<Vec<u8>>) {
     let (mut revocations, mut counted) = (Revocations::new(), Vec::new());
     for bytes in told {
-        let mut counts = operators.iter().any(|subject| revocations.add(authority, None, subject, bytes).is_ok());
+        let mut of_root = |subject: &CertifiedKey| revocations.add(authority, None, subject, bytes).is_ok();
+        let mut counts = operators.iter().any(&mut of_root) || holders.clone().any(|subject| of_root(subject));
         if !counts {
             for operator in operators {
                 for subject in holders.clone() {

@@ -17,6 +17,11 @@ use world::{Lab, random_bytes, rng};
 /// A lab whose operator key was stolen: the thief has published a layout that promises
 /// nothing, and admitted a writer with this serial. Returns its certificate's hash.
 async fn robbed(seed: u64, serial: u64) -> (Lab, Hash) {
+    robbed_of(seed, Role::Writer, serial).await
+}
+
+/// Likewise, somebody of this role.
+async fn robbed_of(seed: u64, role: Role, serial: u64) -> (Lab, Hash) {
     let mut lab = Lab::new(seed, (3, 5), 1, &[0, 1, 2, 3, 4]).await;
     lab.backup(&random_bytes(seed, 50_000)).await.unwrap();
     let vault = lab.open().await.unwrap();
@@ -25,14 +30,14 @@ async fn robbed(seed: u64, serial: u64) -> (Lab, Hash) {
     let layout = keys::record::sign(RecordKind::Layout, vault.id, &vault_format::encode(&layout), operator);
     let thief = SigningKey::random(&mut rng(seed + 1));
     let request = Request {
-        role: Role::Writer,
+        role,
         subject: WriterId([9; 16]),
         public: thief.verifying_key().clone(),
         kem_public: None,
         serial,
         not_before_ms: 1,
         not_after_ms: i64::MAX,
-        scope: Some(lab.keys.writer.scope),
+        scope: (role == Role::Writer).then_some(lab.keys.writer.scope),
         name: "thief".to_owned(),
     };
     let certificate = issue(operator, vault.id, request).unwrap();
@@ -46,11 +51,20 @@ async fn robbed(seed: u64, serial: u64) -> (Lab, Hash) {
 
 fn revocation(lab: &Lab, by: &SigningKey) -> (String, Vec<u8>) {
     let operator = lab.keys.operator.certified().unwrap();
+    revocation_of(lab, by, (operator.certificate_hash(), operator.subject()), (1, 1))
+}
+
+fn revocation_of(
+    lab: &Lab,
+    by: &SigningKey,
+    (certificate, subject): (Hash, WriterId),
+    (epoch, sequence): (u64, u64),
+) -> (String, Vec<u8>) {
     let body = Revocation {
-        certificate: operator.certificate_hash(),
-        subject: operator.subject(),
-        epoch: 1,
-        sequence: 1,
+        certificate,
+        subject,
+        epoch,
+        sequence,
         reason: "stolen".to_owned(),
         created_ms: lab.world.now_ms(),
     };
@@ -102,4 +116,26 @@ async fn a_revoked_operator_admits_nobody_under_an_old_serial() {
     let vault = lab.open().await.unwrap();
     assert!(!vault.writers.contains_key(&thief), "no layout of before names it");
     assert!(vault.writer(lab.keys.writer.writer).is_some(), "the first layout named this one");
+}
+
+/// Janitors stand in no layout: one that the thief of an operator's key certified under a
+/// serial that is good counts until it is revoked by itself, which the root can do.
+#[tokio::test]
+async fn a_janitor_under_an_old_serial_is_ended_by_its_own_revocation() {
+    let (lab, thief) = robbed_of(5, Role::Janitor, 1).await;
+    let root = lab.keys.master.seed.root_key(lab.keys.master.generation);
+    let counts = |vault: &vault_ops::vault::Vault| {
+        let known = vault.janitors.iter().any(|key| key.certificate_hash() == thief);
+        let last = keys::revocation::Position { epoch: 1, sequence: 1 };
+        known && vault.revocations.permits(&thief, last)
+    };
+    let (name, bytes) = revocation(&lab, &root);
+    lab.put(2, &name, bytes).await;
+    assert!(counts(&lab.open().await.unwrap()), "as keys/FORMAT.md says");
+    let (name, bytes) = revocation_of(&lab, &root, (thief, WriterId([9; 16])), (0, 0));
+    lab.put(2, &name, bytes.clone()).await;
+    let vault = lab.open().await.unwrap();
+    assert!(!counts(&vault));
+    let plan = repair::plan(&vault, &lab.catalog).await.unwrap();
+    assert_eq!(plan.records.iter().filter(|task| task.name == name).count(), 4, "it is copied everywhere");
 }

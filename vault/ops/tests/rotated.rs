@@ -11,8 +11,11 @@ use std::sync::Arc;
 use keys::files::{MasterSeed, ReadKey, WriterKey};
 use keys::rotation::{Rotated, Rotation};
 use keys::seed::{Generation, Seed};
+use vault_ops::audit::{self, AuditOptions, Outcome};
+use vault_ops::catalog::RecordFailure;
 use vault_ops::fetch::{Fetcher, Trust, list_shards};
 use vault_ops::points::{self, PointList};
+use vault_ops::repair::{self, Cause, RecordTask};
 use vault_ops::restore::open_point;
 use vault_ops::vault::{Expected, Vault};
 use vault_ops::world::Compute;
@@ -305,6 +308,9 @@ async fn a_number_that_two_records_claim_is_left_to_both() {
 
     let vault = lab.open().await.unwrap();
     assert_eq!(vault.record_bytes, rotated.record.0, "it shows itself early, and counts");
+    let lost = lab.get(1, &name).await;
+    assert_ne!(lost, rotated.record.0);
+    nothing_is_written_over(&mut lab, &vault, &name, &lost).await;
     assert!(rotate::publish(&vault, &rotated).await.is_err(), "its number is taken");
     let root = new.seed.root_key(new.generation);
     let raised = rotate::raised(&vault, &rotated, &root).await.unwrap().unwrap();
@@ -317,4 +323,39 @@ async fn a_number_that_two_records_claim_is_left_to_both() {
     lab.backup_as(&vault, followed(&vault, &lab.keys.writer), &more).await.unwrap();
     let (bytes, _) = all_with(&lab.open().await.unwrap(), &read_key(&new, &vault)).await;
     assert!(bytes == [old, more]);
+}
+
+/// The record that lost its number is no damage: an audit says it, a repair keeps it, also
+/// one that has a failure of it on record.
+async fn nothing_is_written_over(lab: &mut Lab, vault: &Vault, name: &str, lost: &[u8]) {
+    let options = AuditOptions { samples: 0, location: None, full: true };
+    let report = audit::run(vault, &lab.catalog, &options).await.unwrap();
+    let told: Vec<_> = report.records.iter().filter(|finding| finding.name == name).collect();
+    assert_eq!(told.len(), 3, "{:?}", report.records);
+    assert!(told.iter().all(|finding| finding.outcome == Outcome::Unknown && finding.what.contains("it is kept")));
+    assert!(lab.catalog.record_failures().unwrap().iter().all(|failure| failure.name != name));
+
+    // As an earlier run may have noted it, before and after the plan was made.
+    let note = |lab: &Lab| {
+        for location in &vault.locations {
+            let (seen_ms, what) = (lab.world.now_ms(), "its bytes are others".to_owned());
+            let failure = RecordFailure { location: location.id, name: name.to_owned(), seen_ms, what };
+            lab.catalog.add_record_failure(&failure).unwrap();
+        }
+    };
+    note(lab);
+    let mut plan = repair::plan(vault, &lab.catalog).await.unwrap();
+    assert_eq!(plan.seconds.len(), 3, "{plan:?}");
+    let at = |number: usize| vault.locations[number].id;
+    plan.records.push(RecordTask {
+        location: at(1),
+        name: name.to_owned(),
+        bytes: vault.record_bytes.clone(),
+        cause: Cause::Wrong("its bytes are others".to_owned()),
+    });
+    let done = repair::apply(vault, &lab.catalog, &plan).await.unwrap();
+    assert!(done.failed.iter().any(|why| why.contains("it is kept")), "{:?}", done.failed);
+    for place in 1..4 {
+        assert_eq!(lab.get(place, name).await, lost, "place {place}");
+    }
 }
