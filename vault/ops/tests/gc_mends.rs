@@ -358,8 +358,8 @@ async fn packs_that_a_revoked_manifest_needs_stay_and_nothing_waits_for_it() {
         part.references.into_iter().collect()
     };
     let whom = (yard.lab.keys.writer.certified().unwrap().certificate_hash(), yard.lab.keys.writer.writer);
-    let last = Position { epoch: 1, sequence: 3 };
-    issue::revoke(&yard.open().await, &yard.lab.keys.operator.signing, whom, last, "stolen").await.unwrap();
+    let until = Position { epoch: 1, sequence: 3 };
+    issue::revoke(&yard.open().await, &yard.lab.keys.operator.signing, whom, until, "stolen").await.unwrap();
     let list = points::list(&yard.open().await, &yard.lab.read_key()).await.unwrap();
     assert_eq!(list.points.len(), 3, "the thief's point counts for nobody");
     yard.forget(&[first, other]).await;
