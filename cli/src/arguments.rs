@@ -354,7 +354,10 @@ pub(crate) struct RestoreArguments {
     /// but root.
     #[arg(long, value_name = "numbers|names|nobody", value_parser = restore_tree::owner, default_value = "numbers")]
     pub(crate) owner: OwnerRule,
-    /// Begin even if there may be too little room: runs of zeros take none.
+    /// Make holes of long runs of zeros that were stored as bytes; what was a hole is one again anyway.
+    #[arg(long)]
+    pub(crate) sparse: bool,
+    /// Begin even if there may be too little room: with --sparse, runs of zeros take none.
     #[arg(long)]
     pub(crate) no_room_check: bool,
     #[command(flatten)]

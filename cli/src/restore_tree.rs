@@ -33,6 +33,7 @@ pub(crate) fn wishes(arguments: &RestoreArguments, place: &Place) -> Result<Wish
         overwrite: arguments.overwrite.unwrap_or_default(),
         owners: arguments.owner,
         verify: arguments.verify,
+        sparse: arguments.sparse,
         check_room: !arguments.no_room_check,
         ..Wishes::default()
     })

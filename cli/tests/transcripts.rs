@@ -37,7 +37,7 @@ const COMMANDS: [(&str, &[&str]); 28] = [
     ("error-restore-without-target", &["vault", "restore"]),
     ("error-no-configuration", &["--config", "none.toml", "vault", "status"]),
     ("error-bad-configuration", &["--config", "bad.toml", "vault", "status"]),
-    ("error-occupied-target", &["vault", "restore", "--to", "vault"]),
+    ("error-no-points", &["vault", "restore", "--to", "new"]),
     ("error-unknown-point", &["vault", "restore", "p-123456", "--to", "new"]),
     ("error-no-cards", &["keys", "recover"]),
     ("error-scan-without-from", &["vault", "restore", "--scan", "--to", "new"]),

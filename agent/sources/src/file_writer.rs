@@ -1,8 +1,8 @@
 //! The bytes of one file on their way out of a vault.
 //!
 //! What always holds: never more than the recorded size is written, holes stay
-//! holes and long runs of zeros become some, and [`FileWriter::finish`] succeeds only
-//! when every byte came.
+//! holes, zeros that were written stay so unless asked otherwise, and [`FileWriter::finish`]
+//! succeeds only when every byte came.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -27,12 +27,14 @@ pub(crate) struct FileWriter {
     at: u64,
     size: u64,
     holes: std::iter::Peekable<std::vec::IntoIter<Hole>>,
+    sparse: bool,
     failed: Option<io::Error>,
 }
 
 impl FileWriter {
-    /// A writer of the checked `entry` into a new file.
-    pub(crate) fn new(file: OwnedFd, entry: &Entry) -> Self {
+    /// A writer of the checked `entry` into a new file; with `sparse`, long runs of zeros
+    /// become holes, too.
+    pub(crate) fn new(file: OwnedFd, entry: &Entry, sparse: bool) -> Self {
         Self {
             file: File::from(file),
             buffer: Vec::new(),
@@ -40,6 +42,7 @@ impl FileWriter {
             at: 0,
             size: entry.size,
             holes: entry.holes.clone().into_iter().peekable(),
+            sparse,
             failed: None,
         }
     }
@@ -89,7 +92,9 @@ impl FileWriter {
     }
 
     fn write_buffer(&mut self) -> io::Result<()> {
-        for run in runs(&self.buffer, self.buffer_at) {
+        let whole = 0..self.buffer.len();
+        let all = if self.sparse { runs(&self.buffer, self.buffer_at) } else { vec![whole] };
+        for run in all {
             self.file.write_all_at(&self.buffer[run.clone()], self.buffer_at + run.start as u64)?;
         }
         self.buffer.clear();
@@ -167,8 +172,12 @@ mod tests {
     }
 
     fn written(entry: &Entry, bytes: &[u8]) -> io::Result<(Vec<u8>, u64)> {
+        written_as(entry, bytes, false)
+    }
+
+    fn written_as(entry: &Entry, bytes: &[u8], sparse: bool) -> io::Result<(Vec<u8>, u64)> {
         let file = tempfile::NamedTempFile::new()?;
-        let mut writer = FileWriter::new(file.reopen()?.into(), entry);
+        let mut writer = FileWriter::new(file.reopen()?.into(), entry, sparse);
         writer.write_all(bytes)?;
         writer.finish()?;
         let mut read = Vec::new();
@@ -190,16 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn long_runs_of_zeros_become_holes_and_short_ones_stay() {
+    fn long_runs_of_zeros_become_holes_where_asked_and_short_ones_stay() {
         let mut bytes = vec![7; 3 << 20];
         for (from, to) in [(0, 300 << 10), (1_000_001, 1_900_007), (2_100_000, 2_110_000), (3_000_000, 3 << 20)] {
             bytes[from..to].fill(0);
         }
-        let (read, taken) = written(&entry(bytes.len() as u64, &[]), &bytes).unwrap();
+        let (read, taken) = written_as(&entry(bytes.len() as u64, &[]), &bytes, true).unwrap();
         assert!(read == bytes);
         assert!(taken < 2 << 20, "{taken} bytes on disk");
+        let (read, taken) = written(&entry(bytes.len() as u64, &[]), &bytes).unwrap();
+        assert!(read == bytes && taken >= 3 << 20, "{taken} bytes on disk");
         let zeros = vec![0; 1 << 20];
-        let (read, taken) = written(&entry(1 << 20, &[]), &zeros).unwrap();
+        let (read, taken) = written_as(&entry(1 << 20, &[]), &zeros, true).unwrap();
         assert!(read == zeros && taken < 64 << 10, "{taken} bytes on disk");
     }
 

@@ -75,6 +75,8 @@ pub struct Wishes {
     pub owners: OwnerRule,
     /// Read everything again afterwards and compare.
     pub verify: bool,
+    /// Make holes of long runs of zeros that were none.
+    pub sparse: bool,
     /// Do not begin if the target has too little room for all of it.
     pub check_room: bool,
 }
@@ -90,6 +92,7 @@ impl Default for Wishes {
             remove: BTreeSet::new(),
             owners: OwnerRule::default(),
             verify: false,
+            sparse: false,
             check_room: true,
         }
     }
@@ -212,7 +215,7 @@ fn refuse_too_large(needed: u64, to: &Path) -> Result<()> {
     Err(OpsError::Refused {
         what: format!(
             "{} needs up to {needed} bytes and has {room} bytes of room. Nothing was written. Make room, restore a part \
-             (--include, or POINT:PATH), or, if much of it is zeros, which take no room, say --no-room-check",
+             (--include, or POINT:PATH), or, if much of it is zeros, say --sparse and --no-room-check",
             to.display()
         ),
     })

@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
         let away = rebuild::remember_shown(vault, catalog, &holdings)?;
         holdings.discount(&catalog.failures()?);
         let head = chains[&keys.writer].head().map(SignedManifest::position);
-        rebuild::find_unnoted(vault, &keys, catalog, &holdings, head).await?;
+        rebuild::find_unnoted(vault, &keys, catalog, &mut holdings, head).await?;
         let waiting = match &vault.spool {
             Some(spool) => spool.contents().await?,
             None => Contents::default(),

@@ -5,6 +5,7 @@
 //! the packs' index sections with the writer's keys alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use keys::files::WriterKey;
 use vault_codec::{BodyPart, ParsedHeader};
@@ -17,7 +18,8 @@ use crate::commit;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, Position, SignedManifest, chain};
-use crate::placement::{Copy, survives};
+use crate::place::{Overwrite, write_shard};
+use crate::placement::{Copy, home, survives};
 use crate::step::Step;
 use crate::vault::Vault;
 
@@ -233,13 +235,14 @@ async fn learn_pack(fetcher: &Fetcher, keys: &WriterKey, catalog: &mut Catalog, 
 
 /// Learns the packs of runs that died between storing and noting them: they stand
 /// durable(d), they were written for a place behind `head`, and only their index
-/// section says what they hold. Without it their chunks would be stored twice.
+/// section says what they hold. Without it their chunks would be stored twice. What
+/// the dead run did not bring home yet goes there now, as far as locations take it.
 /// Returns how many there were. See docs/decisions/0012.
 pub(crate) async fn find_unnoted(
     vault: &Vault,
     keys: &WriterKey,
     catalog: &mut Catalog,
-    holdings: &Holdings,
+    holdings: &mut Holdings,
     head: Option<Position>,
 ) -> Result<usize> {
     let folder = names::shards_of(keys.writer);
@@ -261,10 +264,32 @@ pub(crate) async fn find_unnoted(
         // What is older was named by a manifest, or given up by one.
         if head.is_none_or(|head| (header.h0().epoch, header.h0().sequence) > head) {
             learn_index(&fetcher, keys, catalog, pack, &header, PackState::Stored).await?;
-            found += usize::from(catalog.pack(pack)?.is_some());
+            if catalog.pack(pack)?.is_some() {
+                found += 1;
+                bring_home(vault, &fetcher, holdings, PackRef { pack, header: header.hash() }).await;
+            }
         }
     }
     Ok(found)
+}
+
+/// Writes the shards of a pack that no manifest names yet and that do not stand at home.
+/// One that cannot be written is owed, as the backup that uses the pack will say.
+async fn bring_home(vault: &Vault, fetcher: &Fetcher, holdings: &mut Holdings, wanted: PackRef) {
+    let shown = holdings.copies(wanted.pack);
+    let mut owed = home(&vault.spots(), vault.coding, vault.survive(), wanted.pack);
+    owed.retain(|copy| !shown.contains(copy));
+    if owed.is_empty() {
+        return;
+    }
+    let Ok(set) = fetcher.all_shards(wanted.pack, wanted.header).await else { return };
+    for copy in owed {
+        let Some(location) = vault.writable().find(|location| location.id == copy.spot.location) else { continue };
+        if write_shard(vault, location, &set, copy.index, Overwrite::Never).await.is_ok() {
+            let object = set.object(copy.index);
+            holdings.add(&Arc::new(location.clone()), object.name().to_owned(), object.object_bytes() as u64);
+        }
+    }
 }
 
 async fn learn_index(

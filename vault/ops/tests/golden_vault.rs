@@ -250,7 +250,7 @@ async fn a_vault_of_version_1_is_repaired_and_written_on() {
     let bytes = [golden_bytes(2), random_bytes(3, 10_000)].concat();
     let source = Box::new(Bytes(bytes.clone()));
     let report = vault_ops::backup::run(&vault, writer, &mut catalog, source, &options).await.0.unwrap();
-    assert_eq!(report.manifest, (2, 1), "a host without a memory opens a new epoch");
+    assert_eq!(report.manifest, (2, 2), "a host without a memory opens a new epoch, by a heartbeat");
     assert!(report.statistics.new_bytes < 100_000, "what stood was used: {:?}", report.statistics);
     let keys: Arc<ReadKey> = golden.key("read.key");
     let list = vault_ops::points::list(&vault, &keys).await.unwrap();

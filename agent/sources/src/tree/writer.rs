@@ -389,7 +389,7 @@ impl Writer<'_> {
         let incoming = self.incoming().to_vec();
         let opened = self.descent.here().and_then(|here| create_anew(here, &incoming));
         let file = opened.map_err(|error| self.failed("creating", error))?;
-        let mut writer = FileWriter::new(file, entry);
+        let mut writer = FileWriter::new(file, entry, self.wishes.sparse);
         let written = match self.start.tree.read(content, &mut writer).await {
             Ok(()) => writer.finish().map_err(|error| self.failed("writing", error)),
             Err(error) => Err(writer.failed().map_or(error, |own| self.failed("writing", own))),
