@@ -114,6 +114,13 @@ impl<'a> PointTree<'a> {
         }
     }
 
+    /// Says which files will be read next: this one, and those that follow up to the next
+    /// directory.
+    pub(crate) fn will_read(&self, next: &Entry, upcoming: &[Entry]) {
+        let files = upcoming.iter().take_while(|entry| entry.kind != EntryKind::Directory);
+        self.point.will_read(&mut std::iter::once(next).chain(files).filter_map(|entry| entry.content.as_ref()));
+    }
+
     /// Whether these are the bytes of a content.
     pub(crate) async fn matches(&self, content: &Content, from: &mut (dyn std::io::Read + Send)) -> Result<bool> {
         self.point.matches(content, from).await
@@ -243,6 +250,11 @@ impl Walk<'_> {
     #[must_use]
     pub(crate) fn at_most(self, most: u64) -> Self {
         Self { left: most, most, ..self }
+    }
+
+    /// What follows the entry given last in its directory.
+    pub(crate) fn upcoming(&self) -> &[Entry] {
+        self.entries.as_slice()
     }
 
     /// Where the entry given last stands.

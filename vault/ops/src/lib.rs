@@ -13,6 +13,7 @@ mod intake;
 mod layouts;
 mod mending;
 mod packing;
+mod read_ahead;
 mod records;
 mod revoked;
 mod unfinished;

@@ -24,6 +24,7 @@ use vault_format::{Hash, PackId, PointId, labels};
 use crate::backup::point_id;
 use crate::error::{OpsError, Result};
 use crate::fetch::Fetcher;
+use crate::read_ahead::ReadAhead;
 use crate::shelf::{Ahead, Appetite, Shelf};
 use crate::source::PointReader;
 use crate::world::Compute;
@@ -36,9 +37,10 @@ pub struct OpenPoint {
     id: PointId,
     record: PointRecord,
     shelf: Arc<Shelf>,
-    id_keys: Vec<IdKey>,
+    id_keys: Arc<[IdKey]>,
     /// All its packs, that of its record first.
-    packs: Vec<PackRef>,
+    packs: Arc<[PackRef]>,
+    read_ahead: ReadAhead,
 }
 
 /// A point record as it was found in a pack, checked as far as it can be alone.
@@ -193,10 +195,11 @@ impl Shelf {
         fetcher.expect(&packs);
         OpenPoint {
             id: point_id(found.hash),
-            id_keys: id_keys(self.keys(), &found.writer),
+            id_keys: id_keys(self.keys(), &found.writer).into(),
             record: found.record,
+            read_ahead: ReadAhead::new(self.compute()),
             shelf: Arc::clone(self),
-            packs,
+            packs: packs.into(),
         }
         .refuse_what_is_newer()
     }
@@ -237,7 +240,10 @@ impl OpenPoint {
     }
 
     async fn chunk(&self, wanted: &ChunkRef, ahead: Ahead<'_>) -> Result<Vec<u8>> {
-        let plain = self.shelf.chunk(&self.packs, &self.id_keys, wanted.id, ahead).await?;
+        let plain = match self.read_ahead.take(wanted.id).await {
+            Some(plain) => plain?,
+            None => self.shelf.chunk(&self.packs, &self.id_keys, wanted.id, ahead).await?,
+        };
         if plain.len() == wanted.bytes as usize {
             Ok(plain)
         } else {
@@ -298,6 +304,14 @@ impl Runs<'_> {
 impl PointReader for OpenPoint {
     fn record(&self) -> &PointRecord {
         &self.record
+    }
+
+    fn will_read(&self, contents: &mut dyn Iterator<Item = &Content>) {
+        self.read_ahead.want(contents, |id| {
+            let (shelf, packs) = (Arc::clone(&self.shelf), Arc::clone(&self.packs));
+            let id_keys = Arc::clone(&self.id_keys);
+            tokio::spawn(async move { shelf.chunk(&packs, &id_keys, id, &Vec::new).await })
+        });
     }
 
     async fn read(&self, content: &Content, to: &mut (dyn Write + Send)) -> Result<()> {

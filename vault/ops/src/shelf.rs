@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use keys::dedup::IdKey;
 use keys::files::ReadKey;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use vault_codec::{BodyPart, FrameDecoder, OpenToc, PackKey};
 use vault_format::manifest::PackRef;
 use vault_format::suite::LEAF_BYTES;
@@ -63,6 +63,9 @@ pub struct Shelf {
     appetite: Appetite,
     hint: Option<Hint>,
     state: Mutex<State>,
+    /// Whoever fetches from a pack does so alone: another may want the same of it.
+    turns: std::sync::Mutex<BTreeMap<PackId, Arc<Mutex<()>>>>,
+    decoders: std::sync::Mutex<Vec<FrameDecoder>>,
 }
 
 #[derive(Default)]
@@ -75,7 +78,6 @@ struct State {
     pieces: VecDeque<Piece>,
     /// Bytes of each pack that were read in pieces.
     eaten: BTreeMap<PackId, u64>,
-    decoder: Option<FrameDecoder>,
 }
 
 /// A pack's key and contents.
@@ -102,7 +104,16 @@ impl Piece {
 impl Shelf {
     /// An empty shelf.
     pub fn new(fetcher: Fetcher, keys: Arc<ReadKey>, compute: Compute, appetite: Appetite) -> Self {
-        Self { fetcher, keys, compute, appetite, hint: None, state: Mutex::default() }
+        Self {
+            fetcher,
+            keys,
+            compute,
+            appetite,
+            hint: None,
+            state: Mutex::default(),
+            turns: std::sync::Mutex::default(),
+            decoders: std::sync::Mutex::default(),
+        }
     }
 
     /// Looks for chunks where the hint says, before it reads tables in turn. A wrong hint
@@ -115,6 +126,18 @@ impl Shelf {
     /// What reads the packs.
     pub fn fetcher(&self) -> &Fetcher {
         &self.fetcher
+    }
+
+    pub(crate) fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    async fn turn(&self, pack: PackId) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            Arc::clone(turns.entry(pack).or_default())
+        };
+        turn.lock_owned().await
     }
 
     pub(crate) fn keys(&self) -> &ReadKey {
@@ -166,24 +189,24 @@ impl Shelf {
         let table = self.table(pack).await?;
         let wanted = table.toc.frame_range(frame).ok_or_else(|| OpsError::corrupt(of(pack), "its table is short"))?;
         let piece = self.piece(&table, pack, wanted, ahead).await?;
-        let mut state = self.state.lock().await;
-        let decoder = match &mut state.decoder {
-            Some(decoder) => decoder,
-            none => none.insert(decoder(pack)?),
-        };
+        let idle = self.decoders().pop();
+        let mut decoder = idle.map_or_else(|| decoder(pack), Ok)?;
         let part = BodyPart { offset: piece.offset, bytes: &piece.bytes };
-        let mut last = None;
+        let mut found = Err(OpsError::Key { what: "the key at hand cannot check chunk ids of this writer".to_owned() });
         // One key per generation; nearly always there is one.
         for id_key in id_keys {
-            match table.key.chunk(&table.toc, frame, part, decoder, id_key) {
-                Ok(plain) => return Ok(plain),
-                Err(error) => last = Some(error),
+            found =
+                table.key.chunk(&table.toc, frame, part, &mut decoder, id_key).map_err(|error| damaged(pack, &error));
+            if found.is_ok() {
+                break;
             }
         }
-        Err(last.map_or_else(
-            || OpsError::Key { what: "the key at hand cannot check chunk ids of this writer".to_owned() },
-            |error| damaged(pack, &error),
-        ))
+        self.decoders().push(decoder);
+        found
+    }
+
+    fn decoders(&self) -> std::sync::MutexGuard<'_, Vec<FrameDecoder>> {
+        self.decoders.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Reads tables until the chunk is found: first where the hint says, then that of the
@@ -240,6 +263,7 @@ impl Shelf {
     async fn table_of_body(&self, pack: PackId) -> Result<Arc<Table>> {
         let header = self.fetcher.header(pack).await?;
         let body_bytes = header.h0().class.body_bytes(header.coding().data_shards()) as u64;
+        let _turn = self.turn(pack).await;
         let kept = self.state.lock().await.piece(pack, &(0..body_bytes));
         let bytes = match kept {
             Some(piece) => piece.bytes,
@@ -260,6 +284,10 @@ impl Shelf {
 
     /// A part of the body that holds `wanted`.
     async fn piece(&self, table: &Table, pack: PackId, wanted: Range<u64>, ahead: Ahead<'_>) -> Result<Piece> {
+        if let Some(piece) = self.state.lock().await.piece(pack, &wanted) {
+            return Ok(piece);
+        }
+        let _turn = self.turn(pack).await;
         let range = {
             let mut state = self.state.lock().await;
             if let Some(piece) = state.piece(pack, &wanted) {

@@ -105,6 +105,9 @@ pub trait PointReader: Send + Sync {
     /// What the point is.
     fn record(&self) -> &PointRecord;
 
+    /// Says what will be read next, the first first: it may be fetched meanwhile.
+    fn will_read(&self, _contents: &mut dyn Iterator<Item = &Content>) {}
+
     /// Writes the bytes of a content to `to`, each chunk checked against its id
     /// before the first of its bytes is written.
     async fn read(&self, content: &Content, to: &mut (dyn Write + Send)) -> Result<()>;

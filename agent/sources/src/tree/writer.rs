@@ -57,6 +57,9 @@ pub(super) async fn write(
         match step {
             Step::Leave => writer.leave()?,
             Step::Entry(entry) => {
+                if entry.kind == EntryKind::File && writer.writes_all_here() {
+                    start.tree.will_read(&entry, walk.upcoming());
+                }
                 if !writer.put(entry, walk.path()).await? {
                     walk.skip();
                 }
@@ -122,6 +125,12 @@ impl Writer<'_> {
                 if is_dir { self.enter(entry) } else { self.write_entry(&entry).await.map(|()| false) }
             }
         }
+    }
+
+    /// Whether every file of the present directory is written: none is left out, none
+    /// stands there.
+    fn writes_all_here(&self) -> bool {
+        self.wishes.selection.is_all() && self.levels.last().is_some_and(|level| level.fresh)
     }
 
     fn push(&mut self, entry: Entry, verdict: Verdict, made: bool, fresh: bool) {
