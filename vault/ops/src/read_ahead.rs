@@ -38,9 +38,9 @@ impl ReadAhead {
 
     /// Starts on these contents, the next first, as far as there is room; gives up all
     /// others. Contents with lists of chunks are left to who reads them.
-    pub(crate) fn want<'a>(
+    pub(crate) fn want(
         &self,
-        contents: &mut dyn Iterator<Item = &'a Content>,
+        contents: &mut dyn Iterator<Item = &Content>,
         start: impl Fn(ChunkId) -> JoinHandle<Plain>,
     ) {
         if self.compute == Compute::Inline {
@@ -83,7 +83,9 @@ impl ReadAhead {
 impl Drop for ReadAhead {
     fn drop(&mut self) {
         let coming = self.coming.get_mut().unwrap_or_else(PoisonError::into_inner);
-        coming.iter().for_each(|one| one.task.abort());
+        for one in coming.iter() {
+            one.task.abort();
+        }
     }
 }
 

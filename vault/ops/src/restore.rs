@@ -308,9 +308,9 @@ impl PointReader for OpenPoint {
 
     fn will_read(&self, contents: &mut dyn Iterator<Item = &Content>) {
         self.read_ahead.want(contents, |id| {
-            let (shelf, packs) = (Arc::clone(&self.shelf), Arc::clone(&self.packs));
+            let (from, packs) = (Arc::clone(&self.shelf), Arc::clone(&self.packs));
             let id_keys = Arc::clone(&self.id_keys);
-            tokio::spawn(async move { shelf.chunk(&packs, &id_keys, id, &Vec::new).await })
+            tokio::spawn(async move { from.chunk(&packs, &id_keys, id, &Vec::new).await })
         });
     }
 
