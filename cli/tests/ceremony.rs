@@ -11,6 +11,7 @@ mod stage;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use stage::scene::{PLACES, Scene};
 use stage::{
@@ -75,6 +76,27 @@ fn deal(stage: &Stage, kind: &str) -> Vec<Vec<String>> {
     }
     person.ends(0);
     paper
+}
+
+/// Restores with docs/reader from the four places and what three holders wrote down.
+fn read_in_python(stage: &Stage, papers: [&Vec<String>; 3]) -> PathBuf {
+    let reader = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/reader");
+    let installed = Command::new("sh").arg(reader.join("install.sh")).output().unwrap();
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    let python = String::from_utf8(installed.stdout).unwrap();
+    let mut command = Command::new(python.trim());
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(reader.join("reader.py"));
+    command.arg("--shards").args(PLACES.map(|place| stage.path(place))).arg("--card");
+    for (number, words) in papers.into_iter().enumerate() {
+        let card = stage.path(&format!("paper-{number}.txt"));
+        fs::write(&card, words.join(" ")).unwrap();
+        command.arg(card);
+    }
+    let to = stage.path("in-python");
+    let done = command.arg("--to").arg(&to).output().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&said));
+    to
 }
 
 #[test]
@@ -193,6 +215,10 @@ fn from_the_first_key_to_a_restore_by_three_people() {
     few.says("The vault also lies at: p2 file://").says("p4 file://");
     stage.holdfast_with(&["vault", "restore", "--read-key", "r.key", "--to", "out"], &from).ends(0);
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
+
+    // The same point by a program of another language, from the places and the papers.
+    let reader = read_in_python(&stage, [&paper[4], &paper[2], &paper[1]]);
+    assert_same_tree(&stage.path("tree"), &reader.join("tree"));
 
     // The same with a key that no file ever held.
     fs::remove_file(stage.path("r.key")).unwrap();

@@ -56,8 +56,7 @@ impl ReadAhead {
             }
             stays
         });
-        let known: BTreeSet<ChunkId> = coming.iter().map(|one| one.id).collect();
-        let mut begun = known;
+        let mut begun: BTreeSet<ChunkId> = coming.iter().map(|one| one.id).collect();
         for chunk in wanted {
             if begun.insert(chunk.id) {
                 coming.push_back(Coming { id: chunk.id, task: start(chunk.id) });
