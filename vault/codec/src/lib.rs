@@ -68,6 +68,6 @@ pub use pack::{LastPack, PACK_REF_BYTES, Pack, Packer, PlannedPack, Tail, plan_t
 pub use seal::{SealContext, Sealed};
 pub use shards::{ShardObject, ShardSet};
 pub use verify::{
-    Candidate, Decoded, ParsedHeader, Repaired, VerifiedHeader, VerifiedShard, decode, repair, verify_header,
-    verify_shard_object,
+    Candidate, Decoded, GoodShard, ParsedHeader, Repaired, VerifiedHeader, VerifiedShard, assemble, decode, repair,
+    verify_header, verify_shard_object,
 };

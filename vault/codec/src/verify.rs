@@ -110,6 +110,12 @@ impl ParsedHeader {
         self.check_root(index, tree.root(), "the payload")
     }
 
+    /// Admits a payload as the shard of an index, once it led to the root signed for that.
+    pub fn admit(&self, index: u8, payload: Bytes) -> Result<GoodShard> {
+        self.check_payload(index, &payload)?;
+        Ok(GoodShard { header: self.hash, index, payload })
+    }
+
     /// Which shard a payload is, by its root. With k = 1 all are the same.
     pub fn index_of(&self, payload: &[u8]) -> Option<u8> {
         let root = self.tree(0, payload).ok()?.root();
@@ -278,6 +284,44 @@ pub struct Candidate<'a> {
     pub index: u8,
     /// What was read.
     pub payload: &'a [u8],
+}
+
+/// A payload that led to the root which its header signs for it: only
+/// [`ParsedHeader::admit`] makes one, so it need not be hashed a second time.
+#[derive(Clone, Debug)]
+pub struct GoodShard {
+    header: Hash,
+    index: u8,
+    payload: Bytes,
+}
+
+impl GoodShard {
+    /// Which shard it is.
+    pub fn index(&self) -> u8 {
+        self.index
+    }
+
+    /// Its bytes.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+}
+
+/// Puts a body together from shards that were admitted, any k of them.
+pub fn assemble(header: &ParsedHeader, shards: &[GoodShard], buffers: &Buffers) -> Result<Bytes> {
+    let coding = header.coding();
+    let mut payloads = vec![None; coding.total_shards().into()];
+    for shard in shards {
+        if shard.header != header.hash {
+            return Err(CodecError::refused("a shard was admitted under another header"));
+        }
+        payloads[usize::from(shard.index)] = Some(&shard.payload[..]);
+    }
+    let (have, need) = (payloads.iter().flatten().count(), usize::from(coding.data_shards()));
+    if have < need {
+        return Err(CodecError::NotEnough { pack: header.pack(), have, need, bad: Vec::new() });
+    }
+    Good { payloads, bad: Vec::new() }.body(header, buffers)
 }
 
 /// A pack's body from any k good shards.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use backends::{BackendError, Kind, Version};
 use bytes::Bytes;
 use keys::certificate::CertifiedKey;
-use vault_codec::{Buffers, Candidate, ParsedHeader, ShardSet, VerifiedHeader};
+use vault_codec::{Buffers, Candidate, GoodShard, ParsedHeader, ShardSet, VerifiedHeader};
 use vault_format::layout::{LayoutRecord, LocationState};
 use vault_format::manifest::PackRef;
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
@@ -27,6 +27,9 @@ use crate::vault::Vault;
 use crate::world::World;
 
 mod leaves;
+mod race;
+
+use race::{Contender, Latencies, Portion};
 
 /// One copy of a shard that somebody shows.
 #[derive(Clone)]
@@ -54,6 +57,16 @@ impl Holding {
                 Ok(Some(read).filter(|bytes| bytes.len() as u64 == want))
             }
         }
+    }
+}
+
+impl Contender for Holding {
+    fn index(&self) -> u8 {
+        self.index
+    }
+
+    fn location(&self) -> LocationId {
+        self.location.id
     }
 }
 
@@ -272,6 +285,7 @@ pub struct Fetcher {
     bad: Mutex<Vec<BadShard>>,
     /// Hashes of headers that a verified record names.
     expected: Mutex<BTreeMap<PackId, Hash>>,
+    latencies: Mutex<Latencies>,
 }
 
 impl Fetcher {
@@ -281,13 +295,19 @@ impl Fetcher {
             holdings,
             trust,
             world,
-            buffers: Buffers::new(4),
+            buffers: Buffers::new(1),
             headers: Mutex::default(),
             older: Mutex::default(),
             nodes: Mutex::default(),
             bad: Mutex::default(),
             expected: Mutex::default(),
+            latencies: Mutex::default(),
         }
+    }
+
+    /// Its surroundings.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
     }
 
     /// The certificate a header was signed under.
@@ -427,56 +447,45 @@ impl Fetcher {
         Ok((header, body))
     }
 
-    /// k payloads of a pack, each checked to its signed root.
-    pub async fn good_shards(&self, header: &ParsedHeader) -> Result<BTreeMap<u8, Bytes>> {
-        let pack = header.pack();
-        let mut waiting = self.in_order(header);
-        let mut older_asked = false;
-        let need = usize::from(header.coding().data_shards());
-        let mut good: BTreeMap<u8, Bytes> = BTreeMap::new();
-        while good.len() < need {
-            let mut round = Vec::new();
-            waiting.retain(|holding| {
-                let taken = round.len() + good.len() < need
-                    && !good.contains_key(&holding.index)
-                    && !round.iter().any(|other: &Holding| other.index == holding.index);
-                if taken {
-                    round.push(holding.clone());
-                }
-                !taken
-            });
-            if round.is_empty() && !older_asked {
-                older_asked = true;
-                waiting = self.older(pack).await;
-                continue;
-            }
-            if round.is_empty() {
-                return Err(self.not_enough(pack, good.len(), need));
-            }
-            let payload = header.layout().payload();
-            let reads = round.iter().map(|holding| holding.read(payload.clone()));
-            for (holding, read) in round.iter().zip(futures::future::join_all(reads).await) {
-                match read {
-                    Ok(Some(bytes)) => match self.checked(header, holding.index, bytes).await {
-                        Ok(bytes) => {
-                            good.insert(holding.index, bytes);
-                            if let Some(version) = &holding.version {
-                                let why = format!(
-                                    "its newest version was overwritten or deleted; version {} was used: holdfast \
-                                     vault repair --apply restores it",
-                                    version.id
-                                );
-                                self.note(pack, holding, why, false);
-                            }
-                        }
-                        Err(why) => self.blame(pack, holding, Fault::Wrong(why)),
-                    },
-                    Ok(None) => self.blame(pack, holding, Fault::missing()),
-                    Err(error) => self.blame(pack, holding, Fault::of(error)),
-                }
-            }
+    /// k shards of a pack, each checked to its signed root: data shards first, others where
+    /// one of these is no good or late.
+    pub async fn good_shards(&self, header: &ParsedHeader) -> Result<BTreeMap<u8, GoodShard>> {
+        let (pack, need) = (header.pack(), usize::from(header.coding().data_shards()));
+        let ask = |holding: Holding| self.good_shard(header, holding);
+        let mut good = self.race(Portion::Shard, need, BTreeMap::new(), self.in_order(header), ask).await;
+        if good.len() < need {
+            good = self.race(Portion::Shard, need, good, self.older(pack).await, ask).await;
+        }
+        if good.len() < need {
+            return Err(self.not_enough(pack, good.len(), need));
         }
         Ok(good)
+    }
+
+    async fn good_shard(&self, header: &ParsedHeader, holding: Holding) -> Option<GoodShard> {
+        let pack = header.pack();
+        let fault = match holding.read(header.layout().payload()).await {
+            Ok(Some(bytes)) => match self.admitted(header, holding.index, bytes).await {
+                Ok(good) => {
+                    self.note_older(pack, &holding);
+                    return Some(good);
+                }
+                Err(why) => Fault::Wrong(why),
+            },
+            Ok(None) => Fault::missing(),
+            Err(error) => Fault::of(error),
+        };
+        self.blame(pack, &holding, fault);
+        None
+    }
+
+    fn note_older(&self, pack: PackId, holding: &Holding) {
+        let Some(version) = &holding.version else { return };
+        let why = format!(
+            "its newest version was overwritten or deleted; version {} was used: holdfast vault repair --apply restores it",
+            version.id
+        );
+        self.note(pack, holding, why, false);
     }
 
     /// All n shards of a pack, made from k good ones without a key. Their header must
@@ -490,39 +499,34 @@ impl Fetcher {
         let good = self.good_shards(&header).await?;
         let buffers = self.buffers.clone();
         let rebuilt = self.world.compute.run(move || {
-            let candidates: Vec<_> = good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
+            let candidates: Vec<_> =
+                good.values().map(|good| Candidate { index: good.index(), payload: good.payload() }).collect();
             vault_codec::repair(&header, &candidates, &buffers)
         });
         Ok(rebuilt.await.map_err(|error| damaged(error.to_string()))?.shards)
     }
 
-    async fn checked(&self, header: &ParsedHeader, index: u8, bytes: Bytes) -> std::result::Result<Bytes, String> {
+    async fn admitted(&self, header: &ParsedHeader, index: u8, bytes: Bytes) -> std::result::Result<GoodShard, String> {
         let header = header.clone();
-        self.world
-            .compute
-            .run(move || header.check_payload(index, &bytes).map(|()| bytes).map_err(|error| error.to_string()))
-            .await
+        self.world.compute.run(move || header.admit(index, bytes).map_err(|error| error.to_string())).await
     }
 
-    async fn decoded(&self, header: &ParsedHeader, good: BTreeMap<u8, Bytes>) -> Result<Bytes> {
+    async fn decoded(&self, header: &ParsedHeader, good: BTreeMap<u8, GoodShard>) -> Result<Bytes> {
         let (header, buffers) = (header.clone(), self.buffers.clone());
         let pack = header.pack();
-        let decoded = self
-            .world
-            .compute
-            .run(move || {
-                let candidates: Vec<_> = good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
-                vault_codec::decode(&header, &candidates, &buffers)
-            })
-            .await;
-        Ok(decoded.map_err(|error| OpsError::corrupt(format!("pack {pack}"), error.to_string()))?.body)
+        let body = self.world.compute.run(move || {
+            let good: Vec<GoodShard> = good.into_values().collect();
+            vault_codec::assemble(&header, &good, &buffers)
+        });
+        body.await.map_err(|error| OpsError::corrupt(format!("pack {pack}"), error.to_string()))
     }
 
-    /// A pack's copies by its own writer.
+    /// A pack's copies by its own writer, data shards first; those of slow locations last.
     fn in_order(&self, header: &ParsedHeader) -> Vec<Holding> {
         let mut held = self.holdings.packs.get(&header.pack()).cloned().unwrap_or_default();
         held.retain(|holding| holding.may_be_of(header.h0().writer));
-        held.sort_by_key(|holding| holding.index);
+        let latencies = lock(&self.latencies);
+        held.sort_by_key(|holding| (latencies.is_slow(holding.location.id), holding.index));
         held
     }
 

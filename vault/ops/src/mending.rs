@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vault_codec::{Buffers, Candidate, ShardSet};
+use vault_codec::{Buffers, Candidate, GoodShard, ShardSet};
 use vault_format::{LocationId, PackId, names};
 
 use crate::catalog::{Catalog, Correction, Failure};
@@ -175,7 +175,8 @@ impl<'a> Mending<'a> {
             .world
             .compute
             .run(move || {
-                let candidates: Vec<_> = good.iter().map(|(&index, payload)| Candidate { index, payload }).collect();
+                let candidates: Vec<_> =
+                    good.values().map(|good| Candidate { index: good.index(), payload: good.payload() }).collect();
                 vault_codec::repair(&header, &candidates, &Buffers::new(2))
             })
             .await;
@@ -187,7 +188,7 @@ impl<'a> Mending<'a> {
         census: &Census,
         fetcher: &Fetcher,
         pack: PackId,
-    ) -> Result<(vault_codec::VerifiedHeader, BTreeMap<u8, Bytes>)> {
+    ) -> Result<(vault_codec::VerifiedHeader, BTreeMap<u8, GoodShard>)> {
         let header = fetcher.signed_header(pack).await?;
         if census.packs.get(&pack).is_none_or(|(hash, _)| *hash != header.hash()) {
             return Err(OpsError::corrupt(

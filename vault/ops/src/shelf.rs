@@ -5,20 +5,20 @@
 //! again, whichever pack it came from and whatever a hint said; of a pack no more is
 //! read than what is wanted of it, until that is a quarter of it: then the rest is
 //! likely to be wanted too, and one request is cheaper than many; what is kept in
-//! memory is bounded in bytes.
+//! memory is a share of the budget.
 //!
 //! Several points share one shelf: what was read for one is there for the others.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use keys::dedup::IdKey;
 use keys::files::ReadKey;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 use vault_codec::{BodyPart, FrameDecoder, OpenToc, PackKey};
+use vault_format::body::{ChunkKind, TocEntry};
 use vault_format::manifest::PackRef;
 use vault_format::suite::LEAF_BYTES;
 use vault_format::tree::ChunkRef;
@@ -29,21 +29,31 @@ use crate::fetch::Fetcher;
 use crate::restore::{damaged, decoder, of, open_table};
 use crate::world::Compute;
 
-/// Most bytes of packs kept in memory; one whole pack is kept in any case.
-const KEPT_BYTES_MAX: usize = 128 << 20;
-/// Tables of contents kept in memory. They are read again where more are needed.
-const TABLES_KEPT: usize = 64;
+mod kept;
+mod whereabouts;
+
+use kept::{Piece, Pieces, Tables};
+use whereabouts::Whereabouts;
+
 /// Tables of contents read at once.
 const TABLES_AT_ONCE: usize = 8;
 /// Chunks that lie this far apart are still read in one range: a request costs more.
 const GAP_BYTES_MAX: u64 = 4 * LEAF_BYTES as u64;
 /// Longest range read at once.
 const RANGE_BYTES_MAX: u64 = 8 << 20;
+/// Whole packs read at once: each is there twice for a moment, as shards and as body.
+const PACKS_AT_ONCE: usize = 2;
+
+/// What of the memory budget is for parts of packs that stay; what is on its way, the
+/// program itself and what waits to be written take the rest.
+const PIECES_SHARE: usize = 4;
+/// What of it is for tables of contents.
+const TABLES_SHARE: usize = 16;
 
 /// How a pack is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appetite {
-    /// Whole, at the first chunk: for who restores everything.
+    /// Whole, at the first chunk of data: for who restores everything.
     Packs,
     /// Only the leaves that are wanted, until they are a quarter of the pack.
     Leaves,
@@ -65,17 +75,15 @@ pub struct Shelf {
     state: Mutex<State>,
     /// Whoever fetches from a pack does so alone: another may want the same of it.
     turns: std::sync::Mutex<BTreeMap<PackId, Arc<Mutex<()>>>>,
+    loads: Semaphore,
     decoders: std::sync::Mutex<Vec<FrameDecoder>>,
 }
 
-#[derive(Default)]
 struct State {
-    /// Of all packs whose table was read.
-    chunks: BTreeMap<ChunkId, (PackId, u32)>,
+    whereabouts: Whereabouts,
     tables_read: BTreeSet<PackId>,
-    /// The last used first.
-    tables: VecDeque<(PackId, Arc<Table>)>,
-    pieces: VecDeque<Piece>,
+    tables: Tables<Table>,
+    pieces: Pieces,
     /// Bytes of each pack that were read in pieces.
     eaten: BTreeMap<PackId, u64>,
 }
@@ -87,31 +95,41 @@ struct Table {
     body_bytes: u64,
 }
 
-/// A part of a pack's body in memory.
-#[derive(Clone)]
-struct Piece {
-    pack: PackId,
-    offset: u64,
-    bytes: Bytes,
-}
+impl Table {
+    fn holds(&self, frame: u32, id: ChunkId) -> bool {
+        self.toc.toc().entries.get(frame as usize).is_some_and(|entry| entry.id == id)
+    }
 
-impl Piece {
-    fn holds(&self, pack: PackId, range: &Range<u64>) -> bool {
-        self.pack == pack && self.offset <= range.start && range.end <= self.offset + self.bytes.len() as u64
+    fn kind(&self, frame: u32) -> Option<ChunkKind> {
+        self.toc.toc().entries.get(frame as usize).map(|entry| entry.kind)
+    }
+
+    /// About what it takes in memory.
+    fn bytes(&self) -> usize {
+        self.toc.toc().entries.len() * (size_of::<TocEntry>() + size_of::<u64>())
     }
 }
 
 impl Shelf {
     /// An empty shelf.
     pub fn new(fetcher: Fetcher, keys: Arc<ReadKey>, compute: Compute, appetite: Appetite) -> Self {
+        let budget = fetcher.world().memory;
+        let state = State {
+            whereabouts: Whereabouts::default(),
+            tables_read: BTreeSet::new(),
+            tables: Tables::new(budget / TABLES_SHARE),
+            pieces: Pieces::new(budget / PIECES_SHARE),
+            eaten: BTreeMap::new(),
+        };
         Self {
             fetcher,
             keys,
             compute,
             appetite,
             hint: None,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             turns: std::sync::Mutex::default(),
+            loads: Semaphore::new(PACKS_AT_ONCE),
             decoders: std::sync::Mutex::default(),
         }
     }
@@ -162,9 +180,9 @@ impl Shelf {
             .buffer_unordered(TABLES_AT_ONCE);
         while let Some((pack, table)) = tables.try_next().await? {
             let mut state = self.state.lock().await;
-            let entries = table.toc.toc().entries.iter().zip(0..);
-            state.chunks.extend(entries.map(|(entry, frame)| (entry.id, (pack, frame))));
-            state.tables_read.insert(pack);
+            if state.tables_read.insert(pack) {
+                state.whereabouts.add(pack, table.toc.toc().entries.iter().map(|entry| entry.id));
+            }
             state.keep_table(pack, table);
         }
         Ok(())
@@ -185,10 +203,16 @@ impl Shelf {
         id: ChunkId,
         ahead: Ahead<'_>,
     ) -> Result<Vec<u8>> {
-        let (pack, frame) = self.locate(packs, id).await?;
-        let table = self.table(pack).await?;
+        let (pack, frame, table) = self.locate(packs, id).await?;
         let wanted = table.toc.frame_range(frame).ok_or_else(|| OpsError::corrupt(of(pack), "its table is short"))?;
-        let piece = self.piece(&table, pack, wanted, ahead).await?;
+        let piece = match table.kind(frame) {
+            // Listings are read before what they list, and stand behind it: of whatever
+            // pack that is, only they are wanted now.
+            Some(ChunkKind::Tree | ChunkKind::List) if self.appetite == Appetite::Packs => {
+                self.leaves(&table, pack, wanted).await?
+            }
+            Some(_) | None => self.piece(&table, pack, wanted, ahead).await?,
+        };
         let idle = self.decoders().pop();
         let mut decoder = idle.map_or_else(|| decoder(pack), Ok)?;
         let part = BodyPart { offset: piece.offset, bytes: &piece.bytes };
@@ -211,9 +235,9 @@ impl Shelf {
 
     /// Reads tables until the chunk is found: first where the hint says, then that of the
     /// point's own record, where the last listings are, then the others.
-    async fn locate(&self, packs: &[PackRef], id: ChunkId) -> Result<(PackId, u32)> {
-        if let Some(found) = self.state.lock().await.chunks.get(&id) {
-            return Ok(*found);
+    async fn locate(&self, packs: &[PackRef], id: ChunkId) -> Result<(PackId, u32, Arc<Table>)> {
+        if let Some(found) = self.known(id).await? {
+            return Ok(found);
         }
         let hinted = self.hint.as_ref().and_then(|hint| hint(id));
         let mut waiting: Vec<PackRef> = {
@@ -237,8 +261,8 @@ impl Shelf {
                     }
                 }
             }
-            if let Some(found) = self.state.lock().await.chunks.get(&id) {
-                return Ok(*found);
+            if let Some(found) = self.known(id).await? {
+                return Ok(found);
             }
             waiting = later;
             at_once = TABLES_AT_ONCE;
@@ -247,50 +271,63 @@ impl Shelf {
         Err(broken.unwrap_or_else(|| OpsError::corrupt(format!("chunk {}", id.short()), why)))
     }
 
+    /// Where a chunk stands by the tables read so far; its table says so, too.
+    async fn known(&self, id: ChunkId) -> Result<Option<(PackId, u32, Arc<Table>)>> {
+        let Some((pack, frame)) = self.state.lock().await.whereabouts.find(id) else { return Ok(None) };
+        let table = self.table(pack).await?;
+        Ok(table.holds(frame, id).then_some((pack, frame, table)))
+    }
+
     async fn table(&self, pack: PackId) -> Result<Arc<Table>> {
-        if let Some(table) = self.state.lock().await.table(pack) {
-            return Ok(table);
+        if let Some(table) = self.state.lock().await.tables.get(pack) {
+            return Ok(Arc::clone(table));
         }
-        let table = match self.appetite {
-            Appetite::Leaves => self.read_table(pack).await?,
-            Appetite::Packs => self.table_of_body(pack).await?,
-        };
+        let _turn = self.turn(pack).await;
+        if let Some(table) = self.state.lock().await.tables.get(pack) {
+            return Ok(Arc::clone(table));
+        }
+        let table = self.read_table(pack).await?;
         self.state.lock().await.keep_table(pack, Arc::clone(&table));
         Ok(table)
     }
 
-    /// The table out of the whole body, which is wanted anyway.
-    async fn table_of_body(&self, pack: PackId) -> Result<Arc<Table>> {
-        let header = self.fetcher.header(pack).await?;
-        let body_bytes = header.h0().class.body_bytes(header.coding().data_shards()) as u64;
+    /// The leaves that hold a frame, and the whole pack once a quarter of it was read so.
+    async fn leaves(&self, table: &Table, pack: PackId, wanted: Range<u64>) -> Result<Piece> {
         let _turn = self.turn(pack).await;
-        let kept = self.state.lock().await.piece(pack, &(0..body_bytes));
-        let bytes = match kept {
-            Some(piece) => piece.bytes,
-            None => {
-                let bytes = self.fetcher.body(pack).await?.1;
-                self.state.lock().await.keep(Piece { pack, offset: 0, bytes: bytes.clone() });
-                bytes
+        let range = {
+            let mut state = self.state.lock().await;
+            if let Some(piece) = state.pieces.holding(pack, &wanted) {
+                return Ok(piece);
             }
+            let eaten = state.eaten.entry(pack).or_default();
+            *eaten += wanted.end - wanted.start;
+            if *eaten * 4 > table.body_bytes { 0..table.body_bytes } else { aligned(wanted, table.body_bytes) }
         };
-        let keys = Arc::clone(&self.keys);
-        let opened = self.compute.run(move || {
-            let key = vault_codec::unlock_with(&header, &keys)?;
-            let toc = key.toc(BodyPart { offset: 0, bytes: &bytes })?;
-            Ok(Table { key, toc, body_bytes })
-        });
-        Ok(Arc::new(opened.await.map_err(|error| damaged(pack, &error))?))
+        self.load(table, pack, range).await
+    }
+
+    async fn load(&self, table: &Table, pack: PackId, range: Range<u64>) -> Result<Piece> {
+        let bytes = if range.end - range.start == table.body_bytes {
+            // Never closed: an error says the same as a place.
+            let _place = self.loads.acquire().await;
+            self.fetcher.body(pack).await?.1
+        } else {
+            self.fetcher.body_range(pack, range.clone()).await?
+        };
+        let piece = Piece { pack, offset: range.start, bytes };
+        self.state.lock().await.pieces.add(piece.clone());
+        Ok(piece)
     }
 
     /// A part of the body that holds `wanted`.
     async fn piece(&self, table: &Table, pack: PackId, wanted: Range<u64>, ahead: Ahead<'_>) -> Result<Piece> {
-        if let Some(piece) = self.state.lock().await.piece(pack, &wanted) {
+        if let Some(piece) = self.state.lock().await.pieces.holding(pack, &wanted) {
             return Ok(piece);
         }
         let _turn = self.turn(pack).await;
         let range = {
             let mut state = self.state.lock().await;
-            if let Some(piece) = state.piece(pack, &wanted) {
+            if let Some(piece) = state.pieces.holding(pack, &wanted) {
                 return Ok(piece);
             }
             let (range, wanted_bytes) = state.merged(table, pack, wanted, &ahead());
@@ -299,55 +336,14 @@ impl Shelf {
             let hungry = self.appetite == Appetite::Packs || (*eaten).max(wanted_bytes) * 4 > table.body_bytes;
             if hungry { 0..table.body_bytes } else { range }
         };
-        let bytes = if range.end - range.start == table.body_bytes {
-            self.fetcher.body(pack).await?.1
-        } else {
-            self.fetcher.body_range(pack, range.clone()).await?
-        };
-        let piece = Piece { pack, offset: range.start, bytes };
-        self.state.lock().await.keep(piece.clone());
-        Ok(piece)
+        self.load(table, pack, range).await
     }
 }
 
 impl State {
-    fn table(&mut self, pack: PackId) -> Option<Arc<Table>> {
-        let at = self.tables.iter().position(|(id, _)| *id == pack)?;
-        let hit = self.tables.remove(at)?;
-        let table = Arc::clone(&hit.1);
-        self.tables.push_front(hit);
-        Some(table)
-    }
-
     fn keep_table(&mut self, pack: PackId, table: Arc<Table>) {
-        self.tables.push_front((pack, table));
-        self.tables.truncate(TABLES_KEPT);
-    }
-
-    fn piece(&mut self, pack: PackId, range: &Range<u64>) -> Option<Piece> {
-        let at = self.pieces.iter().position(|piece| piece.holds(pack, range))?;
-        let hit = self.pieces.remove(at)?;
-        self.pieces.push_front(hit.clone());
-        Some(hit)
-    }
-
-    fn keep(&mut self, piece: Piece) {
-        let within = piece.offset..piece.offset + piece.bytes.len() as u64;
-        self.pieces.retain(|old| {
-            old.pack != piece.pack || old.offset < within.start || old.offset + old.bytes.len() as u64 > within.end
-        });
-        self.pieces.push_front(piece);
-        let mut left = KEPT_BYTES_MAX;
-        let mut kept = 0;
-        for piece in &self.pieces {
-            match left.checked_sub(piece.bytes.len()) {
-                Some(less) => left = less,
-                None if kept > 0 => break,
-                None => left = 0,
-            }
-            kept += 1;
-        }
-        self.pieces.truncate(kept);
+        let bytes = table.bytes();
+        self.tables.keep(pack, table, bytes);
     }
 
     /// The leaves of `wanted` and of what follows near it in the same pack; and how many
@@ -356,8 +352,8 @@ impl State {
         let mut range = aligned(wanted.clone(), table.body_bytes);
         let mut wanted_bytes = wanted.end - wanted.start;
         for chunk in ahead {
-            let Some((_, frame)) = self.chunks.get(&chunk.id).filter(|(at, _)| *at == pack) else { continue };
-            let Some(next) = table.toc.frame_range(*frame) else { continue };
+            let Some((_, frame)) = self.whereabouts.find(chunk.id).filter(|(at, _)| *at == pack) else { continue };
+            let Some(next) = table.toc.frame_range(frame) else { continue };
             wanted_bytes += next.end - next.start;
             let next = aligned(next, table.body_bytes);
             let near = next.start >= range.start && next.start <= range.end + GAP_BYTES_MAX;

@@ -91,6 +91,9 @@ impl<T> Started<T> {
     }
 }
 
+/// The memory budget that is used unless another is given, in bytes.
+pub const MEMORY: usize = 256 << 20;
+
 /// Told of every step that is reached.
 pub type Observer = Arc<dyn Fn(Step) + Send + Sync>;
 
@@ -101,6 +104,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Where processor-bound work runs.
     pub compute: Compute,
+    /// Bytes that one operation may take, about: what is on its way and what is kept.
+    pub memory: usize,
     entropy: Arc<Mutex<ChaCha20Rng>>,
     observer: Option<Observer>,
 }
@@ -109,7 +114,19 @@ impl World {
     /// A world whose randomness all comes from `seed` (32 bytes from the
     /// operating system, or a test's seed).
     pub fn new(clock: Arc<dyn Clock>, compute: Compute, seed: [u8; 32]) -> Self {
-        Self { clock, compute, entropy: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed))), observer: None }
+        Self {
+            clock,
+            compute,
+            memory: MEMORY,
+            entropy: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed))),
+            observer: None,
+        }
+    }
+
+    /// The same world with another memory budget.
+    #[must_use]
+    pub fn with_memory(self, bytes: usize) -> Self {
+        Self { memory: bytes, ..self }
     }
 
     /// The same world, with somebody who is told of every step.

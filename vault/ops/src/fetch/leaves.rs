@@ -6,20 +6,45 @@
 //! what was computed still has to open under the pack's key. The nodes of a shard are asked
 //! for once, and kept if they led a leaf to its root.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::pin::pin;
 
 use backends::BackendError;
 use bytes::Bytes;
+use futures::future::{Either, select};
 use vault_codec::{ErasureCode, ParsedHeader};
 use vault_format::suite::LEAF_BYTES;
 use vault_format::{LocationId, PackId};
 
-use super::{Fault, Fetcher, Holding, lock};
+use super::{Contender, Fault, Fetcher, Holding, Portion, lock};
 use crate::error::Result;
 
 /// Nodes kept, at most 12 KiB each.
 const NODES_KEPT: usize = 1024;
+
+/// A shard that somebody shows.
+#[derive(Clone, Copy)]
+struct Shown {
+    index: u8,
+    location: LocationId,
+}
+
+impl Shown {
+    fn of(holding: &Holding) -> Self {
+        Self { index: holding.index, location: holding.location.id }
+    }
+}
+
+impl Contender for Shown {
+    fn index(&self) -> u8 {
+        self.index
+    }
+
+    fn location(&self) -> LocationId {
+        self.location
+    }
+}
 
 impl Fetcher {
     /// Some bytes of a pack's body. Where too few leaves are at hand to compute a
@@ -30,7 +55,8 @@ impl Fetcher {
             Some(bytes) => Ok(bytes),
             None => {
                 let (_, body) = self.body(pack).await?;
-                Ok(body.slice(range.start as usize..range.end as usize))
+                // A slice would keep all of it in memory.
+                Ok(Bytes::copy_from_slice(&body[range.start as usize..range.end as usize]))
             }
         }
     }
@@ -45,10 +71,7 @@ impl Fetcher {
             let first = at % shard_bytes / LEAF_BYTES as u64;
             let last = (until - 1) % shard_bytes / LEAF_BYTES as u64;
             let leaves = first as usize..last as usize + 1;
-            let bytes = match self.shard_leaves(header, index, leaves.clone()).await {
-                Some(bytes) => bytes,
-                None => self.computed_leaves(header, index, leaves).await?,
-            };
+            let bytes = self.leaves_of(header, index, leaves).await?;
             let skip = (at % shard_bytes - first * LEAF_BYTES as u64) as usize;
             out.extend_from_slice(&bytes[skip..skip + (until - at) as usize]);
             at = until;
@@ -56,28 +79,70 @@ impl Fetcher {
         Some(Bytes::from(out))
     }
 
-    /// Leaves of a shard that nobody shows, from the same leaves of k others.
-    async fn computed_leaves(&self, header: &ParsedHeader, index: u8, leaves: Range<usize>) -> Option<Bytes> {
+    /// Leaves of a shard; where nobody shows them, they are no good or come late, computed
+    /// from the same leaves of k others.
+    async fn leaves_of(&self, header: &ParsedHeader, index: u8, leaves: Range<usize>) -> Option<Bytes> {
+        let shown = self.shown(header);
+        let computed = self.computed_leaves(header, index, leaves.clone(), &shown);
+        let Some(own) = shown.iter().find(|one| one.index == index).copied() else { return computed.await };
+        let direct = self.shard_leaves(header, index, leaves.clone());
+        if lock(&self.latencies).is_slow(own.location) {
+            return match computed.await {
+                Some(bytes) => Some(bytes),
+                None => direct.await,
+            };
+        }
+        let (computed, direct) = (pin!(computed), pin!(direct));
+        let timed = self.begin(&own, Portion::Leaves);
+        match select(direct, pin!(self.late(&timed))).await {
+            Either::Left((bytes, _)) => {
+                self.answered(&timed, Portion::Leaves);
+                match bytes {
+                    Some(bytes) => Some(bytes),
+                    None => computed.await,
+                }
+            }
+            Either::Right(((), direct)) => match select(direct, computed).await {
+                Either::Left((Some(bytes), _)) => {
+                    self.answered(&timed, Portion::Leaves);
+                    Some(bytes)
+                }
+                Either::Right((Some(bytes), _)) => {
+                    self.outrun(&timed, Portion::Leaves);
+                    Some(bytes)
+                }
+                Either::Left((None, computed)) => computed.await,
+                Either::Right((None, direct)) => direct.await,
+            },
+        }
+    }
+
+    /// Who shows which shard of a pack, one of each.
+    fn shown(&self, header: &ParsedHeader) -> Vec<Shown> {
+        let mut shown: Vec<Shown> = self.in_order(header).iter().map(Shown::of).collect();
+        shown.extend(lock(&self.older).get(&header.pack()).into_iter().flatten().map(Shown::of));
+        let mut met = BTreeSet::new();
+        shown.retain(|one| met.insert(one.index));
+        shown
+    }
+
+    async fn computed_leaves(
+        &self,
+        header: &ParsedHeader,
+        index: u8,
+        leaves: Range<usize>,
+        shown: &[Shown],
+    ) -> Option<Bytes> {
         let coding = header.coding();
         let need = usize::from(coding.data_shards());
-        let held = self.holdings.packs.get(&header.pack()).into_iter().flatten();
-        let shown: BTreeSet<u8> = held.map(|holding| holding.index).filter(|&shown| shown != index).collect();
-        let mut others = shown.into_iter();
-        let mut found: Vec<Option<Bytes>> = vec![None; coding.total_shards().into()];
-        loop {
-            let have = found.iter().flatten().count();
-            if have == need {
-                break;
-            }
-            let round: Vec<u8> = others.by_ref().take(need - have).collect();
-            if round.is_empty() {
-                return None;
-            }
-            let reads = round.iter().map(|&other| self.shard_leaves(header, other, leaves.clone()));
-            for (&other, bytes) in round.iter().zip(futures::future::join_all(reads).await) {
-                found[usize::from(other)] = bytes;
-            }
+        let others: Vec<Shown> = shown.iter().filter(|one| one.index != index).copied().collect();
+        let ask = |one: Shown| self.shard_leaves(header, one.index, leaves.clone());
+        let good = self.race(Portion::Leaves, need, BTreeMap::new(), others, ask).await;
+        if good.len() < need {
+            return None;
         }
+        let mut found: Vec<Option<Bytes>> = vec![None; coding.total_shards().into()];
+        good.into_iter().for_each(|(other, bytes)| found[usize::from(other)] = Some(bytes));
         let bytes = leaves.len() * LEAF_BYTES;
         let rebuilt = self.world.compute.run(move || {
             let shards: Vec<Option<&[u8]>> = found.iter().map(Option::as_deref).collect();
