@@ -10,13 +10,15 @@ use crate::error::{Result, Text};
 use crate::policy::Names;
 use crate::raw::{self, Word};
 use crate::source::absolute;
-use crate::{ConfigError, Drill, Location, Name, Policy, SecretFrom, Source, Vault};
+use crate::{ConfigError, Drill, Location, Name, Policy, SecretFrom, Source, Vault, size};
 
 /// The checked plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where the agent keeps its catalog, spool and socket.
     pub state: PathBuf,
+    /// Bytes of memory that one backup or restore may take, about; `None` where it is not said.
+    pub memory: Option<u64>,
     /// Vaults by name.
     pub vaults: BTreeMap<Name, Vault>,
     /// Locations by name, each of exactly one vault.
@@ -51,6 +53,8 @@ pub struct Notify {
 
 const VERSION: i64 = 1;
 const STATE: &str = "/var/lib/holdfast";
+/// With less than this not even one small pack is under way.
+const MEMORY_MIN: u64 = 64 << 20;
 
 impl Config {
     /// Reads a configuration; the first thing that is wrong is the error.
@@ -104,6 +108,7 @@ impl Config {
         Ok(Self {
             web: raw.web.as_ref().map(|web| check_web(text, web)).transpose()?,
             notify: raw.notify.as_ref().map(|notify| check_notify(text, notify)).transpose()?,
+            memory: raw.memory.as_ref().map(|word| check_memory(text, word)).transpose()?,
             state,
             locations,
             sources,
@@ -111,6 +116,14 @@ impl Config {
             drills,
             vaults,
         })
+    }
+}
+
+fn check_memory(text: Text<'_>, word: &Word) -> Result<u64> {
+    match size::size(word.get_ref()) {
+        Ok(bytes) if bytes >= MEMORY_MIN => Ok(bytes),
+        Ok(_) => text.bad(&word.span(), "memory", "a backup needs at least 64MiB"),
+        Err(what) => text.bad(&word.span(), "memory", what),
     }
 }
 

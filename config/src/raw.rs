@@ -16,6 +16,7 @@ pub(crate) type Word = Spanned<String>;
 pub(crate) struct Config {
     pub(crate) version: Option<Spanned<i64>>,
     pub(crate) state: Option<Word>,
+    pub(crate) memory: Option<Word>,
     #[serde(default)]
     pub(crate) vault: BTreeMap<Word, Vault>,
     #[serde(default)]

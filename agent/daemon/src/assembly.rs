@@ -231,6 +231,10 @@ async fn open_vault_of(config: &Config, name: &str, world: World, candidates: Ve
     let state = state_paths(config, name);
     let catalog = open_catalog(&state)?;
     let spool = open_spool(config, name).await?;
+    let world = match config.memory {
+        Some(bytes) => world.with_memory(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        None => world,
+    };
     let mut vault = match Vault::open_beside(world, &expected, candidates, Some(spool)).await {
         Ok(vault) => vault,
         Err(error) => return Err(what_is_gone(config, name, error).await),

@@ -21,6 +21,7 @@ use vault_format::point::{PointRecord, PointRoot, Statistics};
 use vault_format::{Blob, Hash, PackId, PointId, WriterId, labels};
 
 use crate::attendance;
+use crate::budget::WriteRoom;
 use crate::catalog::{Catalog, Lookup, PackRow, PackState, PointRow};
 use crate::commit::{self, Commit};
 use crate::condemned::{self, Halt, Watch};
@@ -49,9 +50,6 @@ use publish::End;
 pub use report::{BackupReport, Spooled, Standing};
 use start::next_place;
 pub(crate) use start::{absent_names, check_domains, check_keys};
-
-/// Packs being sealed, coded and placed at once.
-const PACKS_IN_FLIGHT: usize = 2;
 
 /// How to run a backup.
 #[derive(Clone, Debug)]
@@ -150,6 +148,7 @@ struct Run<'a> {
     vault: &'a Vault,
     catalog: &'a mut Catalog,
     options: &'a BackupOptions,
+    room: WriteRoom,
     sealing: Arc<Sealing>,
     watch: Watch,
     place: Next,
@@ -214,12 +213,13 @@ impl<'a> Run<'a> {
             Some(spool) => spool.contents().await?,
             None => Contents::default(),
         };
+        let room = WriteRoom::of(vault.world.memory, vault.coding, vault.class_max(), vault.world.compute.threads());
         let sealing = Sealing {
             vault: vault.id,
             epoch: place.epoch,
             sequence: place.sequence,
             certificate: writer_certificate(&keys),
-            buffers: Buffers::new(PACKS_IN_FLIGHT + 2),
+            buffers: Buffers::new(room.in_flight + 2),
             detour: vault.spool.clone().map(|spool| Detour::new(spool, too_few)),
             keys,
         };
@@ -228,6 +228,7 @@ impl<'a> Run<'a> {
             vault,
             catalog,
             options,
+            room,
             sealing: Arc::new(sealing),
             watch,
             place,
@@ -244,7 +245,7 @@ impl<'a> Run<'a> {
 
     /// Runs the source on its thread and places what it yields.
     async fn read_and_place(mut self, mut source: Box<dyn Source>) -> (ReadOutcome<'a>, Box<dyn Source>) {
-        let gate = Gate::new(self.vault.world.compute);
+        let gate = Gate::new(self.vault.world.compute, self.room.waiting);
         let _closes = gate.close_on_drop();
         let (out, packs) = mpsc::unbounded_channel();
         let intake = match self.intake(gate.clone(), out) {
@@ -277,7 +278,7 @@ impl<'a> Run<'a> {
             usable: self.usable()?,
             sizes,
             coding: self.vault.coding,
-            class_max: self.vault.class_max(),
+            class_max: self.room.class,
             compression: self.options.compression,
             compute: self.vault.world.compute,
             rng: self.vault.world.rng(),
@@ -354,24 +355,30 @@ impl<'a> Run<'a> {
             tokio::select! {
                 // In this order, not by a coin of the runtime's: the same run is the same run again.
                 biased;
-                pack = packs.recv(), if open && work.len() < PACKS_IN_FLIGHT => match pack {
+                pack = packs.recv(), if open && work.len() < self.room.in_flight => match pack {
                     Some(pack) => work.push(store_pack(self.vault, Arc::clone(&self.sealing), pack)),
                     None => open = false,
                 },
                 Some(outcome) = work.next() => {
                     let noted = match outcome {
-                        Ok(done) => Self::note(self.vault, self.catalog, &mut self.stored, done),
+                        Ok(done) => self.pass(done, gate),
                         Err(error) => Err(error),
                     };
                     if let Err(error) = noted {
                         gate.close();
                         return Err(error);
                     }
-                    gate.leave();
                 }
                 else => return Ok(()),
             }
         }
+    }
+
+    fn pass(&mut self, done: StoredPack, gate: &Gate) -> Result<()> {
+        let (pack, chunks) = (done.stored.reference.pack, done.index.iter().map(|entry| entry.id).collect());
+        Self::note(self.vault, self.catalog, &mut self.stored, done)?;
+        gate.leave(pack, chunks);
+        Ok(())
     }
 
     fn note(

@@ -342,17 +342,15 @@ impl Fetcher {
     }
 
     async fn header_of(&self, pack: PackId, held: &[Holding]) -> Option<ParsedHeader> {
-        for holding in held {
+        let mut held = held.to_vec();
+        held.sort_by_key(|holding| lock(&self.latencies).is_slow(holding.location.id));
+        let ask = async |holding: Holding| {
             let read = holding.read(0..HEADER_BYTES as u64).await;
-            match self.check_header(pack, holding, read) {
-                Ok(header) => {
-                    lock(&self.headers).insert(pack, header.clone());
-                    return Some(header);
-                }
-                Err(fault) => self.blame(pack, holding, fault),
-            }
-        }
-        None
+            self.check_header(pack, &holding, read).map_err(|fault| self.blame(pack, &holding, fault)).ok()
+        };
+        let (_, header) = self.race(Portion::Leaves, 1, BTreeMap::new(), held, ask).await.pop_first()?;
+        lock(&self.headers).insert(pack, header.clone());
+        Some(header)
     }
 
     /// Older versions of a pack's shards: asked for once, when what is shown is not enough.

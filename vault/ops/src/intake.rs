@@ -1,8 +1,9 @@
 //! The source's side of a backup: bytes in, packs out, on the source's thread.
 //!
 //! What always holds: a chunk is looked up before it is compressed; a lookup
-//! counts only if the pack it leads to is durable(d) by today's listing; at most
-//! a few packs wait in memory, then the source waits.
+//! counts only if the pack it leads to is durable(d) by today's listing, or was placed
+//! by this run; at most a few packs wait in memory, then the source waits; of chunks
+//! only those of packs under way are remembered, the others stand in the catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -25,8 +26,8 @@ use crate::framing::Framing;
 use crate::source::{Kept, Sink};
 use crate::world::{Clock, Compute};
 
-/// Packs that may wait between the source and the locations.
-const PACKS_WAITING_MAX: usize = 2;
+/// Lookups whose answers are kept: neighbours are often looked up again.
+const KNOWN_MAX: usize = 1 << 16;
 
 /// Lets the source run ahead of the locations by a few packs, no more.
 #[derive(Clone)]
@@ -39,14 +40,16 @@ pub(crate) struct Gate {
 struct GateState {
     inside: usize,
     closed: bool,
+    /// Packs of this run that the catalog knows, and the intake not yet.
+    noted: Vec<(PackId, Vec<ChunkId>)>,
 }
 
 impl Gate {
     /// A gate that blocks threads; on the caller's own thread it must not.
-    pub(crate) fn new(compute: Compute) -> Self {
+    pub(crate) fn new(compute: Compute, most: usize) -> Self {
         let most = match compute {
             Compute::Inline => usize::MAX,
-            Compute::Threads => PACKS_WAITING_MAX,
+            Compute::Threads => most,
         };
         Self { state: Arc::default(), most }
     }
@@ -65,11 +68,17 @@ impl Gate {
         self.state.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).closed
     }
 
-    /// A pack went through.
-    pub(crate) fn leave(&self) {
+    /// A pack went through: the catalog knows it, with these chunks.
+    pub(crate) fn leave(&self, pack: PackId, chunks: Vec<ChunkId>) {
         let (mutex, wake) = &*self.state;
-        mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner).inside -= 1;
+        let mut state = mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.inside -= 1;
+        state.noted.push((pack, chunks));
         wake.notify_all();
+    }
+
+    fn noted(&self) -> Vec<(PackId, Vec<ChunkId>)> {
+        std::mem::take(&mut self.state.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).noted)
     }
 
     /// Closes the gate when the run ends, also by being dropped, so that a source
@@ -123,7 +132,10 @@ pub(crate) struct Intake {
     rng: ChaCha20Rng,
     gate: Gate,
     out: mpsc::UnboundedSender<Pack>,
+    /// Chunks of this run that the catalog does not know yet.
     fresh: BTreeSet<ChunkId>,
+    /// Packs of this run that it knows.
+    own: BTreeSet<PackId>,
     known: BTreeMap<ChunkId, PackId>,
     totals: IntakeTotals,
     files: FileRows,
@@ -160,6 +172,7 @@ impl Intake {
             gate,
             out,
             fresh: BTreeSet::new(),
+            own: BTreeSet::new(),
             known: BTreeMap::new(),
             totals: IntakeTotals::default(),
         })
@@ -179,11 +192,16 @@ impl Intake {
         }
         let pack = match self.known.get(&id) {
             Some(pack) => Some(*pack),
-            None => self.lookup.chunk(id)?.filter(|pack| self.usable.contains(pack)),
+            None => self.lookup.chunk(id)?.filter(|pack| self.usable.contains(pack) || self.own.contains(pack)),
         };
         if let Some(pack) = pack {
+            if self.known.len() == KNOWN_MAX {
+                self.known.clear();
+            }
             self.known.insert(id, pack);
-            self.totals.reused.insert(pack);
+            if !self.own.contains(&pack) {
+                self.totals.reused.insert(pack);
+            }
         }
         Ok(pack.is_some())
     }
@@ -215,8 +233,20 @@ impl Intake {
         Ok(())
     }
 
-    fn send(&self, pack: Pack) -> Result<()> {
+    /// Chunks that can be looked up need not be remembered.
+    fn settle(&mut self) {
+        for (pack, chunks) in self.gate.noted() {
+            self.lookup.renew();
+            chunks.iter().for_each(|id| {
+                self.fresh.remove(id);
+            });
+            self.own.insert(pack);
+        }
+    }
+
+    fn send(&mut self, pack: Pack) -> Result<()> {
         let open = self.gate.enter();
+        self.settle();
         if open && self.out.send(pack).is_ok() {
             return Ok(());
         }
@@ -324,10 +354,12 @@ impl Sink for Intake {
 #[cfg(test)]
 mod tests {
     use keys::first::FirstKeys;
-    use rand_core::SeedableRng;
+    use rand_core::{Rng, SeedableRng};
+    use vault_format::Hash;
+    use vault_format::body::IndexEntry;
 
     use super::*;
-    use crate::catalog::Catalog;
+    use crate::catalog::{Catalog, PackRow, PackState};
 
     struct NoClock;
 
@@ -341,6 +373,10 @@ mod tests {
     }
 
     fn intake(dir: &std::path::Path) -> Intake {
+        intake_of(dir, Gate::new(Compute::Inline, 2), mpsc::unbounded_channel().0)
+    }
+
+    fn intake_of(dir: &std::path::Path, gate: Gate, out: mpsc::UnboundedSender<Pack>) -> Intake {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let keys = Arc::new(FirstKeys::draw(&mut rng, "host", 1).writer);
         let catalog = Catalog::open(&dir.join("catalog")).unwrap();
@@ -357,11 +393,49 @@ mod tests {
             compute: Compute::Inline,
             rng,
         };
-        Intake::new(setup, Gate::new(Compute::Inline), mpsc::unbounded_channel().0).unwrap()
+        Intake::new(setup, gate, out).unwrap()
     }
 
     fn chunks(count: u32) -> Vec<ChunkRef> {
         (0..count).map(|at| ChunkRef { id: ChunkId(*blake3::hash(&at.to_le_bytes()).as_bytes()), bytes: 1 }).collect()
+    }
+
+    #[test]
+    fn of_chunks_only_those_under_way_are_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(&dir.path().join("catalog")).unwrap();
+        let gate = Gate::new(Compute::Inline, 2);
+        let (out, mut packs) = mpsc::unbounded_channel();
+        let mut intake = intake_of(dir.path(), gate.clone(), out);
+        let file = |number: u8| {
+            let mut bytes = vec![0; 600_000];
+            ChaCha20Rng::seed_from_u64(number.into()).fill_bytes(&mut bytes);
+            bytes
+        };
+        let (mut noted, mut remembered) = (0, Vec::new());
+        for number in 0..60 {
+            intake.write(ChunkKind::Data, &mut &file(number)[..]).unwrap();
+            while let Ok(pack) = packs.try_recv() {
+                noted += 1;
+                let id = PackId([noted; 16]);
+                let row = PackRow { pack: id, header: Hash([noted; 32]), class: 3, state: PackState::Stored };
+                let entries: Vec<_> = pack
+                    .entries()
+                    .map(|entry| IndexEntry { id: entry.id, plain_bytes: entry.plain_bytes, kind: entry.kind })
+                    .collect();
+                catalog.add_pack(row, &entries).unwrap();
+                gate.leave(id, entries.iter().map(|entry| entry.id).collect());
+            }
+            remembered.push(intake.fresh.len());
+        }
+        assert!(noted >= 2, "{noted} packs");
+        assert!(remembered.last() < remembered.iter().max(), "{remembered:?}");
+        // All of it is known, wherever that stands; and none of it is called another run's.
+        let new = intake.totals.new_bytes;
+        for number in 0..60 {
+            intake.write(ChunkKind::Data, &mut &file(number)[..]).unwrap();
+        }
+        assert_eq!((intake.totals.new_bytes, intake.totals.reused.len()), (new, 0));
     }
 
     #[test]

@@ -14,8 +14,7 @@ use vault_format::tree::{ChunkRef, Content};
 use crate::error::Result;
 use crate::world::Compute;
 
-/// Most plain bytes, and most chunks, under way or waiting.
-const BYTES_MAX: u64 = 16 << 20;
+/// Most chunks under way or waiting.
 const CHUNKS_MAX: usize = 64;
 
 type Plain = Result<Vec<u8>>;
@@ -23,6 +22,8 @@ type Plain = Result<Vec<u8>>;
 /// What is under way.
 pub(crate) struct ReadAhead {
     compute: Compute,
+    /// Most plain bytes under way or waiting.
+    bytes_max: u64,
     coming: Mutex<VecDeque<Coming>>,
 }
 
@@ -32,8 +33,8 @@ struct Coming {
 }
 
 impl ReadAhead {
-    pub(crate) fn new(compute: Compute) -> Self {
-        Self { compute, coming: Mutex::default() }
+    pub(crate) fn new(compute: Compute, bytes_max: u64) -> Self {
+        Self { compute, bytes_max, coming: Mutex::default() }
     }
 
     /// Starts on these contents, the next first, as far as there is room; gives up all
@@ -46,7 +47,7 @@ impl ReadAhead {
         if self.compute == Compute::Inline {
             return;
         }
-        let wanted = first(contents);
+        let wanted = first(contents, self.bytes_max);
         let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
         let ids: BTreeSet<ChunkId> = wanted.iter().map(|chunk| chunk.id).collect();
         coming.retain(|one| {
@@ -89,12 +90,12 @@ impl Drop for ReadAhead {
 }
 
 /// The chunks of the first contents, as many as there is room for.
-fn first<'a>(contents: &mut dyn Iterator<Item = &'a Content>) -> Vec<&'a ChunkRef> {
+fn first<'a>(contents: &mut dyn Iterator<Item = &'a Content>, bytes_max: u64) -> Vec<&'a ChunkRef> {
     let (mut wanted, mut bytes) = (Vec::new(), 0);
     for content in contents.filter(|content| content.depth == 0) {
         for chunk in &content.chunks {
             bytes += u64::from(chunk.bytes);
-            if bytes > BYTES_MAX || wanted.len() == CHUNKS_MAX {
+            if bytes > bytes_max || wanted.len() == CHUNKS_MAX {
                 return wanted;
             }
             wanted.push(chunk);
@@ -123,7 +124,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wanted_is_begun_once_and_within_bounds() {
-        let (ahead, started) = (ReadAhead::new(Compute::Threads), Arc::default());
+        let (ahead, started) = (ReadAhead::new(Compute::Threads, 16 << 20), Arc::default());
         let files = [content(1, 2, 10, 0), content(50, 1, 10, 1), content(3, 1, 10, 0)];
         ahead.want(&mut files.iter(), |id| begin(&started, id));
         ahead.want(&mut files.iter(), |id| begin(&started, id));
@@ -142,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn on_one_thread_nothing_is_begun() {
-        let (ahead, started) = (ReadAhead::new(Compute::Inline), Arc::default());
+        let (ahead, started) = (ReadAhead::new(Compute::Inline, 16 << 20), Arc::default());
         ahead.want(&mut [content(1, 2, 10, 0)].iter(), |id| begin(&started, id));
         assert_eq!(started.load(Ordering::Relaxed), 0);
     }

@@ -197,7 +197,7 @@ impl Shelf {
             id: point_id(found.hash),
             id_keys: id_keys(self.keys(), &found.writer).into(),
             record: found.record,
-            read_ahead: ReadAhead::new(self.compute()),
+            read_ahead: ReadAhead::new(self.compute(), self.ahead_bytes() as u64),
             shelf: Arc::clone(self),
             packs: packs.into(),
         }

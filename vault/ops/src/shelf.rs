@@ -24,6 +24,7 @@ use vault_format::suite::LEAF_BYTES;
 use vault_format::tree::ChunkRef;
 use vault_format::{ChunkId, PackId};
 
+use crate::budget::ReadRoom;
 use crate::error::{OpsError, Result};
 use crate::fetch::Fetcher;
 use crate::restore::{damaged, decoder, of, open_table};
@@ -41,14 +42,6 @@ const TABLES_AT_ONCE: usize = 8;
 const GAP_BYTES_MAX: u64 = 4 * LEAF_BYTES as u64;
 /// Longest range read at once.
 const RANGE_BYTES_MAX: u64 = 8 << 20;
-/// Whole packs read at once: each is there twice for a moment, as shards and as body.
-const PACKS_AT_ONCE: usize = 2;
-
-/// What of the memory budget is for parts of packs that stay; what is on its way, the
-/// program itself and what waits to be written take the rest.
-const PIECES_SHARE: usize = 4;
-/// What of it is for tables of contents.
-const TABLES_SHARE: usize = 16;
 
 /// How a pack is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +68,9 @@ pub struct Shelf {
     state: Mutex<State>,
     /// Whoever fetches from a pack does so alone: another may want the same of it.
     turns: std::sync::Mutex<BTreeMap<PackId, Arc<Mutex<()>>>>,
+    /// Bytes of packs that may be on their way.
     loads: Semaphore,
+    room: ReadRoom,
     decoders: std::sync::Mutex<Vec<FrameDecoder>>,
 }
 
@@ -113,12 +108,12 @@ impl Table {
 impl Shelf {
     /// An empty shelf.
     pub fn new(fetcher: Fetcher, keys: Arc<ReadKey>, compute: Compute, appetite: Appetite) -> Self {
-        let budget = fetcher.world().memory;
+        let room = ReadRoom::of(fetcher.world().memory);
         let state = State {
             whereabouts: Whereabouts::default(),
             tables_read: BTreeSet::new(),
-            tables: Tables::new(budget / TABLES_SHARE),
-            pieces: Pieces::new(budget / PIECES_SHARE),
+            tables: Tables::new(room.tables),
+            pieces: Pieces::new(room.pieces),
             eaten: BTreeMap::new(),
         };
         Self {
@@ -129,7 +124,8 @@ impl Shelf {
             hint: None,
             state: Mutex::new(state),
             turns: std::sync::Mutex::default(),
-            loads: Semaphore::new(PACKS_AT_ONCE),
+            loads: Semaphore::new(room.loads),
+            room,
             decoders: std::sync::Mutex::default(),
         }
     }
@@ -156,6 +152,11 @@ impl Shelf {
             Arc::clone(turns.entry(pack).or_default())
         };
         turn.lock_owned().await
+    }
+
+    /// Plain bytes that may wait to be written out.
+    pub(crate) fn ahead_bytes(&self) -> usize {
+        self.room.ahead
     }
 
     pub(crate) fn keys(&self) -> &ReadKey {
@@ -308,8 +309,9 @@ impl Shelf {
 
     async fn load(&self, table: &Table, pack: PackId, range: Range<u64>) -> Result<Piece> {
         let bytes = if range.end - range.start == table.body_bytes {
+            let bytes = (2 * table.body_bytes as usize).clamp(1, self.room.loads.max(1));
             // Never closed: an error says the same as a place.
-            let _place = self.loads.acquire().await;
+            let _place = self.loads.acquire_many(bytes as u32).await;
             self.fetcher.body(pack).await?.1
         } else {
             self.fetcher.body_range(pack, range.clone()).await?

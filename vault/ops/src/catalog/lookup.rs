@@ -24,6 +24,11 @@ impl Lookup {
         Ok(Self { catalog: catalog.second()?, left: 0 })
     }
 
+    /// What was added until now is seen from now on.
+    pub(crate) fn renew(&mut self) {
+        self.left = 0;
+    }
+
     /// The pack that holds a chunk, if one does.
     pub(crate) fn chunk(&mut self, id: ChunkId) -> Result<Option<PackId>> {
         if self.left == 0 {
@@ -56,6 +61,9 @@ mod tests {
         assert_eq!(lookup.chunk(id).unwrap(), None);
         let row = PackRow { pack, header: Hash([9; 32]), class: 1, state: PackState::Stored };
         catalog.add_pack(row, &[IndexEntry { id, plain_bytes: 5, kind: ChunkKind::Data }]).unwrap();
+        assert_eq!(lookup.chunk(id).unwrap(), None, "its view is older");
+        lookup.renew();
+        assert_eq!(lookup.chunk(id).unwrap(), Some(pack));
         let seen = (0..=LOOKUPS_PER_VIEW).find_map(|_| lookup.chunk(id).unwrap());
         assert_eq!(seen, Some(pack));
     }
