@@ -18,6 +18,7 @@ use crate::cards;
 use crate::death;
 use crate::exit::{self, Failure};
 use crate::output::Output;
+use crate::progress::Shown;
 
 /// One run of the program.
 pub(crate) struct Session {
@@ -36,6 +37,11 @@ impl Session {
         let output = Output::new(global.json, global.quiet);
         let world = death::at_a_named_step(assembly::system_world(seed))?;
         Ok(Self { global, output, world, passphrase: OnceLock::new() })
+    }
+
+    /// Shows how far what is under way has come, as long as what is returned lives.
+    pub(crate) fn shows(&self, label: &str) -> Shown {
+        Shown::begin(self.output, self.global.progress, &self.world.progress, label)
     }
 
     /// Where the configuration is, or would be.

@@ -81,8 +81,10 @@ pub(crate) async fn run(session: &Session, arguments: RunArguments) -> Outcome {
     for source in sources {
         let label = source.name().to_owned();
         let started = Instant::now();
+        let shown = session.shows(&label);
         let (report, _) =
             backup::run(&opened.vault, std::sync::Arc::clone(&keys), &mut opened.catalog, source, &options).await;
+        drop(shown);
         match report {
             Ok(report) => worst = worst.max(tell(session, &opened, &label, &report, started.elapsed().as_secs_f64())),
             Err(error) if alone => return Err(error.into()),

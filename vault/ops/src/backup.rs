@@ -34,6 +34,7 @@ use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
 use crate::packing::{Detour, Sealing, Stored, StoredPack, store_pack};
 use crate::place::Debt;
 use crate::placement::{Copy, Patterns, home, survives};
+use crate::progress::Phase;
 use crate::rebuild::{self, Next};
 use crate::source::{Reading, Source};
 use crate::spool::{self, Contents};
@@ -48,7 +49,7 @@ mod start;
 use publish::End;
 pub use report::{BackupReport, Spooled, Standing};
 use start::next_place;
-pub(crate) use start::{absent_names, check_domains, check_keys};
+pub(crate) use start::{absent_names, check_domains, check_keys, total_like_before};
 
 /// Packs being sealed, coded and placed at once.
 const PACKS_IN_FLIGHT: usize = 2;
@@ -121,6 +122,7 @@ async fn attempt(
     options: &BackupOptions,
     barred: &BTreeSet<PackId>,
 ) -> (Finished, Box<dyn Source>) {
+    vault.world.progress.begin(Phase::Opening);
     let started = match Run::start(vault, keys, catalog, options, barred).await {
         Ok(run) => run,
         Err(error) => return (Err(error.into()), source),
@@ -246,6 +248,7 @@ impl<'a> Run<'a> {
     async fn read_and_place(mut self, mut source: Box<dyn Source>) -> (ReadOutcome<'a>, Box<dyn Source>) {
         let gate = Gate::new(self.vault.world.compute);
         let _closes = gate.close_on_drop();
+        self.vault.world.progress.begin_of(Phase::Reading, total_like_before(self.catalog, source.name()));
         let (out, packs) = mpsc::unbounded_channel();
         let intake = match self.intake(gate.clone(), out) {
             Ok(intake) => intake,
@@ -271,7 +274,7 @@ impl<'a> Run<'a> {
             .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
         let setup = IntakeSetup {
             keys: Arc::clone(&self.sealing.keys),
-            clock: Arc::clone(&self.vault.world.clock),
+            world: self.vault.world.clone(),
             lookup: Lookup::of(self.catalog)?,
             files: FileRows::of(self.catalog, self.sealing.keys.dedup.id_key.path_key())?,
             usable: self.usable()?,
@@ -279,8 +282,6 @@ impl<'a> Run<'a> {
             coding: self.vault.coding,
             class_max: self.vault.class_max(),
             compression: self.options.compression,
-            compute: self.vault.world.compute,
-            rng: self.vault.world.rng(),
         };
         Intake::new(setup, gate, out)
     }
@@ -404,6 +405,7 @@ impl<'a> Run<'a> {
         mut encoder: FrameEncoder,
         totals: IntakeTotals,
     ) -> Finished {
+        self.vault.world.progress.enter(Phase::Committing);
         let mut record = self.record(source, &reading, &totals)?;
         let bound = vault_format::encode(&record).len() + TAIL_PACKS_MAX * PACK_REF_BYTES + 64;
         let Tail { packs, last } = packer.finish_for_point(bound);

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::progress::Progress;
 use crate::step::Step;
 
 /// Wall time.
@@ -101,6 +102,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Where processor-bound work runs.
     pub compute: Compute,
+    /// How far what is under way has come, for whoever looks.
+    pub progress: Progress,
     entropy: Arc<Mutex<ChaCha20Rng>>,
     observer: Option<Observer>,
 }
@@ -109,7 +112,8 @@ impl World {
     /// A world whose randomness all comes from `seed` (32 bytes from the
     /// operating system, or a test's seed).
     pub fn new(clock: Arc<dyn Clock>, compute: Compute, seed: [u8; 32]) -> Self {
-        Self { clock, compute, entropy: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed))), observer: None }
+        let entropy = Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed)));
+        Self { clock, compute, progress: Progress::default(), entropy, observer: None }
     }
 
     /// The same world, with somebody who is told of every step.
