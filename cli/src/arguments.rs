@@ -18,6 +18,7 @@ use crate::passphrase::PassphraseFrom;
 use crate::point_words::Typed;
 use crate::progress;
 use crate::restore_tree;
+use crate::traffic::LimitArguments;
 use crate::vault_cat::CatArguments;
 use crate::vault_diff::DiffArguments;
 use crate::vault_find::FindArguments;
@@ -365,6 +366,8 @@ pub(crate) struct RestoreArguments {
     /// Begin even if there may be too little room: with --sparse, runs of zeros take none.
     #[arg(long)]
     pub(crate) no_room_check: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) points: PointFrom,
 }

@@ -41,6 +41,7 @@ mod restore_tree;
 mod rotation_files;
 mod rotation_words;
 mod session;
+mod traffic;
 mod vault_adopt;
 mod vault_audit;
 mod vault_cat;

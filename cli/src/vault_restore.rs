@@ -32,6 +32,7 @@ pub(crate) struct Restored {
 }
 
 pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
+    session.limit_traffic(arguments.limits);
     let started = Instant::now();
     let place = Place::parse(&arguments.point)?;
     let wishes = restore_tree::wishes(arguments, &place)?;

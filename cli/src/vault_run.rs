@@ -21,6 +21,7 @@ use vault_ops::vault::Vault;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::{bytes_text, time_text};
 use crate::session::{Session, host_name, lease};
+use crate::traffic::LimitArguments;
 
 /// `holdfast vault run ..`
 #[derive(Args, Debug, Default)]
@@ -36,6 +37,8 @@ pub(crate) struct RunArguments {
     /// Store nothing, and say what would be read and stored.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) paths: PathArguments,
 }
@@ -67,6 +70,7 @@ pub(crate) struct PathArguments {
 }
 
 pub(crate) async fn run(session: &Session, arguments: RunArguments) -> Outcome {
+    session.limit_traffic(arguments.limits);
     if arguments.dry_run {
         return crate::vault_estimate::run(session, &arguments).await;
     }

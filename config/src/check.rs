@@ -10,13 +10,17 @@ use crate::error::{Result, Text};
 use crate::policy::Names;
 use crate::raw::{self, Word};
 use crate::source::absolute;
-use crate::{ConfigError, Drill, Location, Name, Policy, SecretFrom, Source, Vault};
+use crate::{size, ConfigError, Drill, Location, Name, Policy, SecretFrom, Source, Vault};
 
 /// The checked plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where the agent keeps its catalog, spool and socket.
     pub state: PathBuf,
+    /// Bytes a second that may be written, to all locations together.
+    pub upload_limit: Option<u64>,
+    /// Bytes a second that may be read, from all locations together.
+    pub download_limit: Option<u64>,
     /// Vaults by name.
     pub vaults: BTreeMap<Name, Vault>,
     /// Locations by name, each of exactly one vault.
@@ -105,6 +109,8 @@ impl Config {
             web: raw.web.as_ref().map(|web| check_web(text, web)).transpose()?,
             notify: raw.notify.as_ref().map(|notify| check_notify(text, notify)).transpose()?,
             state,
+            upload_limit: size::limit(text, "upload_limit", raw.upload_limit.as_ref())?,
+            download_limit: size::limit(text, "download_limit", raw.download_limit.as_ref())?,
             locations,
             sources,
             policies,

@@ -34,7 +34,7 @@ pub use local::LocalVault;
 pub use location::{Attached, Location, Scheme, SecretFrom};
 pub use name::Name;
 pub use policy::{Drill, Keep, Policy, Scenario, tag_set};
-pub use size::size;
+pub use size::{rate, size};
 pub use source::{DirectoryRules, KernelAt, Source, SourceKind};
 pub use span::Span;
 pub use time::Schedule;

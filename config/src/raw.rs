@@ -16,6 +16,8 @@ pub(crate) type Word = Spanned<String>;
 pub(crate) struct Config {
     pub(crate) version: Option<Spanned<i64>>,
     pub(crate) state: Option<Word>,
+    pub(crate) upload_limit: Option<Word>,
+    pub(crate) download_limit: Option<Word>,
     #[serde(default)]
     pub(crate) vault: BTreeMap<Word, Vault>,
     #[serde(default)]
@@ -69,6 +71,8 @@ pub(crate) struct Location {
     pub(crate) attached: Option<Word>,
     pub(crate) due: Option<Word>,
     pub(crate) lock: Option<Word>,
+    pub(crate) upload_limit: Option<Word>,
+    pub(crate) download_limit: Option<Word>,
     pub(crate) vault: Option<Word>,
     #[serde(default)]
     pub(crate) allow_http: bool,

@@ -106,6 +106,16 @@ fn the_sample_means_what_it_says() {
     assert_eq!(config.web.unwrap().listen.port(), 8467);
 }
 
+/// Limits of all and of one location, in bytes a second.
+#[test]
+fn limits_are_bytes_a_second() {
+    let config = Config::parse(include_str!("../testdata/good/limits.toml")).unwrap();
+    assert_eq!((config.upload_limit, config.download_limit), (Some(20 << 20), Some(3 << 29)));
+    let (a, b) = (&config.locations["a"], &config.locations["b"]);
+    assert_eq!((a.upload_limit, a.download_limit), (None, None));
+    assert_eq!((b.upload_limit, b.download_limit), (Some(500_000), Some(8 << 20)));
+}
+
 proptest! {
     /// Whatever is done to a file, the answer is a plan or an error with a line, no panic.
     #[test]

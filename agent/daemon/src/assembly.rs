@@ -26,6 +26,8 @@ use vault_ops::vault::{Candidate, Expected, StatePaths, Vault, location_id};
 use vault_ops::world::{Clock, Compute, World};
 use vault_ops::{OpsError, Result};
 
+use crate::traffic;
+
 /// The machine's clock.
 pub struct SystemClock;
 
@@ -231,6 +233,7 @@ async fn open_vault_of(config: &Config, name: &str, world: World, candidates: Ve
     let state = state_paths(config, name);
     let catalog = open_catalog(&state)?;
     let spool = open_spool(config, name).await?;
+    let candidates = traffic::behind_limits(config, &world, candidates);
     let mut vault = match Vault::open_beside(world, &expected, candidates, Some(spool)).await {
         Ok(vault) => vault,
         Err(error) => return Err(what_is_gone(config, name, error).await),

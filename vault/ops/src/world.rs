@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backends::{Ticks, Traffic};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -18,6 +19,20 @@ pub trait Clock: Send + Sync {
     fn now_ms(&self) -> i64;
     /// Waits.
     async fn sleep(&self, time: Duration);
+}
+
+/// The world's clock for limits on bandwidth.
+struct Ticking(Arc<dyn Clock>);
+
+#[async_trait]
+impl Ticks for Ticking {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.0.sleep(time).await;
+    }
 }
 
 /// Where processor-bound work runs.
@@ -102,6 +117,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Where processor-bound work runs.
     pub compute: Compute,
+    /// What of bandwidth the operations may use; by default all.
+    pub traffic: Traffic,
     /// How far what is under way has come, for whoever looks.
     pub progress: Progress,
     entropy: Arc<Mutex<ChaCha20Rng>>,
@@ -113,7 +130,8 @@ impl World {
     /// operating system, or a test's seed).
     pub fn new(clock: Arc<dyn Clock>, compute: Compute, seed: [u8; 32]) -> Self {
         let entropy = Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed)));
-        Self { clock, compute, progress: Progress::default(), entropy, observer: None }
+        let traffic = Traffic::new(Arc::new(Ticking(Arc::clone(&clock))));
+        Self { clock, compute, traffic, progress: Progress::default(), entropy, observer: None }
     }
 
     /// The same world, with somebody who is told of every step.
