@@ -10,9 +10,8 @@ use agent_sources::Rules;
 use agent_sources::directory::DirectorySource;
 use agent_sources::stream::StreamSource;
 use clap::Args;
-use config::Config;
+use config::{Compression, Config};
 use serde_json::json;
-use vault_codec::Compression;
 use vault_ops::backup::{self, BackupOptions, BackupReport, Standing};
 use vault_ops::points::point_text;
 use vault_ops::source::Source;
@@ -37,6 +36,9 @@ pub(crate) struct RunArguments {
     /// Store nothing, and say what would be read and stored.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// How hard to compress: off, fast, better, max, or a level of zstd from 1 to 19 [default: the source's, else fast].
+    #[arg(long, value_name = "LEVEL", value_parser = Compression::parse)]
+    pub(crate) compression: Option<Compression>,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
     #[command(flatten)]
@@ -80,10 +82,11 @@ pub(crate) async fn run(session: &Session, arguments: RunArguments) -> Outcome {
     let _lease = lease(&assembly::state_paths(&config, &name), "vault run")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let keys = session.writer_key(&opened.keys, &opened.vault)?;
-    let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
     let (mut worst, mut failed, alone) = (exit::OK, None, sources.len() == 1);
     for source in sources {
         let label = source.name().to_owned();
+        let compression = assembly::compression(&config, &label, arguments.compression);
+        let options = BackupOptions { host: host_name(), tags: tags.clone(), compression };
         let started = Instant::now();
         let shown = session.shows(&label);
         let (report, _) =

@@ -14,6 +14,7 @@
 
 mod adopted;
 mod check;
+mod compression;
 mod error;
 mod local;
 mod location;
@@ -29,6 +30,7 @@ mod vault;
 
 pub use adopted::{AdoptedVault, MissingLocation};
 pub use check::{Config, Notify, Web};
+pub use compression::Compression;
 pub use error::ConfigError;
 pub use local::LocalVault;
 pub use location::{Attached, Location, Scheme, SecretFrom};

@@ -93,6 +93,7 @@ pub(crate) struct Source {
     pub(crate) token: Option<Spanned<toml::Value>>,
     pub(crate) password: Option<Spanned<toml::Value>>,
     pub(crate) command: Option<Spanned<Vec<String>>>,
+    pub(crate) compression: Option<Word>,
     pub(crate) rpo: Option<Word>,
     pub(crate) rto: Option<Word>,
 }

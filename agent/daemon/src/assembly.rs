@@ -19,6 +19,7 @@ use config::{Attached, Config, KernelAt, Scheme, SecretFrom, SourceKind};
 use keys::files::{Loaded, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use keys::{Passphrase, SecretBytes};
+use vault_ops::backup::Compression;
 use vault_ops::catalog::Catalog;
 use vault_ops::source::Source;
 use vault_ops::spool::{Limits, Spool};
@@ -319,6 +320,15 @@ pub async fn passphrase(source: &SecretSource) -> Result<Passphrase> {
     let text = source.read().await.map_err(|error| OpsError::Key { what: error.to_string() })?;
     let bytes = SecretBytes::new(text.expose_secret().as_bytes().to_vec());
     Passphrase::new(bytes).map_err(|why| OpsError::Key { what: format!("{}: {why}", source.name()) })
+}
+
+/// How hard a source is compressed: as was said, or else as the configuration says.
+pub fn compression(config: &Config, source: &str, said: Option<config::Compression>) -> Compression {
+    match said.or_else(|| config.sources.get(source)?.compression) {
+        None => Compression::default(),
+        Some(config::Compression::Off) => Compression::Never,
+        Some(config::Compression::Level(level)) => Compression::Level(level),
+    }
 }
 
 /// Makes a source of the configuration. With `force` it reads every file, whatever

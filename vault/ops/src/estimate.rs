@@ -18,7 +18,7 @@ use crate::catalog::{Catalog, PackState};
 use crate::error::{OpsError, Result};
 use crate::file_cache::KnownFiles;
 use crate::file_rows::FileRows;
-use crate::progress::Phase;
+use crate::progress::{CountedRead, Phase};
 use crate::source::{Kept, Sink, Source, Unreadable};
 use crate::vault::Vault;
 use crate::world::World;
@@ -108,7 +108,9 @@ impl Counter {
     fn count(&mut self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkRef> {
         let id = Chunk::new(&self.keys.dedup.id_key, kind, plain).id;
         self.counts.plain_bytes += plain.len() as u64;
-        self.world.progress.add_bytes(plain.len() as u64);
+        if kind == ChunkKind::List {
+            self.world.progress.add_bytes(plain.len() as u64);
+        }
         if kind == ChunkKind::Data {
             self.counts.read_bytes += plain.len() as u64;
         }
@@ -135,7 +137,9 @@ impl Sink for Counter {
     fn write(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Content> {
         let mut chunker = Chunker::new(self.sizes, &self.keys.dedup.chunker_seed);
         let mut chunks = Vec::new();
-        let read = chunker.read(from, &mut |plain: &[u8]| {
+        // What is read counts when it is read: a chunk may be long in coming.
+        let mut from = CountedRead { from, progress: self.world.progress.clone() };
+        let read = chunker.read(&mut from, &mut |plain: &[u8]| {
             chunks.push(self.count(kind, plain).map_err(Stop::Count)?);
             Ok(())
         });

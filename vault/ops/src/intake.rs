@@ -22,6 +22,7 @@ use crate::error::{OpsError, Result};
 use crate::file_cache::KnownFiles;
 use crate::file_rows::FileRows;
 use crate::framing::Framing;
+use crate::progress::CountedRead;
 use crate::source::{Kept, Sink};
 use crate::world::{Compute, World};
 
@@ -191,7 +192,9 @@ impl Intake {
         let chunk = Chunk::new(&keys.dedup.id_key, kind, plain);
         let reference = ChunkRef { id: chunk.id, bytes: plain.len() as u32 };
         self.totals.plain_bytes += plain.len() as u64;
-        self.world.progress.add_bytes(plain.len() as u64);
+        if kind == ChunkKind::List {
+            self.world.progress.add_bytes(plain.len() as u64);
+        }
         if self.gate.is_closed() {
             return Err(stopped());
         }
@@ -268,7 +271,9 @@ impl Sink for Intake {
             .take()
             .ok_or_else(|| OpsError::Refused { what: "a source wrote two contents at once".to_owned() })?;
         let mut chunks = Vec::new();
-        let read = chunker.read(from, &mut |plain: &[u8]| {
+        // What is read counts when it is read: a chunk may be long in coming.
+        let mut from = CountedRead { from, progress: self.world.progress.clone() };
+        let read = chunker.read(&mut from, &mut |plain: &[u8]| {
             chunks.push(self.take(kind, plain).map_err(Stop::Intake)?);
             Ok(())
         });

@@ -205,6 +205,20 @@ impl Write for Counting<'_> {
     }
 }
 
+/// Counts the bytes that come out of `from`.
+pub(crate) struct CountedRead<'a> {
+    pub(crate) from: &'a mut dyn Read,
+    pub(crate) progress: Progress,
+}
+
+impl Read for CountedRead<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.progress.add_bytes(count as u64);
+        Ok(count)
+    }
+}
+
 /// A point that counts what is read of it, for who restores it as one stream.
 pub struct CountedPoint<'a> {
     /// The point.
