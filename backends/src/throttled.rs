@@ -149,11 +149,7 @@ impl Traffic {
             buckets: [Arc::clone(all), Arc::clone(own)],
             clock: Arc::clone(&self.clock),
         };
-        Arc::new(Throttled {
-            up: gates(&self.all.up, &way.up),
-            down: gates(&self.all.down, &way.down),
-            inner: store,
-        })
+        Arc::new(Throttled { up: gates(&self.all.up, &way.up), down: gates(&self.all.down, &way.down), inner: store })
     }
 }
 

@@ -197,11 +197,13 @@ struct Figures {
 
 impl Pace {
     fn look(&mut self, now: Duration, seen: Seen) {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         if seen.round != self.round {
-            self.looks.clear();
+            // It began at nothing, at the last look or after it.
+            let began_ms = self.looks.back().map_or(now_ms, |(ms, _)| *ms);
+            self.looks = VecDeque::from([(began_ms, 0)]);
             self.round = seen.round;
         }
-        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.looks.push_back((now_ms, seen.bytes));
         // One look older than the window stays, or the rate would be of nothing.
         while self.looks.get(1).is_some_and(|(ms, _)| now_ms - ms >= RATE_WINDOW_MS) {
@@ -322,9 +324,10 @@ mod tests {
         }
         let figures = pace.figures(seen(bytes, Some(bytes), false));
         assert_eq!(figures, Figures { bytes_per_second: Some(f64::from(4 << 20)), seconds_left: Some(0) });
-        // Another phase begins at nothing.
-        pace.look(Duration::from_secs(81), Seen { round: 2, ..seen(0, None, false) });
-        assert_eq!(pace.figures(seen(0, None, false)), Figures::default());
+        // Another phase begins at nothing, at the last look at the latest.
+        pace.look(Duration::from_secs(82), Seen { round: 2, ..seen(2 << 20, None, false) });
+        let figures = pace.figures(seen(2 << 20, None, false));
+        assert_eq!(figures, Figures { bytes_per_second: Some(f64::from(1 << 20)), seconds_left: None });
     }
 
     #[test]
@@ -341,10 +344,7 @@ mod tests {
     fn lines_say_what_is_known_and_mark_a_guess() {
         let figures = Figures { bytes_per_second: Some(f64::from(1 << 20)), seconds_left: Some(3_725) };
         let line = bar_line("docs", seen(61 << 20, Some(100 << 20), false), figures);
-        assert_eq!(
-            line,
-            "docs  reading  [=========>      ]  61%  61.0 MiB/100 MiB  3 files  1.00 MiB/s  ETA 1:02:05"
-        );
+        assert_eq!(line, "docs  reading  [=========>      ]  61%  61.0 MiB/100 MiB  3 files  1.00 MiB/s  ETA 1:02:05");
         let line = plain_line("docs", seen(61 << 20, Some(100 << 20), true), Figures::default());
         assert_eq!(line, "docs: reading ~61%, 61.0 MiB/~100 MiB, 3 files");
         assert_eq!(plain_line("docs", seen(7, None, false), Figures::default()), "docs: reading 7 B, 3 files");

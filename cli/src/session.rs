@@ -78,8 +78,8 @@ impl Session {
                 ),
             )
         })?;
-        let mut config = Config::parse(&text)
-            .map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", path.display())))?;
+        let mut config =
+            Config::parse(&text).map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", path.display())))?;
         if let Some(typed) = self.limits.get() {
             config.upload_limit = typed.upload.or(config.upload_limit);
             config.download_limit = typed.download.or(config.download_limit);

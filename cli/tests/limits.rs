@@ -58,8 +58,10 @@ fn bytes_go_no_faster_than_they_may() {
     stage.change_config("survive_domains", "pack_leaves_max = 1\nsurvive_domains");
     stage.holdfast(&["vault", "init", "--i-have-no-key-copy"]);
     let mut change = |name: &str| {
-        fs::create_dir_all(stage.path("tree")).unwrap();
-        fs::write(stage.path("tree").join(name), numbers.bytes(600_000)).unwrap();
+        fs::create_dir_all(stage.path("tree").join(name)).unwrap();
+        for number in 0..6 {
+            fs::write(stage.path(&format!("tree/{name}/{number}")), numbers.bytes(100_000)).unwrap();
+        }
     };
     change("one");
     run_takes_its_time(&stage, &["vault", "run", "tree", "--limit-upload", "400KiB/s"], &PLACES);

@@ -36,7 +36,7 @@ fn a_backup_at_a_terminal_shows_how_far_it_is_while_it_goes_on() {
     let mut person = stage.person(&["vault", "run", "slow"]);
     // It cannot end before we let it: what is seen here is seen under way.
     person.sees("slow  reading  2.00 MiB");
-    person.sees("MiB/s");
+    person.sees("B/s");
     fs::write(stage.path("go"), "").unwrap();
     let shown = person.ends(0);
     assert!(!shown.contains('~') && !shown.contains("ETA"), "nobody knows the total of a first point: {shown:?}");

@@ -10,7 +10,7 @@ use crate::error::{Result, Text};
 use crate::policy::Names;
 use crate::raw::{self, Word};
 use crate::source::absolute;
-use crate::{size, ConfigError, Drill, Location, Name, Policy, SecretFrom, Source, Vault};
+use crate::{ConfigError, Drill, Location, Name, Policy, SecretFrom, Source, Vault, size};
 
 /// The checked plan.
 #[derive(Clone, Debug, PartialEq, Eq)]

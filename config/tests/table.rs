@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use config::{Attached, Compression, Config, Encoding, Keep, KernelAt, Scenario, Schedule, Scheme, SecretFrom, SourceKind, Span};
+use config::{
+    Attached, Compression, Config, Encoding, Keep, KernelAt, Scenario, Schedule, Scheme, SecretFrom, SourceKind, Span,
+};
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);

@@ -31,7 +31,8 @@ fn throttled(world: &World, rates: &BTreeMap<&str, Rates>, candidates: Vec<Candi
     let throttle = |Candidate { name, store, versions }: Candidate| {
         let own = rates.get(name.as_str()).copied().unwrap_or_default();
         let is_limited = all != Rates::default() || own != Rates::default();
-        let store = store.map(|store| if is_limited { world.traffic.throttle(&name, own, Arc::clone(&store)) } else { store });
+        let store =
+            store.map(|store| if is_limited { world.traffic.throttle(&name, own, Arc::clone(&store)) } else { store });
         Candidate { name, store, versions }
     };
     candidates.into_iter().map(throttle).collect()
