@@ -73,14 +73,14 @@ impl Bucket {
     fn admit(&self, bytes: u64, now_ms: i64) -> (Duration, i128) {
         let mut paid = self.paid();
         let Some(rate) = paid.rate else { return (Duration::ZERO, 0) };
-        let now_ns = i128::from(now_ms) * NS_PER_MS;
+        let instant_ns = i128::from(now_ms) * NS_PER_MS;
         // A clock that was set back takes what is owed with it; one set forward pays no more than a pause.
-        let back_ns = (paid.seen_ns - now_ns).max(0);
-        let until_ns = (paid.until_ns - back_ns).max(now_ns - BURST_NS);
+        let back_ns = (paid.seen_ns - instant_ns).max(0);
+        let until_ns = (paid.until_ns - back_ns).max(instant_ns - BURST_NS);
         let cost_ns = i128::from(bytes) * NS_PER_SECOND / i128::from(rate);
         paid.until_ns = until_ns + cost_ns;
-        paid.seen_ns = now_ns;
-        let wait_ns = u64::try_from((paid.until_ns - now_ns).max(0)).unwrap_or(u64::MAX);
+        paid.seen_ns = instant_ns;
+        let wait_ns = u64::try_from((paid.until_ns - instant_ns).max(0)).unwrap_or(u64::MAX);
         (Duration::from_nanos(wait_ns), cost_ns)
     }
 
@@ -228,7 +228,7 @@ impl ObjectStore for Throttled {
         let head = options.head;
         let mut result = self.inner.get_opts(location, options).await?;
         result.payload = match result.payload {
-            payload if head => payload,
+            _ if head => return Ok(result),
             GetResultPayload::Stream(stream) => {
                 let down = self.down.clone();
                 let paced = stream.then(move |piece| {
@@ -466,13 +466,14 @@ mod tests {
                 0
             }
             async fn sleep(&self, _: Duration) {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
         let traffic = Traffic::new(Arc::new(Stuck));
         traffic.limit(Rates { upload: Some(1_000), download: None });
         let store = traffic.throttle("place", Rates::default(), Arc::new(InMemory::new()));
-        let put = store.put(&Path::from("a"), vec![0; 9_000].into());
+        let large = Path::from("a");
+        let put = store.put(&large, vec![0; 9_000].into());
         assert!(put.now_or_never().is_none(), "it waits");
         store.put(&Path::from("b"), vec![0; 1_000].into()).now_or_never().unwrap().unwrap();
     }

@@ -66,7 +66,7 @@ impl Style {
             Self::Auto => Self::Bar,
             // Both streams are for programs then.
             Self::Bar if output.is_json() => Self::Plain,
-            chosen => chosen,
+            Self::Bar | Self::Plain | Self::None => self,
         }
     }
 }
@@ -189,9 +189,9 @@ struct Pace {
 }
 
 /// What is reckoned from looks at counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Figures {
-    bytes_per_second: Option<f64>,
+    bytes_per_second: Option<u64>,
     seconds_left: Option<u64>,
 }
 
@@ -217,9 +217,9 @@ impl Pace {
         if took_ms < RATE_MS_MIN {
             return Figures::default();
         }
-        let rate = bytes as f64 * 1000.0 / took_ms as f64;
+        let rate = bytes.saturating_mul(1000) / took_ms;
         let left = known_total(seen).map(|total| total.saturating_sub(seen.bytes));
-        let seconds_left = left.filter(|_| rate >= 1.0).map(|left| (left as f64 / rate).ceil() as u64);
+        let seconds_left = left.filter(|_| rate > 0).map(|left| left.div_ceil(rate));
         Figures { bytes_per_second: Some(rate), seconds_left }
     }
 }
@@ -255,7 +255,7 @@ fn parts(seen: Seen, figures: Figures) -> Vec<String> {
         }
     }
     if let Some(rate) = figures.bytes_per_second {
-        parts.push(format!("{}/s", bytes_text(rate as u64)));
+        parts.push(format!("{}/s", bytes_text(rate)));
     }
     if let Some(seconds) = figures.seconds_left {
         parts.push(format!("ETA {about}{}", clock_text(seconds)));
@@ -285,7 +285,7 @@ fn fields(label: &str, seen: Seen, figures: Figures) -> Value {
     json!({
         "label": label, "phase": seen.phase.name(), "bytes": seen.bytes, "items": seen.items,
         "bytes_total": seen.total.bytes, "items_total": seen.total.items, "total_is_guess": seen.total.is_guess,
-        "bytes_per_second": figures.bytes_per_second.map(|rate| rate as u64), "seconds_left": figures.seconds_left,
+        "bytes_per_second": figures.bytes_per_second, "seconds_left": figures.seconds_left,
     })
 }
 
@@ -318,16 +318,16 @@ mod tests {
             }
             if second == 59 {
                 let figures = pace.figures(seen(bytes, Some(bytes + (10 << 20)), false));
-                assert_eq!(figures, Figures { bytes_per_second: Some(f64::from(1 << 20)), seconds_left: Some(10) });
+                assert_eq!(figures, Figures { bytes_per_second: Some(1 << 20), seconds_left: Some(10) });
             }
             bytes += if second < 60 { 1 << 20 } else { 4 << 20 };
         }
         let figures = pace.figures(seen(bytes, Some(bytes), false));
-        assert_eq!(figures, Figures { bytes_per_second: Some(f64::from(4 << 20)), seconds_left: Some(0) });
+        assert_eq!(figures, Figures { bytes_per_second: Some(4 << 20), seconds_left: Some(0) });
         // Another phase begins at nothing, at the last look at the latest.
         pace.look(Duration::from_secs(82), Seen { round: 2, ..seen(2 << 20, None, false) });
         let figures = pace.figures(seen(2 << 20, None, false));
-        assert_eq!(figures, Figures { bytes_per_second: Some(f64::from(1 << 20)), seconds_left: None });
+        assert_eq!(figures, Figures { bytes_per_second: Some(1 << 20), seconds_left: None });
     }
 
     #[test]
@@ -337,12 +337,12 @@ mod tests {
             pace.look(Duration::from_secs(second), seen(5, Some(10), false));
         }
         let figures = pace.figures(seen(5, Some(10), false));
-        assert_eq!(figures, Figures { bytes_per_second: Some(0.0), seconds_left: None });
+        assert_eq!(figures, Figures { bytes_per_second: Some(0), seconds_left: None });
     }
 
     #[test]
     fn lines_say_what_is_known_and_mark_a_guess() {
-        let figures = Figures { bytes_per_second: Some(f64::from(1 << 20)), seconds_left: Some(3_725) };
+        let figures = Figures { bytes_per_second: Some(1 << 20), seconds_left: Some(3_725) };
         let line = bar_line("docs", seen(61 << 20, Some(100 << 20), false), figures);
         assert_eq!(line, "docs  reading  [=========>      ]  61%  61.0 MiB/100 MiB  3 files  1.00 MiB/s  ETA 1:02:05");
         let line = plain_line("docs", seen(61 << 20, Some(100 << 20), true), Figures::default());

@@ -35,7 +35,9 @@ fn scene(seed: u64, bytes: usize) -> (Stage, Numbers, Witness) {
 /// All that stands in the places.
 fn stored(stage: &Stage) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = Vec::new();
-    PLACES.iter().for_each(|place| files_below(&stage.path(place), &mut files));
+    for place in PLACES {
+        files_below(&stage.path(place), &mut files);
+    }
     files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
@@ -161,13 +163,13 @@ fn a_spool_on_a_full_disk_takes_nothing_more_and_loses_nothing() {
 #[test]
 fn a_state_folder_on_a_full_disk_fails_the_run_and_nothing_else() {
     let (stage, mut numbers, mut witness) = scene(604, 50_000);
-    let state = stage.path("vault/state/home");
-    stage::copy_exactly(&state, &stage.path("state"));
-    let Some(disk) = SmallDisk::mount(&state, 2 << 30) else { return };
+    let folder = stage.path("vault/state/home");
+    stage::copy_exactly(&folder, &stage.path("state"));
+    let Some(disk) = SmallDisk::mount(&folder, 2 << 30) else { return };
     for entry in fs::read_dir(stage.path("state")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
-            fs::copy(&path, state.join(path.file_name().unwrap())).unwrap();
+            fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
         }
     }
     stage.holdfast(&["vault", "run", "tree"]).ends(0);

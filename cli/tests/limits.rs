@@ -22,7 +22,9 @@ const RATE: u64 = 400 << 10;
 /// Sizes of what stands in these places.
 fn sizes(stage: &Stage, places: &[&str]) -> Vec<u64> {
     let mut files = Vec::new();
-    places.iter().for_each(|place| files_below(&stage.path(place), &mut files));
+    for place in places {
+        files_below(&stage.path(place), &mut files);
+    }
     files.iter().map(|path| fs::metadata(path).unwrap().len()).collect()
 }
 

@@ -49,7 +49,7 @@ impl Run<'_> {
             (Err(error), false) => return Err(OpsError::from(error).into()),
             // A full disk here is no reason to doubt the locations.
             (Err(error), true) => {
-                self.notes.push(format!("the point did not wait on this host while it was published: {error}"))
+                self.notes.push(format!("the point did not wait on this host while it was published: {error}"));
             }
             (Ok(()), _) => self.vault.world.reached(Step::SpoolManifestKept),
         }
