@@ -35,6 +35,7 @@ mod metered;
 mod probe;
 mod s3;
 mod secret_source;
+mod throttled;
 mod uploads;
 mod versioned_memory;
 mod versions;
@@ -50,6 +51,7 @@ pub use location::{Location, LocationSpec, Timeouts, folder_on, open};
 pub use metered::{Counts, Meter, Metered};
 pub use probe::{Checked, Checksums, ConditionalPut, Grade, Probe, probe};
 pub use secret_source::SecretSource;
+pub use throttled::{Bucket, Rates, Ticks, Traffic};
 pub use versioned_memory::{ClockMs, Rights, VersionedMemory};
 pub use versions::{Lock, LockMode, LockRule, Locking, Version, VersionId, VersionList, Versions};
 

@@ -16,7 +16,9 @@ use crate::keys_rotate::RotateArguments;
 use crate::keys_seal::SealArguments;
 use crate::passphrase::PassphraseFrom;
 use crate::point_words::Typed;
+use crate::progress;
 use crate::restore_tree;
+use crate::traffic::LimitArguments;
 use crate::vault_cat::CatArguments;
 use crate::vault_diff::DiffArguments;
 use crate::vault_find::FindArguments;
@@ -51,6 +53,10 @@ pub(crate) struct Global {
     /// Print JSON lines instead of text.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// How progress is shown on standard error: a bar on a terminal (auto), a line every few seconds (plain; JSON with
+    /// --json), or nothing.
+    #[arg(long, global = true, value_name = "auto|bar|plain|none", value_parser = progress::style, default_value = "auto")]
+    pub(crate) progress: progress::Style,
     /// Print problems only.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
@@ -360,6 +366,8 @@ pub(crate) struct RestoreArguments {
     /// Begin even if there may be too little room: with --sparse, runs of zeros take none.
     #[arg(long)]
     pub(crate) no_room_check: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) points: PointFrom,
 }

@@ -34,12 +34,14 @@ mod output;
 mod passphrase;
 mod point_shelf;
 mod point_words;
+mod progress;
 mod read_repair;
 mod recovery_sheet;
 mod restore_tree;
 mod rotation_files;
 mod rotation_words;
 mod session;
+mod traffic;
 mod vault_adopt;
 mod vault_audit;
 mod vault_cat;
@@ -132,7 +134,7 @@ fn log_to_stderr(global: &arguments::Global) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(progress::standard_error)
         .with_ansi(std::io::stderr().is_terminal());
     if global.json { log.json().init() } else { log.init() }
 }

@@ -6,6 +6,8 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::progress::make_way;
+
 /// How to print.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -31,6 +33,11 @@ impl Output {
         self.json
     }
 
+    /// Whether people are to see problems only.
+    pub(crate) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// A line for people; programs get the events.
     pub(crate) fn say(self, line: impl AsRef<str>) {
         if !self.json && !self.quiet {
@@ -43,6 +50,7 @@ impl Output {
         if self.json {
             self.event("warning", json!({ "text": line.as_ref() }));
         } else {
+            make_way();
             eprintln!("! {}", line.as_ref());
         }
     }
@@ -64,6 +72,7 @@ impl Output {
 
     /// The last line of a run that failed.
     pub(crate) fn exit_error(self, exit: u8, text: &str) {
+        make_way();
         if self.json {
             eprintln!("{}", self.line("exit_error", json!({ "exit": exit, "text": text })));
         } else {
@@ -72,6 +81,7 @@ impl Output {
     }
 
     fn print(self, line: &str) {
+        make_way();
         // A reader that went away (head, less) ends the output, not the work.
         let _ = if self.aside { writeln!(std::io::stderr(), "{line}") } else { writeln!(std::io::stdout(), "{line}") };
     }

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use agent_daemon::assembly;
+use agent_daemon::{assembly, traffic};
 use keys::files::{ReadKey, VaultPublic};
 use keys::first::KeyFolder;
 use vault_format::{Hash, PackId, PointId, VaultId};
@@ -88,6 +88,7 @@ impl Points {
         if !from.scan {
             let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
             let candidates = given_candidates(&from.from, &from.reach).await?;
+            let candidates = traffic::behind_limit_of_all(&session.world, candidates);
             match Vault::open(session.world.clone(), &expected, candidates).await {
                 // A spool is no location of its vault: its shards count as bare ones.
                 Ok(vault) if vault.absent.iter().any(|gone| gone.why == NOT_IN_LAYOUT) => {
@@ -119,6 +120,7 @@ impl Points {
         refuse_other_vault(&keys, &folder)?;
         let expected = Expected { vault: Some(keys.vault), root: keys.root.clone() };
         let candidates = assembly::candidates(&config, &vault).await;
+        let candidates = traffic::behind_limits(&config, &session.world, candidates);
         let opened = match Vault::open(session.world.clone(), &expected, candidates).await {
             Ok(opened) => opened,
             Err(error) => return Err(assembly::what_is_gone(&config, &vault, error).await.into()),
@@ -151,7 +153,9 @@ impl Points {
     /// No manifest, no index, no names: only shards.
     async fn of_bare(session: &Session, from: &PointFrom, mut keys: Arc<ReadKey>) -> Result<Self, Failure> {
         let world = &session.world;
-        let (folders, silent) = as_folders(session, given_candidates(&from.from, &from.reach).await?)?;
+        let candidates = given_candidates(&from.from, &from.reach).await?;
+        let candidates = traffic::behind_limit_of_all(world, candidates);
+        let (folders, silent) = as_folders(session, candidates)?;
         let mut found = scan(&folders).await?;
         found.silent.extend(silent);
         for bad in &found.quarantined {

@@ -76,7 +76,11 @@ pub(crate) async fn run(
         let plan = plan(point, root, to, &wishes).await?;
         wishes.remove = agreed(session, &plan, arguments, &wishes)?;
     }
-    let report = restore(point, root, to, &wishes).await.map_err(|error| {
+    wishes.progress = session.world.progress.clone();
+    let shown = session.shows("restore");
+    let restored = restore(point, root, to, &wishes).await;
+    drop(shown);
+    let report = restored.map_err(|error| {
         let failure = Failure::from(error);
         // A refusal says so itself, and wrote nothing.
         if failure.exit == exit::USAGE || !is_occupied(to).unwrap_or(false) {

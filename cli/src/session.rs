@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use agent_daemon::assembly::{self, Assembled};
+use backends::Rates;
 use config::Config;
 use keys::Passphrase;
 use keys::files::ReadKey;
@@ -18,6 +19,8 @@ use crate::cards;
 use crate::death;
 use crate::exit::{self, Failure};
 use crate::output::Output;
+use crate::progress::Shown;
+use crate::traffic::LimitArguments;
 
 /// One run of the program.
 pub(crate) struct Session {
@@ -26,6 +29,8 @@ pub(crate) struct Session {
     pub(crate) world: World,
     /// Of sealed key files, once it was asked for.
     pub(crate) passphrase: OnceLock<Passphrase>,
+    /// Limits on bandwidth that were typed.
+    limits: OnceLock<Rates>,
 }
 
 impl Session {
@@ -35,7 +40,12 @@ impl Session {
             .map_err(|error| Failure::new(exit::ERROR, format!("the operating system gives no randomness: {error}")))?;
         let output = Output::new(global.json, global.quiet);
         let world = death::at_a_named_step(assembly::system_world(seed))?;
-        Ok(Self { global, output, world, passphrase: OnceLock::new() })
+        Ok(Self { global, output, world, passphrase: OnceLock::new(), limits: OnceLock::new() })
+    }
+
+    /// Shows how far what is under way has come, as long as what is returned lives.
+    pub(crate) fn shows(&self, label: &str) -> Shown {
+        Shown::begin(self.output, self.global.progress, &self.world.progress, label)
     }
 
     /// Where the configuration is, or would be.
@@ -68,7 +78,20 @@ impl Session {
                 ),
             )
         })?;
-        Config::parse(&text).map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", path.display())))
+        let mut config =
+            Config::parse(&text).map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", path.display())))?;
+        if let Some(typed) = self.limits.get() {
+            config.upload_limit = typed.upload.or(config.upload_limit);
+            config.download_limit = typed.download.or(config.download_limit);
+        }
+        Ok(config)
+    }
+
+    /// Limits typed count instead of the configuration's, and where there is none.
+    pub(crate) fn limit_traffic(&self, typed: LimitArguments) {
+        self.world.traffic.limit(typed.rates());
+        // Typed once in a run of the program.
+        let _ = self.limits.set(typed.rates());
     }
 
     /// The configuration and the name of the vault meant.

@@ -45,7 +45,10 @@ pub(crate) async fn run(session: &Session, wanted: Wanted) -> Outcome {
         attendance::require_any(&opened.vault).await?;
     }
     let options = AuditOptions { samples, location: wanted.location, full: wanted.full };
-    let report = audit::run_within(&opened.vault, &opened.catalog, &options, budget).await?;
+    let shown = session.shows("audit");
+    let report = audit::run_within(&opened.vault, &opened.catalog, &options, budget).await;
+    drop(shown);
+    let report = report?;
     Ok(tell(session, &opened.vault, &report))
 }
 

@@ -19,7 +19,9 @@ pub(crate) async fn run(session: &Session, arguments: &RunArguments) -> Outcome 
     let mut worst = exit::OK;
     for source in sources {
         let label = source.name().to_owned();
+        let shown = session.shows(&label);
         let (counted, _) = estimate(&opened.vault, Arc::clone(&keys), &opened.catalog, source).await;
+        drop(shown);
         let counted = counted?;
         for gone in &counted.unreadable {
             session.output.warn(format!("{label}: {}: {}", gone.path, gone.why));

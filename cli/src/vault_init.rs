@@ -73,7 +73,7 @@ pub(crate) async fn run(session: &Session, local: Option<Local>, copy: &CopyOfKe
     };
     create::create(&session.world, &shape, &first, new).await?;
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
-    vault_ops::spool::keep_records(&opened.vault).await?;
+    vault_ops::spool::keep_records(&opened.vault).await.map_err(vault_ops::OpsError::from)?;
     report(session, &config_path, &name, &opened.vault);
     let copied = recovery_sheet::after_init(session, &config, &name, copy).await?;
     end(session, &name, &opened.vault, copied);

@@ -43,7 +43,10 @@ pub(crate) async fn repair(session: &Session, apply: bool) -> Outcome {
         output.summary(exit, json!({ "planned_shards": plan.shards.len(), "planned_records": plan.records.len() }));
         return Ok(exit);
     }
-    let done = repair::apply(vault, &opened.catalog, &plan).await?;
+    let shown = session.shows("repair");
+    let done = repair::apply(vault, &opened.catalog, &plan).await;
+    drop(shown);
+    let done = done?;
     done.failed.iter().chain(&done.lost).for_each(|why| output.warn(why));
     output.say(format!("{} shards written and read back, {} records copied", done.shards.len(), done.records));
     let exit = match (done.lost.is_empty(), done.failed.is_empty() && all_told) {

@@ -10,6 +10,7 @@ use rand_core::Rng;
 use serde_json::{Value, json};
 use vault_format::point::{KernelRoot, PointRoot, StreamRoot};
 use vault_ops::points::point_text;
+use vault_ops::progress::{CountedPoint, Phase, Progress, Total};
 use vault_ops::restore::OpenPoint;
 use vault_ops::source::PointReader;
 
@@ -31,13 +32,18 @@ pub(crate) struct Restored {
 }
 
 pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outcome {
+    session.limit_traffic(arguments.limits);
     let started = Instant::now();
     let place = Place::parse(&arguments.point)?;
     let wishes = restore_tree::wishes(arguments, &place)?;
     let points = Points::open(session, &arguments.points, "vault restore POINT --to DIR").await?;
     let chosen = points.choose(session.output, &place.point)?;
     let is_part = !place.path.as_os_str().is_empty() || !wishes.selection.is_all() || arguments.dry_run;
-    let point = if is_part { points.pieces(&points.shelf(), chosen).await? } else { points.whole(chosen).await? };
+    session.world.progress.begin(Phase::Opening);
+    let shown = session.shows("restore");
+    let point = if is_part { points.pieces(&points.shelf(), chosen).await } else { points.whole(chosen).await };
+    drop(shown);
+    let point = point?;
     let record = point.record();
     session.output.say(format!(
         "{}  {} of {}, {}",
@@ -154,8 +160,18 @@ fn say_what_is_left(failure: Failure, to: &Path) -> Failure {
     Failure { text, ..failure }
 }
 
+/// What of so many bytes is read of the point is counted from here on.
+fn writing(session: &Session, bytes: u64) -> &Progress {
+    session.world.progress.begin_of(Phase::Writing, Total { bytes: Some(bytes), ..Total::default() });
+    &session.world.progress
+}
+
 async fn stream(session: &Session, point: &OpenPoint, root: &StreamRoot, to: &Path) -> Result<Restored, Failure> {
-    let bytes = restore_stream(point, root, to).await?;
+    let progress = writing(session, root.content.bytes);
+    let shown = session.shows("restore");
+    let bytes = restore_stream(&CountedPoint { point, progress }, root, to).await;
+    drop(shown);
+    let bytes = bytes?;
     let path = to.join(&root.name);
     session.output.say(format!("one stream, as {}; its hash {} as recorded", path.display(), root.hash.short()));
     Ok(Restored { bytes, exit: exit::OK, only_planned: false, more: json!({}) })
@@ -165,7 +181,11 @@ async fn stream(session: &Session, point: &OpenPoint, root: &StreamRoot, to: &Pa
 /// and only then become a data directory.
 async fn kernel(session: &Session, point: &OpenPoint, root: &KernelRoot, to: &Path) -> Result<Restored, Failure> {
     let incoming = beside(to);
-    let report = restore_kernel(point, root, &incoming).await?;
+    let progress = writing(session, root.snapshot.bytes + root.log.bytes);
+    let shown = session.shows("restore");
+    let report = restore_kernel(&CountedPoint { point, progress }, root, &incoming).await;
+    drop(shown);
+    let report = report?;
     let mut lineage = [0; 16];
     session.world.rng().fill_bytes(&mut lineage);
     let (target, wall_ms) = (to.to_owned(), session.world.now_ms());

@@ -10,9 +10,8 @@ use agent_sources::Rules;
 use agent_sources::directory::DirectorySource;
 use agent_sources::stream::StreamSource;
 use clap::Args;
-use config::Config;
+use config::{Compression, Config};
 use serde_json::json;
-use vault_codec::Compression;
 use vault_ops::backup::{self, BackupOptions, BackupReport, Standing};
 use vault_ops::points::point_text;
 use vault_ops::source::Source;
@@ -21,6 +20,7 @@ use vault_ops::vault::Vault;
 use crate::exit::{self, Failure, Outcome};
 use crate::output::{bytes_text, time_text};
 use crate::session::{Session, host_name, lease};
+use crate::traffic::LimitArguments;
 
 /// `holdfast vault run ..`
 #[derive(Args, Debug, Default)]
@@ -36,6 +36,11 @@ pub(crate) struct RunArguments {
     /// Store nothing, and say what would be read and stored.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// How hard to compress: off, fast, better, max, or a level of zstd from 1 to 19 [default: the source's, else fast].
+    #[arg(long, value_name = "LEVEL", value_parser = Compression::parse)]
+    pub(crate) compression: Option<Compression>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) paths: PathArguments,
 }
@@ -67,6 +72,7 @@ pub(crate) struct PathArguments {
 }
 
 pub(crate) async fn run(session: &Session, arguments: RunArguments) -> Outcome {
+    session.limit_traffic(arguments.limits);
     if arguments.dry_run {
         return crate::vault_estimate::run(session, &arguments).await;
     }
@@ -76,13 +82,16 @@ pub(crate) async fn run(session: &Session, arguments: RunArguments) -> Outcome {
     let _lease = lease(&assembly::state_paths(&config, &name), "vault run")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let keys = session.writer_key(&opened.keys, &opened.vault)?;
-    let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
     let (mut worst, mut failed, alone) = (exit::OK, None, sources.len() == 1);
     for source in sources {
         let label = source.name().to_owned();
+        let compression = assembly::compression(&config, &label, arguments.compression);
+        let options = BackupOptions { host: host_name(), tags: tags.clone(), compression };
         let started = Instant::now();
+        let shown = session.shows(&label);
         let (report, _) =
             backup::run(&opened.vault, std::sync::Arc::clone(&keys), &mut opened.catalog, source, &options).await;
+        drop(shown);
         match report {
             Ok(report) => worst = worst.max(tell(session, &opened, &label, &report, started.elapsed().as_secs_f64())),
             Err(error) if alone => return Err(error.into()),

@@ -14,10 +14,9 @@
 mod stage;
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
-use stage::{Numbers, Place, Stage, Witness, copy_exactly, write_tree};
+use stage::{Numbers, Place, SmallDisk, Stage, Witness, copy_exactly, write_tree};
 use test_servers::{Chaos, ChaosProxy, SeaweedFs};
 
 /// Three folders and a bucket behind a line, over four domains, with one point.
@@ -124,35 +123,10 @@ fn a_bucket_that_is_full() {
     scene.well_again();
 }
 
-/// A file system of its own for one folder, as small as wanted; unmounted on drop.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    /// `None` where this user may not mount.
-    fn mount(at: std::path::PathBuf, bytes: u64) -> Option<Self> {
-        fs::create_dir_all(&at).unwrap();
-        let options = format!("size={bytes}");
-        let ran = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output().ok()?;
-        ran.status.success().then_some(Self(at))
-    }
-
-    fn grow(&self, bytes: u64) {
-        let options = format!("remount,size={bytes}");
-        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A folder that stays mounted is seen when the stage is removed.
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_disk_that_is_full() {
     let stage = Stage::new();
-    let Some(disk) = SmallDisk::mount(stage.path("p4"), 1 << 20) else {
+    let Some(disk) = SmallDisk::mount(&stage.path("p4"), 1 << 20) else {
         println!("no right to mount: only the full bucket was tried, above");
         return;
     };
@@ -176,7 +150,7 @@ fn a_disk_that_is_full() {
     }
     assert!(owed >= 2, "the disk was never full");
     stage.holdfast(&["vault", "repair", "--apply"]).ends(3).says("p4");
-    disk.grow(64 << 20);
+    disk.resize(64 << 20);
     stage.holdfast(&["vault", "repair", "--apply"]).ends(0);
     stage.holdfast(&["vault", "audit", "--full"]).ends(0);
     stage.holdfast(&["vault", "run", "tree"]).ends(0);

@@ -19,6 +19,10 @@ pub struct Config {
     pub state: PathBuf,
     /// Bytes of memory that one backup or restore may take, about; `None` where it is not said.
     pub memory: Option<u64>,
+    /// Bytes a second that may be written, to all locations together.
+    pub upload_limit: Option<u64>,
+    /// Bytes a second that may be read, from all locations together.
+    pub download_limit: Option<u64>,
     /// Vaults by name.
     pub vaults: BTreeMap<Name, Vault>,
     /// Locations by name, each of exactly one vault.
@@ -110,6 +114,8 @@ impl Config {
             notify: raw.notify.as_ref().map(|notify| check_notify(text, notify)).transpose()?,
             memory: raw.memory.as_ref().map(|word| check_memory(text, word)).transpose()?,
             state,
+            upload_limit: size::limit(text, "upload_limit", raw.upload_limit.as_ref())?,
+            download_limit: size::limit(text, "download_limit", raw.download_limit.as_ref())?,
             locations,
             sources,
             policies,

@@ -14,6 +14,7 @@
 
 mod adopted;
 mod check;
+mod compression;
 mod error;
 mod local;
 mod location;
@@ -29,12 +30,13 @@ mod vault;
 
 pub use adopted::{AdoptedVault, MissingLocation};
 pub use check::{Config, Notify, Web};
+pub use compression::Compression;
 pub use error::ConfigError;
 pub use local::LocalVault;
 pub use location::{Attached, Location, Scheme, SecretFrom};
 pub use name::Name;
 pub use policy::{Drill, Keep, Policy, Scenario, tag_set};
-pub use size::size;
+pub use size::{rate, size};
 pub use source::{DirectoryRules, KernelAt, Source, SourceKind};
 pub use span::Span;
 pub use time::Schedule;

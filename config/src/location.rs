@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::error::{Result, Text, means_a_secret};
 use crate::raw::Word;
-use crate::{raw, time};
+use crate::{raw, size, time};
 
 /// A disk that is plugged in now and then is missed after this.
 const DUE: Duration = Duration::from_hours(30 * 24);
@@ -39,6 +39,10 @@ pub struct Location {
     pub allow_http: bool,
     /// How long every object is locked when it is written, where the bucket has object lock.
     pub lock: Option<Duration>,
+    /// Bytes a second that may be written there.
+    pub upload_limit: Option<u64>,
+    /// Bytes a second that may be read there.
+    pub download_limit: Option<u64>,
 }
 
 /// The kinds of location.
@@ -122,6 +126,8 @@ impl Location {
             due,
             allow_http: raw.allow_http,
             lock: raw.lock.as_ref().map(|word| check_lock(text, &key("lock"), word)).transpose()?,
+            upload_limit: size::limit(text, &key("upload_limit"), raw.upload_limit.as_ref())?,
+            download_limit: size::limit(text, &key("download_limit"), raw.download_limit.as_ref())?,
         };
         location.check_together(text, name, raw)?;
         Ok(location)

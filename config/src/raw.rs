@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) version: Option<Spanned<i64>>,
     pub(crate) state: Option<Word>,
     pub(crate) memory: Option<Word>,
+    pub(crate) upload_limit: Option<Word>,
+    pub(crate) download_limit: Option<Word>,
     #[serde(default)]
     pub(crate) vault: BTreeMap<Word, Vault>,
     #[serde(default)]
@@ -70,6 +72,8 @@ pub(crate) struct Location {
     pub(crate) attached: Option<Word>,
     pub(crate) due: Option<Word>,
     pub(crate) lock: Option<Word>,
+    pub(crate) upload_limit: Option<Word>,
+    pub(crate) download_limit: Option<Word>,
     pub(crate) vault: Option<Word>,
     #[serde(default)]
     pub(crate) allow_http: bool,
@@ -90,6 +94,7 @@ pub(crate) struct Source {
     pub(crate) token: Option<Spanned<toml::Value>>,
     pub(crate) password: Option<Spanned<toml::Value>>,
     pub(crate) command: Option<Spanned<Vec<String>>>,
+    pub(crate) compression: Option<Word>,
     pub(crate) rpo: Option<Word>,
     pub(crate) rto: Option<Word>,
 }

@@ -1,5 +1,8 @@
 //! Sizes and rates, as people write them: `2GiB`, `500 MB`, `2MiB/s`.
 
+use crate::error::{Result as Checked, Text};
+use crate::raw::Word;
+
 /// Units, longest first: `MiB` ends in `B` too.
 const UNITS: [(&str, u64); 9] = [
     ("KiB", 1 << 10),
@@ -36,12 +39,17 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Bytes a second.
-pub(crate) fn rate(text: &str) -> Result<u64, String> {
+/// Bytes a second. The error says how a rate is written.
+pub fn rate(text: &str) -> Result<u64, String> {
     match text.trim().strip_suffix("/s") {
         Some(bytes) => size(bytes),
         None => Err(format!("a rate is written like 2MiB/s; {text:?} is not")),
     }
+}
+
+/// A limit of the file, if it has one.
+pub(crate) fn limit(text: Text<'_>, key: &str, word: Option<&Word>) -> Checked<Option<u64>> {
+    word.map(|word| rate(word.get_ref()).or_else(|what| text.bad(&word.span(), key, what))).transpose()
 }
 
 #[cfg(test)]

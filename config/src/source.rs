@@ -8,13 +8,15 @@ use url::Url;
 
 use crate::error::{Result, Text};
 use crate::raw::Word;
-use crate::{SecretFrom, raw, size, time};
+use crate::{Compression, SecretFrom, raw, size, time};
 
 /// Something to back up, and what is wanted of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// What it is.
     pub kind: SourceKind,
+    /// How hard it is compressed; none for the default.
+    pub compression: Option<Compression>,
     /// How much of the newest data may be lost, as time.
     pub rpo: Option<Duration>,
     /// How long a restore may take.
@@ -105,7 +107,12 @@ impl Source {
                 Err(what) => text.bad(&word.span(), key(field), what),
             },
         };
-        Ok(Self { kind, rpo: objective(raw.rpo.as_ref(), "rpo")?, rto: objective(raw.rto.as_ref(), "rto")? })
+        Ok(Self {
+            kind,
+            compression: Compression::check(text, &key("compression"), raw.compression.as_ref())?,
+            rpo: objective(raw.rpo.as_ref(), "rpo")?,
+            rto: objective(raw.rto.as_ref(), "rto")?,
+        })
     }
 }
 

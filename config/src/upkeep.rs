@@ -72,13 +72,7 @@ impl Upkeep {
                 Err(what) => return text.bad(&word.span(), key("audit_budget"), what),
             },
         };
-        let scrub_bandwidth = match &raw.scrub_bandwidth {
-            None => None,
-            Some(word) => match size::rate(word.get_ref()) {
-                Ok(rate) => Some(rate),
-                Err(what) => return text.bad(&word.span(), key("scrub_bandwidth"), what),
-            },
-        };
+        let scrub_bandwidth = size::limit(text, &key("scrub_bandwidth"), raw.scrub_bandwidth.as_ref())?;
         Ok(Self {
             audit_budget,
             audit_interval: or("audit_interval", raw.audit_interval.as_ref(), Self::DEFAULT.audit_interval)?,

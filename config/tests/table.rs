@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use config::{Attached, Config, Encoding, Keep, KernelAt, Scenario, Schedule, Scheme, SecretFrom, SourceKind, Span};
+use config::{
+    Attached, Compression, Config, Encoding, Keep, KernelAt, Scenario, Schedule, Scheme, SecretFrom, SourceKind, Span,
+};
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
@@ -104,6 +106,18 @@ fn the_sample_means_what_it_says() {
     let drill = &config.drills["monthly-loss"];
     assert_eq!((drill.scenario, drill.drop[0].as_str()), (Scenario::LocationLoss, "b2"));
     assert_eq!(config.web.unwrap().listen.port(), 8467);
+}
+
+/// Limits of all and of one location, in bytes a second.
+#[test]
+fn limits_are_bytes_a_second_and_compression_is_per_source() {
+    let config = Config::parse(include_str!("../testdata/good/limits.toml")).unwrap();
+    assert_eq!((config.upload_limit, config.download_limit), (Some(20 << 20), Some(3 << 29)));
+    let (a, b) = (&config.locations["a"], &config.locations["b"]);
+    assert_eq!((a.upload_limit, a.download_limit), (None, None));
+    assert_eq!((b.upload_limit, b.download_limit), (Some(500_000), Some(8 << 20)));
+    assert_eq!(config.sources["pictures"].compression, Some(Compression::Off));
+    assert_eq!(config.sources["years"].compression, Some(Compression::MAX));
 }
 
 proptest! {

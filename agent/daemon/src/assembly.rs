@@ -19,12 +19,15 @@ use config::{Attached, Config, KernelAt, Scheme, SecretFrom, SourceKind};
 use keys::files::{Loaded, VaultPublic, WriterKey};
 use keys::first::KeyFolder;
 use keys::{Passphrase, SecretBytes};
+use vault_ops::backup::Compression;
 use vault_ops::catalog::Catalog;
 use vault_ops::source::Source;
 use vault_ops::spool::{Limits, Spool};
 use vault_ops::vault::{Candidate, Expected, StatePaths, Vault, location_id};
 use vault_ops::world::{Clock, Compute, World};
 use vault_ops::{OpsError, Result};
+
+use crate::traffic;
 
 /// The machine's clock.
 pub struct SystemClock;
@@ -235,6 +238,7 @@ async fn open_vault_of(config: &Config, name: &str, world: World, candidates: Ve
         Some(bytes) => world.with_memory(usize::try_from(bytes).unwrap_or(usize::MAX)),
         None => world,
     };
+    let candidates = traffic::behind_limits(config, &world, candidates);
     let mut vault = match Vault::open_beside(world, &expected, candidates, Some(spool)).await {
         Ok(vault) => vault,
         Err(error) => return Err(what_is_gone(config, name, error).await),
@@ -320,6 +324,15 @@ pub async fn passphrase(source: &SecretSource) -> Result<Passphrase> {
     let text = source.read().await.map_err(|error| OpsError::Key { what: error.to_string() })?;
     let bytes = SecretBytes::new(text.expose_secret().as_bytes().to_vec());
     Passphrase::new(bytes).map_err(|why| OpsError::Key { what: format!("{}: {why}", source.name()) })
+}
+
+/// How hard a source is compressed: as was said, or else as the configuration says.
+pub fn compression(config: &Config, source: &str, said: Option<config::Compression>) -> Compression {
+    match said.or_else(|| config.sources.get(source)?.compression) {
+        None => Compression::default(),
+        Some(config::Compression::Off) => Compression::Never,
+        Some(config::Compression::Level(level)) => Compression::Level(level),
+    }
 }
 
 /// Makes a source of the configuration. With `force` it reads every file, whatever

@@ -10,6 +10,7 @@ pub mod places;
 pub mod schedule;
 pub mod service;
 pub mod status;
+pub mod traffic;
 pub mod upkeep;
 
 mod agenda;

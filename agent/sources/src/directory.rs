@@ -216,7 +216,7 @@ impl Walk<'_> {
                 | EntryKind::BlockDevice
                 | EntryKind::Socket),
             ) => {
-                self.items += 1;
+                self.count_item();
                 self.changed += 1;
                 Ok(Found::Entry(entry_of(&top.name, kind, &stat, &self.owners)))
             }
@@ -381,15 +381,20 @@ impl Walk<'_> {
 
     fn other_name(&mut self, name: &[u8], stat: &Stat) -> Option<Entry> {
         let entry = self.links.other_name(name, stat)?;
-        self.items += 1;
+        self.count_item();
         Some(entry)
     }
 
     /// Counts an entry, and knows its file again under other names.
     pub(crate) fn remember(&mut self, mut entry: Entry, stat: &Stat) -> Entry {
-        self.items += 1;
+        self.count_item();
         self.links.remember(&mut entry, stat);
         entry
+    }
+
+    fn count_item(&mut self) {
+        self.items += 1;
+        self.sink.passed(1);
     }
 
     pub(crate) fn report(&mut self, path: &Path, why: &dyn std::fmt::Display) {

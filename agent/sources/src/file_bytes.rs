@@ -109,6 +109,35 @@ mod tests {
         assert_eq!(read(b"", 1 << 40, &[(0, 1 << 40)]), (Vec::new(), 1 << 40, 1));
     }
 
+    /// Readable memory of this process that nothing follows: its file gives some bytes,
+    /// and then an error, as a disk with a bad sector does.
+    fn before_a_bad_sector(readable: u64) -> File {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let bounds = |line: &str| -> Option<(u64, u64, bool)> {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let parse = |text| u64::from_str_radix(text, 16).ok();
+            Some((parse(start)?, parse(end)?, rest.starts_with("rw")))
+        };
+        let maps: Vec<_> = maps.lines().filter_map(bounds).collect();
+        let is_last = |(one, next): (&(u64, u64, bool), &(u64, u64, bool))| (one.2 && one.1 < next.0).then_some(one.1);
+        let end = maps.iter().zip(&maps[1..]).find_map(is_last).unwrap();
+        let mut memory = File::open("/proc/self/mem").unwrap();
+        memory.seek(SeekFrom::Start(end - readable)).unwrap();
+        memory
+    }
+
+    #[test]
+    fn a_file_that_fails_in_the_middle_ends_there_for_the_sink_and_keeps_its_error() {
+        let mut reading = FileBytes::new(before_a_bad_sector(3_000), 1 << 20, Vec::new());
+        let mut found = Vec::new();
+        assert_eq!(reading.read_to_end(&mut found).unwrap(), 3_000);
+        assert_eq!(reading.read(&mut [0; 10]).unwrap(), 0, "it is asked no more");
+        let done = reading.finish();
+        assert_eq!(done.size, 3_000);
+        assert_eq!(done.failed.unwrap().raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    }
+
     #[test]
     fn a_file_that_ended_early_or_grew_gives_what_was_there() {
         assert_eq!(read(b"ab", 6, &[]), (b"ab".to_vec(), 2, 0));

@@ -227,6 +227,8 @@ pub async fn restore_stream(point: &dyn PointReader, root: &StreamRoot, to: &Pat
         Ok(()) => {
             file.sync_all().and_then(|()| Ok(rustix::fs::fsync(&target)?)).map_err(|error| io_error(what(), error))
         }
+        // Nothing but the file is written to or read here.
+        Err(OpsError::Io { error, .. }) => Err(io_error(what(), error)),
         Err(error) => Err(error),
     };
     if written.is_err() {

@@ -90,6 +90,14 @@ fn sync_way(to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What failed while something was restored; of a full disk with what to do about it.
 pub(crate) fn io_error(what: String, error: impl Into<io::Error>) -> OpsError {
-    OpsError::Io { what, error: error.into() }
+    let error = error.into();
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let what = if is_full {
+        format!("{what}: its disk is full, make room there and run the same command again")
+    } else {
+        what
+    };
+    OpsError::Io { what, error }
 }

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use vault_format::point::TreeRoot;
 use vault_format::tree::{Entry, EntryKind};
+use vault_ops::progress::{Phase, Progress, Total};
 use vault_ops::source::PointReader;
 use vault_ops::{OpsError, Result};
 
@@ -79,6 +80,8 @@ pub struct Wishes {
     pub sparse: bool,
     /// Do not begin if the target has too little room for all of it.
     pub check_room: bool,
+    /// Where it counts what it does.
+    pub progress: Progress,
 }
 
 impl Default for Wishes {
@@ -94,6 +97,7 @@ impl Default for Wishes {
             verify: false,
             sparse: false,
             check_room: true,
+            progress: Progress::default(),
         }
     }
 }
@@ -166,7 +170,8 @@ pub async fn plan(point: &dyn PointReader, root: &TreeRoot, to: &Path, wishes: &
 
 /// Writes what is wished of the tree at `root` below the directory `to`.
 pub async fn restore(point: &dyn PointReader, root: &TreeRoot, to: &Path, wishes: &Wishes) -> Result<TreeReport> {
-    let start = Start::of(PointTree::at(point, root)?, wishes).await?;
+    wishes.progress.begin(Phase::Planning);
+    let mut start = Start::of(PointTree::at(point, root)?, wishes).await?;
     let standing = Target::look(to)?;
     let occupied = standing.as_ref().is_some_and(|target| !target.is_empty);
     let whole = wishes.part.as_os_str().is_empty() && wishes.selection.is_all() && !occupied;
@@ -174,21 +179,27 @@ pub async fn restore(point: &dyn PointReader, root: &TreeRoot, to: &Path, wishes
     if occupied && wishes.overwrite == Overwrite::Refuse {
         refuse_foreign(plan.as_ref(), to)?;
     }
+    let needed = plan.as_ref().map_or(point.record().statistics.plain_bytes, |plan| plan.bytes);
     if wishes.check_room {
-        let needed = plan.as_ref().map_or(point.record().statistics.plain_bytes, |plan| plan.bytes);
         refuse_too_large(needed, to)?;
     }
+    start.counts_listings = whole;
+    let bytes = Some(needed + plan.as_ref().map_or(0, |plan| plan.already_bytes));
+    wishes.progress.begin_of(Phase::Writing, Total { bytes, ..Total::default() });
+    wishes.progress.add_bytes(if whole { root.content.bytes } else { 0 });
     let (target, is_new) = open_target(to)?;
     // What an interrupted run made is as good as new.
     let is_ours = is_new || occupied && wishes.overwrite == Overwrite::Refuse;
     let (mut report, target) = writer::write(&start, target, is_ours, wishes).await?;
     if wishes.options.sync {
+        wishes.progress.enter(Phase::Syncing);
         // One call for the whole file system is much faster than one per file,
         // and reports every write error since the target was opened.
         let synced = rustix::fs::syncfs(target.as_fd());
         synced.map_err(|error| io_error(format!("syncing {}", to.display()), error))?;
     }
     if wishes.verify {
+        wishes.progress.begin_of(Phase::Verifying, Total { bytes, ..Total::default() });
         verify::run(&start, target, wishes, &mut report).await?;
     }
     Ok(report)
@@ -230,6 +241,8 @@ pub(crate) struct Start<'a> {
     base: PathBuf,
     /// The directory of the point that the target becomes; none for its top, or a single file.
     pub(crate) directory: Option<Entry>,
+    /// The total that is counted to has the listings in it.
+    pub(crate) counts_listings: bool,
     most: u64,
 }
 
@@ -240,15 +253,15 @@ impl<'a> Start<'a> {
         match tree.look(&base).await? {
             Found::Top => {
                 let listing = tree.listing(tree.top(), &base).await?;
-                Ok(Self { tree, entries: listing.entries, base, directory: None, most })
+                Ok(Self { tree, entries: listing.entries, base, directory: None, counts_listings: false, most })
             }
             Found::Entry(entry) if entry.kind == EntryKind::Directory => {
                 let listing = tree.listing(crate::listing::content_of(&entry)?, &base).await?;
-                Ok(Self { tree, entries: listing.entries, base, directory: Some(entry), most })
+                Ok(Self { tree, entries: listing.entries, base, directory: Some(entry), counts_listings: false, most })
             }
             Found::Entry(entry) => {
                 let base = base.parent().map(Path::to_owned).unwrap_or_default();
-                Ok(Self { tree, entries: vec![entry], base, directory: None, most })
+                Ok(Self { tree, entries: vec![entry], base, directory: None, counts_listings: false, most })
             }
         }
     }

@@ -19,6 +19,7 @@ mod person;
 mod process;
 mod qr;
 pub mod scene;
+mod small_disk;
 mod trees;
 mod witness;
 
@@ -32,6 +33,7 @@ pub use numbers::{Numbers, number_from_env};
 pub use person::{Person, written_down};
 pub use process::{Ran, Running};
 pub use qr::scanned;
+pub use small_disk::SmallDisk;
 pub use trees::{assert_same_tree, copy_exactly, write_tree};
 pub use witness::{Witness, tree_digest};
 

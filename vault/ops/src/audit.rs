@@ -22,6 +22,7 @@ use crate::challenge::{Answer, Challenge, Examiner, weigh_again};
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Trust};
 use crate::location::Location;
+use crate::progress::{Phase, Total};
 use crate::records::{self, Odd};
 use crate::step::Step;
 use crate::vault::Vault;
@@ -188,6 +189,7 @@ pub async fn run_within(
     options: &AuditOptions,
     budget: Budget,
 ) -> Result<AuditReport> {
+    vault.world.progress.begin(Phase::Opening);
     let mut census = census::take(vault, catalog).await?;
     let chosen: Vec<&Location> = vault
         .locations
@@ -215,6 +217,9 @@ pub async fn run_within(
         ..AuditReport::default()
     };
     let records: Vec<_> = records::in_force(vault, &census).into_iter().collect();
+    let asked = |&location: &&Location| Shards::of(&census, vault, location).asked(options);
+    let items = matches!(budget, Budget::None).then(|| chosen.iter().map(asked).sum());
+    vault.world.progress.begin_of(Phase::Auditing, Total { items, ..Total::default() });
     let budget = budget.share(chosen.len());
     for location in chosen {
         let bytes = AtomicU64::new(0);
@@ -281,6 +286,11 @@ impl Shards {
 
     fn leaves(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Leaves that an audit without a budget looks at.
+    fn asked(&self, options: &AuditOptions) -> u64 {
+        if options.full { self.leaves() } else { self.leaves().min(options.samples as u64) }
     }
 
     /// The leaf of that number, counted through all shards.
@@ -467,6 +477,7 @@ impl Auditor<'_> {
     }
 
     fn judge(&mut self, pack: PackId, index: u8, answer: Answer, leaves: u64, line: &mut LocationAudit) -> Result<()> {
+        self.examiner.vault.world.progress.add_items(leaves);
         let Some(finding) = self.examiner.judge(pack, index, answer)? else {
             line.ok += leaves;
             return Ok(());

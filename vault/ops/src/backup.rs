@@ -35,6 +35,7 @@ use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
 use crate::packing::{Detour, Sealing, Stored, StoredPack, store_pack};
 use crate::place::Debt;
 use crate::placement::{Copy, Patterns, home, survives};
+use crate::progress::Phase;
 use crate::rebuild::{self, Next};
 use crate::source::{Reading, Source};
 use crate::spool::{self, Contents};
@@ -49,7 +50,7 @@ mod start;
 use publish::End;
 pub use report::{BackupReport, Spooled, Standing};
 use start::next_place;
-pub(crate) use start::{absent_names, check_domains, check_keys};
+pub(crate) use start::{absent_names, check_domains, check_keys, total_like_before};
 
 /// How to run a backup.
 #[derive(Clone, Debug)]
@@ -119,6 +120,7 @@ async fn attempt(
     options: &BackupOptions,
     barred: &BTreeSet<PackId>,
 ) -> (Finished, Box<dyn Source>) {
+    vault.world.progress.begin(Phase::Opening);
     let started = match Run::start(vault, keys, catalog, options, barred).await {
         Ok(run) => run,
         Err(error) => return (Err(error.into()), source),
@@ -247,6 +249,7 @@ impl<'a> Run<'a> {
     async fn read_and_place(mut self, mut source: Box<dyn Source>) -> (ReadOutcome<'a>, Box<dyn Source>) {
         let gate = Gate::new(self.vault.world.compute, self.room.waiting);
         let _closes = gate.close_on_drop();
+        self.vault.world.progress.begin_of(Phase::Reading, total_like_before(self.catalog, source.name()));
         let (out, packs) = mpsc::unbounded_channel();
         let intake = match self.intake(gate.clone(), out) {
             Ok(intake) => intake,
@@ -272,7 +275,7 @@ impl<'a> Run<'a> {
             .map_err(|error| OpsError::corrupt("the vault record", error.to_string()))?;
         let setup = IntakeSetup {
             keys: Arc::clone(&self.sealing.keys),
-            clock: Arc::clone(&self.vault.world.clock),
+            world: self.vault.world.clone(),
             lookup: Lookup::of(self.catalog)?,
             files: FileRows::of(self.catalog, self.sealing.keys.dedup.id_key.path_key())?,
             usable: self.usable()?,
@@ -280,8 +283,6 @@ impl<'a> Run<'a> {
             coding: self.vault.coding,
             class_max: self.room.class,
             compression: self.options.compression,
-            compute: self.vault.world.compute,
-            rng: self.vault.world.rng(),
         };
         Intake::new(setup, gate, out)
     }
@@ -411,6 +412,7 @@ impl<'a> Run<'a> {
         mut encoder: FrameEncoder,
         totals: IntakeTotals,
     ) -> Finished {
+        self.vault.world.progress.enter(Phase::Committing);
         let mut record = self.record(source, &reading, &totals)?;
         let bound = vault_format::encode(&record).len() + TAIL_PACKS_MAX * PACK_REF_BYTES + 64;
         let Tail { packs, last } = packer.finish_for_point(bound);

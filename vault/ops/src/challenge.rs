@@ -100,6 +100,11 @@ pub(crate) struct Examiner<'a> {
 }
 
 impl Examiner<'_> {
+    fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.vault.world.progress.add_bytes(bytes);
+    }
+
     /// Asks for a leaf with its Merkle path.
     pub(crate) async fn ask(&self, challenge: Challenge) -> Answer {
         let header = match self.header(challenge.pack).await {
@@ -121,7 +126,7 @@ impl Examiner<'_> {
             (Ok(None), _) | (_, Ok(None)) => return Answer::Gone,
             (Err(error), _) | (_, Err(error)) => return Answer::Offline(error.to_string()),
         };
-        self.bytes.fetch_add((first.len() + second.len()) as u64, Ordering::Relaxed);
+        self.count((first.len() + second.len()) as u64);
         let checked = if ends {
             header.check_ends(&first, &second).and_then(|index| same_index(index, challenge.index))
         } else {
@@ -146,7 +151,7 @@ impl Examiner<'_> {
             Err(error) if error.kind() == backends::Kind::Corrupt => return Ok(Answer::Wrong(error.to_string())),
             Err(error) => return Ok(Answer::Offline(error.to_string())),
         };
-        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.count(bytes.len() as u64);
         let checked = self
             .vault
             .world

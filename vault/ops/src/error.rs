@@ -74,7 +74,7 @@ pub enum OpsError {
         why: String,
     },
     /// The local catalog failed. It is a cache: deleting it loses nothing stored.
-    #[error("the local catalog failed: {0}. It is only a cache: delete it and run again; it is rebuilt from the vault")]
+    #[error("the local catalog failed: {0}. {advice}", advice = of_catalog(.0))]
     Catalog(#[from] rusqlite::Error),
     /// A location failed in a way that concerns this operation.
     #[error(transparent)]
@@ -87,6 +87,16 @@ pub enum OpsError {
         /// The system's answer.
         error: std::io::Error,
     },
+}
+
+/// What to do about a catalog that failed.
+fn of_catalog(error: &rusqlite::Error) -> &'static str {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        "The disk of the state folder is full: make room there and run the same command again. Nothing that is stored was \
+         lost"
+    } else {
+        "It is only a cache: delete it and run again; it is rebuilt from the vault"
+    }
 }
 
 impl OpsError {

@@ -13,13 +13,15 @@ use vault_format::body::ChunkKind;
 use vault_format::tree::{ChunkList, ChunkRef, Content, FANOUT};
 use vault_format::{ChunkId, PackId};
 
+use crate::backup::total_like_before;
 use crate::catalog::{Catalog, PackState};
 use crate::error::{OpsError, Result};
 use crate::file_cache::KnownFiles;
 use crate::file_rows::FileRows;
+use crate::progress::{CountedRead, Phase};
 use crate::source::{Kept, Sink, Source, Unreadable};
 use crate::vault::Vault;
-use crate::world::Clock;
+use crate::world::World;
 
 /// What a run would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,7 @@ pub async fn estimate(
     catalog: &Catalog,
     mut source: Box<dyn Source>,
 ) -> (Result<Estimate>, Box<dyn Source>) {
+    vault.world.progress.begin_of(Phase::Reading, total_like_before(catalog, source.name()));
     let counter = match Counter::new(vault, keys, catalog) {
         Ok(counter) => counter,
         Err(error) => return (Err(error), source),
@@ -69,7 +72,7 @@ pub async fn estimate(
 /// A sink that counts.
 struct Counter {
     keys: Arc<WriterKey>,
-    clock: Arc<dyn Clock>,
+    world: World,
     catalog: Catalog,
     there: BTreeSet<PackId>,
     sizes: ChunkSizes,
@@ -89,7 +92,7 @@ impl Counter {
         Ok(Self {
             files: FileRows::of(catalog, keys.dedup.id_key.path_key())?,
             keys,
-            clock: Arc::clone(&vault.world.clock),
+            world: vault.world.clone(),
             catalog: catalog.second()?,
             there,
             sizes,
@@ -105,6 +108,9 @@ impl Counter {
     fn count(&mut self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkRef> {
         let id = Chunk::new(&self.keys.dedup.id_key, kind, plain).id;
         self.counts.plain_bytes += plain.len() as u64;
+        if kind == ChunkKind::List {
+            self.world.progress.add_bytes(plain.len() as u64);
+        }
         if kind == ChunkKind::Data {
             self.counts.read_bytes += plain.len() as u64;
         }
@@ -131,7 +137,9 @@ impl Sink for Counter {
     fn write(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Content> {
         let mut chunker = Chunker::new(self.sizes, &self.keys.dedup.chunker_seed);
         let mut chunks = Vec::new();
-        let read = chunker.read(from, &mut |plain: &[u8]| {
+        // What is read counts when it is read: a chunk may be long in coming.
+        let mut from = CountedRead { from, progress: self.world.progress.clone() };
+        let read = chunker.read(&mut from, &mut |plain: &[u8]| {
             chunks.push(self.count(kind, plain).map_err(Stop::Count)?);
             Ok(())
         });
@@ -160,11 +168,12 @@ impl Sink for Counter {
             }
         }
         self.counts.plain_bytes += kept.content.bytes;
+        self.world.progress.add_bytes(kept.content.bytes);
         Ok(true)
     }
 
     fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles {
-        self.files.open(source, path, self.clock.now_ms())
+        self.files.open(source, path, self.world.now_ms())
     }
 
     /// What is only counted is not remembered: no pack has it.
@@ -173,6 +182,10 @@ impl Sink for Counter {
     fn forget_vanished(&mut self) {}
 
     fn now_ms(&self) -> i64 {
-        self.clock.now_ms()
+        self.world.now_ms()
+    }
+
+    fn passed(&mut self, items: u64) {
+        self.world.progress.add_items(items);
     }
 }

@@ -23,8 +23,9 @@ use crate::error::{OpsError, Result};
 use crate::file_cache::KnownFiles;
 use crate::file_rows::FileRows;
 use crate::framing::Framing;
+use crate::progress::CountedRead;
 use crate::source::{Kept, Sink};
-use crate::world::{Clock, Compute};
+use crate::world::{Compute, World};
 
 /// Lookups whose answers are kept: neighbours are often looked up again.
 const KNOWN_MAX: usize = 1 << 16;
@@ -107,7 +108,7 @@ impl Drop for CloseOnDrop {
 /// What the intake needs of the vault.
 pub(crate) struct IntakeSetup {
     pub(crate) keys: Arc<WriterKey>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) world: World,
     pub(crate) lookup: Lookup,
     pub(crate) files: FileRows,
     pub(crate) usable: BTreeSet<PackId>,
@@ -115,14 +116,12 @@ pub(crate) struct IntakeSetup {
     pub(crate) coding: Coding,
     pub(crate) class_max: Class,
     pub(crate) compression: Compression,
-    pub(crate) compute: Compute,
-    pub(crate) rng: ChaCha20Rng,
 }
 
 /// Cuts, deduplicates, compresses and packs.
 pub(crate) struct Intake {
     keys: Arc<WriterKey>,
-    clock: Arc<dyn Clock>,
+    world: World,
     lookup: Lookup,
     usable: BTreeSet<PackId>,
     sizes: ChunkSizes,
@@ -160,15 +159,15 @@ impl Intake {
         Ok(Self {
             sizes: setup.sizes,
             chunker: Some(Chunker::new(setup.sizes, &setup.keys.dedup.chunker_seed)),
-            framing: Framing::new(setup.compute, setup.compression).map_err(codec)?,
+            framing: Framing::new(setup.world.compute, setup.compression).map_err(codec)?,
             packer: Packer::new(setup.coding, setup.class_max),
             files: setup.files,
             below: Vec::new(),
             keys: setup.keys,
-            clock: setup.clock,
             lookup: setup.lookup,
             usable: setup.usable,
-            rng: setup.rng,
+            rng: setup.world.rng(),
+            world: setup.world,
             gate,
             out,
             fresh: BTreeSet::new(),
@@ -211,6 +210,9 @@ impl Intake {
         let chunk = Chunk::new(&keys.dedup.id_key, kind, plain);
         let reference = ChunkRef { id: chunk.id, bytes: plain.len() as u32 };
         self.totals.plain_bytes += plain.len() as u64;
+        if kind == ChunkKind::List {
+            self.world.progress.add_bytes(plain.len() as u64);
+        }
         if self.gate.is_closed() {
             return Err(stopped());
         }
@@ -299,7 +301,9 @@ impl Sink for Intake {
             .take()
             .ok_or_else(|| OpsError::Refused { what: "a source wrote two contents at once".to_owned() })?;
         let mut chunks = Vec::new();
-        let read = chunker.read(from, &mut |plain: &[u8]| {
+        // What is read counts when it is read: a chunk may be long in coming.
+        let mut from = CountedRead { from, progress: self.world.progress.clone() };
+        let read = chunker.read(&mut from, &mut |plain: &[u8]| {
             chunks.push(self.take(kind, plain).map_err(Stop::Intake)?);
             Ok(())
         });
@@ -331,11 +335,12 @@ impl Sink for Intake {
             }
         }
         self.totals.plain_bytes += kept.content.bytes;
+        self.world.progress.add_bytes(kept.content.bytes);
         Ok(true)
     }
 
     fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles {
-        self.files.open(source, path, self.clock.now_ms())
+        self.files.open(source, path, self.world.now_ms())
     }
 
     fn remember_files(&mut self, known: KnownFiles) {
@@ -347,7 +352,11 @@ impl Sink for Intake {
     }
 
     fn now_ms(&self) -> i64 {
-        self.clock.now_ms()
+        self.world.now_ms()
+    }
+
+    fn passed(&mut self, items: u64) {
+        self.world.progress.add_items(items);
     }
 }
 
@@ -360,6 +369,7 @@ mod tests {
 
     use super::*;
     use crate::catalog::{Catalog, PackRow, PackState};
+    use crate::world::Clock;
 
     struct NoClock;
 
@@ -383,15 +393,13 @@ mod tests {
         let setup = IntakeSetup {
             files: FileRows::of(&catalog, keys.dedup.id_key.path_key()).unwrap(),
             keys,
-            clock: Arc::new(NoClock),
+            world: World::new(Arc::new(NoClock), Compute::Inline, [1; 32]),
             lookup: Lookup::of(&catalog).unwrap(),
             usable: BTreeSet::new(),
             sizes: ChunkSizes::new(64, 256, 1024).unwrap(),
             coding: Coding::new(3, 5).unwrap(),
             class_max: Class::Leaves64,
             compression: Compression::Never,
-            compute: Compute::Inline,
-            rng,
         };
         Intake::new(setup, gate, out).unwrap()
     }

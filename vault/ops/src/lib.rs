@@ -53,6 +53,7 @@ pub mod orphans;
 pub mod place;
 pub mod placement;
 pub mod points;
+pub mod progress;
 pub mod rebalance;
 pub mod rebuild;
 pub mod reencrypt;

@@ -21,6 +21,7 @@ use crate::error::{OpsError, Result};
 use crate::fetch::{BadShard, Fetcher, Holdings, Trust};
 use crate::location::Location;
 use crate::place::{Overwrite, Unwritten, write_shard};
+use crate::progress::{Phase, Total};
 use crate::records;
 use crate::repair::{self, Cause, RecordTask, RepairPlan, RepairReport, ShardTask};
 use crate::step::Step;
@@ -35,9 +36,12 @@ const FAILURES_MAX: u32 = 3;
 
 /// Carries out a plan. Keyless.
 pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Result<RepairReport> {
+    let items = Some((plan.records.len() + plan.shards.len()) as u64);
+    vault.world.progress.begin_of(Phase::Mending, Total { items, ..Total::default() });
     let mut mending = Mending { vault, catalog, in_a_row: BTreeMap::new(), report: RepairReport::default() };
     for task in &plan.records {
         mending.record(task).await?;
+        vault.world.progress.add_items(1);
     }
     let mut by_pack: BTreeMap<PackId, Vec<&ShardTask>> = BTreeMap::new();
     for task in &plan.shards {
@@ -49,6 +53,7 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Resul
     let census = census::take(vault, catalog).await?;
     for (pack, tasks) in by_pack {
         mending.pack(&census, pack, &tasks).await?;
+        vault.world.progress.add_items(tasks.len() as u64);
     }
     Ok(mending.report)
 }

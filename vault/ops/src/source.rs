@@ -58,6 +58,9 @@ pub trait Sink {
 
     /// Milliseconds since 1970, from the world's clock.
     fn now_ms(&self) -> i64;
+
+    /// So many more files or records of the source are done, for whoever looks on.
+    fn passed(&mut self, _items: u64) {}
 }
 
 /// A content, and every chunk below its own: nobody without the read key can look

@@ -47,7 +47,7 @@ pub type FreeSpace = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// Keeps copies of the records without which the vault cannot be opened: with these
 /// it opens when no location answers.
-pub async fn keep_records(vault: &Vault) -> Result<()> {
+pub async fn keep_records(vault: &Vault) -> std::result::Result<(), Unkept> {
     let Some(spool) = &vault.spool else { return Ok(()) };
     let revocations = vault.revocation_bytes.iter();
     let revocations = revocations.map(|bytes| (names::revocation(keys::record::hash(bytes)), bytes.clone()));
@@ -56,6 +56,46 @@ pub async fn keep_records(vault: &Vault) -> Result<()> {
         spool.keep_record(&name, &bytes).await?;
     }
     Ok(())
+}
+
+/// Why something is not in the spool. As an error of a run it means that there is no
+/// point; where the locations have it, it is only said.
+#[derive(Debug)]
+pub enum Unkept {
+    /// There is no room, and why.
+    NoRoom(String),
+    /// Something else.
+    Failed(OpsError),
+}
+
+impl std::fmt::Display for Unkept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoRoom(why) => write!(f, "the spool on this host is full: {why}"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<BackendError> for Unkept {
+    fn from(error: BackendError) -> Self {
+        if error.kind() == Kind::Full { Self::NoRoom(error.to_string()) } else { Self::Failed(error.into()) }
+    }
+}
+
+impl From<Unkept> for OpsError {
+    fn from(unkept: Unkept) -> Self {
+        match unkept {
+            Unkept::NoRoom(_) => Self::Full {
+                what: format!(
+                    "not durable: too few locations take this point, and {unkept}. No point was made of this run; what the \
+                     spool holds is kept and delivered, and earlier points are untouched. Bring back a location and run: \
+                     holdfast vault deliver, or give the spool more room"
+                ),
+            },
+            Unkept::Failed(error) => error,
+        }
+    }
 }
 
 /// Since when the oldest point waits: a name in the catalog.
@@ -177,7 +217,7 @@ impl Spool {
             let stored = self.store(object.name(), object.parts().to_vec(), &object.to_vec()).await;
             if let Err(error) = stored {
                 self.remove(&written).await?;
-                return Err(Self::refused(error));
+                return Err(Unkept::from(error).into());
             }
         }
         self.count(bytes);
@@ -185,16 +225,15 @@ impl Spool {
     }
 
     /// Keeps a manifest.
-    pub(crate) async fn add_manifest(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn add_manifest(&self, name: &str, bytes: &[u8]) -> std::result::Result<(), Unkept> {
         self.make_room(bytes.len() as u64).await?;
-        let stored = self.store(name, vec![Bytes::copy_from_slice(bytes)], bytes).await;
-        stored.map_err(Self::refused)?;
+        self.store(name, vec![Bytes::copy_from_slice(bytes)], bytes).await?;
         self.count(bytes.len() as u64);
         Ok(())
     }
 
     /// Keeps a copy of a record without which the vault cannot be opened.
-    pub(crate) async fn keep_record(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn keep_record(&self, name: &str, bytes: &[u8]) -> std::result::Result<(), Unkept> {
         if self.location.read(name).await?.is_some_and(|there| there == bytes) {
             return Ok(());
         }
@@ -247,22 +286,22 @@ impl Spool {
         Err(BackendError::new(Kind::Corrupt, format!("writing {name} into the spool"), why))
     }
 
-    async fn make_room(&self, need: u64) -> Result<()> {
+    async fn make_room(&self, need: u64) -> std::result::Result<(), Unkept> {
         let known = *lock(&self.used);
         let used = match known {
             Some(used) => used,
-            None => self.contents().await?.bytes,
+            None => self.contents().await.map_err(Unkept::Failed)?.bytes,
         };
         *lock(&self.used) = Some(used);
         if used + need > self.limits.bytes_max {
             let most = mebibytes(self.limits.bytes_max);
-            return Err(Self::full(&format!("it holds {} and may hold {most} (spool_max)", mebibytes(used))));
+            return Err(Unkept::NoRoom(format!("it holds {} and may hold {most} (spool_max)", mebibytes(used))));
         }
         if let Some(free) = (self.free)()
             && free < need + self.limits.free_min
         {
             let keep = mebibytes(self.limits.free_min);
-            return Err(Self::full(&format!("its disk has {} left, of which {keep} stay free", mebibytes(free))));
+            return Err(Unkept::NoRoom(format!("its disk has {} left, of which {keep} stay free", mebibytes(free))));
         }
         Ok(())
     }
@@ -270,20 +309,6 @@ impl Spool {
     fn count(&self, bytes: u64) {
         let mut used = lock(&self.used);
         *used = used.map(|used| used + bytes);
-    }
-
-    fn refused(error: BackendError) -> OpsError {
-        if error.kind() == Kind::Full { Self::full(&error.to_string()) } else { error.into() }
-    }
-
-    fn full(why: &str) -> OpsError {
-        OpsError::Full {
-            what: format!(
-                "not durable: too few locations take this point, and the spool on this host is full: {why}. No point was \
-                 made of this run; what the spool holds is kept and delivered, and earlier points are untouched. Bring \
-                 back a location and run: holdfast vault deliver, or give the spool more room"
-            ),
-        }
     }
 }
 

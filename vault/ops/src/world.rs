@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backends::{Ticks, Traffic};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::progress::Progress;
 use crate::step::Step;
 
 /// Wall time.
@@ -17,6 +19,20 @@ pub trait Clock: Send + Sync {
     fn now_ms(&self) -> i64;
     /// Waits.
     async fn sleep(&self, time: Duration);
+}
+
+/// The world's clock for limits on bandwidth.
+struct Ticking(Arc<dyn Clock>);
+
+#[async_trait]
+impl Ticks for Ticking {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.0.sleep(time).await;
+    }
 }
 
 /// Where processor-bound work runs.
@@ -106,6 +122,10 @@ pub struct World {
     pub compute: Compute,
     /// Bytes that one operation may take, about: what is on its way and what is kept.
     pub memory: usize,
+    /// What of bandwidth the operations may use; by default all.
+    pub traffic: Traffic,
+    /// How far what is under way has come, for whoever looks.
+    pub progress: Progress,
     entropy: Arc<Mutex<ChaCha20Rng>>,
     observer: Option<Observer>,
 }
@@ -114,13 +134,9 @@ impl World {
     /// A world whose randomness all comes from `seed` (32 bytes from the
     /// operating system, or a test's seed).
     pub fn new(clock: Arc<dyn Clock>, compute: Compute, seed: [u8; 32]) -> Self {
-        Self {
-            clock,
-            compute,
-            memory: MEMORY,
-            entropy: Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed))),
-            observer: None,
-        }
+        let entropy = Arc::new(Mutex::new(ChaCha20Rng::from_seed(seed)));
+        let traffic = Traffic::new(Arc::new(Ticking(Arc::clone(&clock))));
+        Self { clock, compute, memory: MEMORY, traffic, progress: Progress::default(), entropy, observer: None }
     }
 
     /// The same world with another memory budget.

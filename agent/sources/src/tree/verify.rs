@@ -59,7 +59,11 @@ pub(super) async fn run(start: &Start<'_>, target: OwnedFd, wishes: &Wishes, rep
         let here = descent.here().map_err(|error| crate::target::io_error(format!("finding {path} again"), error))?;
         match compare(start.tree, here, &entry, true).await? {
             Ok(Compared::Same(_)) => {
-                verified += u64::from(entry.kind == EntryKind::File);
+                if entry.kind == EntryKind::File {
+                    verified += 1;
+                    wishes.progress.add_items(1);
+                    wishes.progress.add_bytes(crate::listing::stored_bytes(&entry));
+                }
                 if let Some(why) = attributes_differ(here, &entry, wishes) {
                     report.inexact.push(differs(why));
                 }

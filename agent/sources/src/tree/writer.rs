@@ -122,6 +122,9 @@ impl Writer<'_> {
             }
             Verdict::Take => {
                 self.make_passed()?;
+                if is_dir && self.start.counts_listings {
+                    self.wishes.progress.add_bytes(entry.content.as_ref().map_or(0, |listing| listing.bytes));
+                }
                 if is_dir { self.enter(entry) } else { self.write_entry(&entry).await.map(|()| false) }
             }
         }
@@ -361,6 +364,8 @@ impl Writer<'_> {
                 self.inexact_all(&failed);
                 self.report.already += 1;
                 if entry.kind == EntryKind::File {
+                    self.wishes.progress.add_items(1);
+                    self.wishes.progress.add_bytes(stored_bytes(entry));
                     self.report.already_bytes += stored_bytes(entry);
                 }
                 self.count_owner(entry);
@@ -399,7 +404,7 @@ impl Writer<'_> {
         let opened = self.descent.here().and_then(|here| create_anew(here, &incoming));
         let file = opened.map_err(|error| self.failed("creating", error))?;
         let mut writer = FileWriter::new(file, entry, self.wishes.sparse);
-        let written = match self.start.tree.read(content, &mut writer).await {
+        let written = match self.start.tree.read(content, &mut self.wishes.progress.counting(&mut writer)).await {
             Ok(()) => writer.finish().map_err(|error| self.failed("writing", error)),
             Err(error) => Err(writer.failed().map_or(error, |own| self.failed("writing", own))),
         };
@@ -412,6 +417,7 @@ impl Writer<'_> {
             self.inexact("it was being changed while it was backed up: its bytes may be a mixture");
         }
         self.report.files += 1;
+        self.wishes.progress.add_items(1);
         self.report.bytes += stored_bytes(entry);
         Ok(true)
     }

@@ -9,7 +9,7 @@ use super::{Run, Spooled};
 use crate::catalog::PointRow;
 use crate::commit;
 use crate::condemned::{Halt, check_standing};
-use crate::error::Result;
+use crate::error::{OpsError, Result};
 use crate::heads::SignedManifest;
 use crate::place::Debt;
 use crate::rebuild;
@@ -46,9 +46,11 @@ impl Run<'_> {
         };
         let kept = spool.add_manifest(&manifest.name(), &manifest.bytes).await;
         match (kept, straight) {
-            (Err(error), false) => return Err(error.into()),
+            (Err(error), false) => return Err(OpsError::from(error).into()),
             // A full disk here is no reason to doubt the locations.
-            (Err(error), true) => self.notes.push(error.to_string()),
+            (Err(error), true) => {
+                self.notes.push(format!("the point did not wait on this host while it was published: {error}"));
+            }
             (Ok(()), _) => self.vault.world.reached(Step::SpoolManifestKept),
         }
         if straight && let Ok(owed) = commit::publish_manifest(self.vault, self.catalog, manifest).await {

@@ -11,6 +11,7 @@ use crate::commit;
 use crate::create::writer_certificate;
 use crate::error::{OpsError, Result};
 use crate::heads::Chain;
+use crate::progress::Total;
 use crate::rebuild::{self, Next};
 use crate::spool;
 use crate::vault::Vault;
@@ -42,6 +43,15 @@ pub(super) async fn next_place(
         None => place,
     };
     Ok((place, too_few))
+}
+
+/// What the last point of the same source held: the best guess of what this run will
+/// read.
+pub(crate) fn total_like_before(catalog: &Catalog, source: &str) -> Total {
+    let points = catalog.points().unwrap_or_default();
+    let last = points.into_iter().rfind(|point| point.part.source == source).map(|point| point.part.statistics);
+    let last = last.as_ref();
+    Total { bytes: last.map(|last| last.plain_bytes), items: last.map(|last| last.items), is_guess: true }
 }
 
 /// The writer's key must be of this vault and certified in it, and must seal to

@@ -12,7 +12,7 @@ use keys::files::WriterKey;
 use vault_format::{PackId, PointId, names};
 
 use super::deliver::queue;
-use super::{Contents, Spool, note_waiting};
+use super::{Contents, Spool, Unkept, note_waiting};
 use crate::catalog::{Catalog, PackState};
 use crate::error::{OpsError, Result};
 use crate::step::Step;
@@ -160,7 +160,7 @@ async fn move_aside(vault: &Vault, spool: &Spool, name: &str) -> Result<()> {
         let what = format!("{to} in the spool");
         return Err(OpsError::corrupt(what, "another object of that name was set aside before; move it away first"));
     }
-    spool.store(&to, vec![bytes.clone()], &bytes).await.map_err(Spool::refused)?;
+    spool.store(&to, vec![bytes.clone()], &bytes).await.map_err(Unkept::from)?;
     vault.world.reached(Step::AsideObjectCopied);
     spool.remove(&[name.to_owned()]).await?;
     vault.world.reached(Step::AsideObjectMoved);

@@ -1,0 +1,98 @@
+//! Somebody waits for a backup and for a restore, at a real terminal and away from one.
+//!
+//! What must hold: at a terminal one line says how far it is, while it goes on, and is
+//! gone before anything else is printed; the total is a guess of the last point for a
+//! backup and marked so, and the point's own for a restore; away from a terminal nothing
+//! is drawn unless it was asked for, and with `--json` that is JSON, too.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod stage;
+
+use std::fs;
+
+use stage::{Numbers, Stage, assert_same_tree, write_tree};
+
+/// Takes the line away.
+const GONE: &str = "\r\x1b[K";
+
+/// A source that gives `first` and no more before a file `go` is there, then the rest.
+fn slow_source(stage: &Stage, numbers: &mut Numbers) {
+    fs::write(stage.path("bytes"), numbers.bytes(4 << 20)).unwrap();
+    let script = "head -c \"$(cat first)\" bytes; while ! test -e go; do sleep 0.05; done; \
+                  tail -c +\"$(($(cat first) + 1))\" bytes";
+    fs::write(stage.path("slow.sh"), script).unwrap();
+    stage.append_config(&format!(
+        "\n[source.slow]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", \"cd '{}' && sh slow.sh\"]\n",
+        stage.text("")
+    ));
+}
+
+#[test]
+fn a_backup_at_a_terminal_shows_how_far_it_is_while_it_goes_on() {
+    let (stage, mut numbers) = (Stage::with_local_vault(), Numbers(501));
+    slow_source(&stage, &mut numbers);
+    fs::write(stage.path("first"), (2 << 20).to_string()).unwrap();
+    let mut person = stage.person(&["vault", "run", "slow"]);
+    // It cannot end before we let it: what is seen here is seen under way.
+    person.sees("slow  reading  2.00 MiB");
+    person.sees("B/s");
+    fs::write(stage.path("go"), "").unwrap();
+    let shown = person.ends(0);
+    assert!(!shown.contains('~') && !shown.contains("ETA"), "nobody knows the total of a first point: {shown:?}");
+    let end = shown.find("ok  p-").unwrap();
+    assert!(shown[..end].ends_with(GONE), "the line stands before the last word: {shown:?}");
+
+    // The second time there is something to go by, and it is said to be a guess.
+    fs::remove_file(stage.path("go")).unwrap();
+    fs::write(stage.path("first"), (1 << 20).to_string()).unwrap();
+    let mut person = stage.person(&["vault", "run", "slow"]);
+    person.sees("slow  reading  [====>           ]  ~25%  1.00 MiB/~4.00 MiB");
+    person.sees("ETA ~");
+    fs::write(stage.path("go"), "").unwrap();
+    let shown = person.ends(0);
+    assert!(shown.contains("committing  [================]  ~100%  4.00 MiB/~4.00 MiB"), "{shown:?}");
+}
+
+#[test]
+fn a_restore_at_a_terminal_counts_to_the_points_own_total() {
+    let (stage, mut numbers) = (Stage::with_local_vault(), Numbers(502));
+    write_tree(&stage.path("tree"), 2_000_000, &mut numbers);
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    let shown = stage.person(&["vault", "restore", "--to", "out"]).ends(0);
+    assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
+    let last = shown.rfind("restore  syncing  [================]  100%").unwrap_or_else(|| panic!("{shown:?}"));
+    assert!(!shown.contains('~'), "a restore knows: {shown:?}");
+    let rest = &shown[last..];
+    assert!(rest.contains(GONE), "{rest:?}");
+    // What is there already is counted to the same end.
+    let shown = stage.person(&["vault", "restore", "--to", "out", "--verify"]).ends(0);
+    assert!(shown.contains("restore  verifying  [================]  100%"), "{shown:?}");
+    // Said off, and quiet: nothing.
+    for word in ["--progress=none", "--quiet"] {
+        let shown = stage.person(&["vault", "restore", "--to", "out", "--overwrite", "always", word]).ends(0);
+        assert!(!shown.contains('\x1b') && !shown.contains('%'), "{word}: {shown:?}");
+    }
+    let shown = stage.person(&["vault", "audit"]).ends(0);
+    assert!(shown.contains("audit  auditing  [================]  100%"), "{shown:?}");
+}
+
+#[test]
+fn away_from_a_terminal_it_is_said_only_where_it_is_asked_for() {
+    let (stage, mut numbers) = (Stage::with_local_vault(), Numbers(503));
+    write_tree(&stage.path("tree"), 300_000, &mut numbers);
+    let ran = stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    assert_eq!(ran.err, "", "{}", ran.shown());
+    let ran = stage.holdfast(&["vault", "run", "tree", "--progress", "plain"]).ends(0);
+    let last = ran.err.lines().next_back().unwrap();
+    assert!(last.contains(": committing ~100%, ") && !ran.err.contains(['\r', '\x1b']), "{}", ran.shown());
+
+    let ran = stage.holdfast(&["--json", "vault", "restore", "--to", "one"]).ends(0);
+    assert!(ran.events("progress").is_empty(), "{}", ran.shown());
+    let ran = stage.holdfast(&["--json", "--progress", "plain", "vault", "restore", "--to", "two"]).ends(0);
+    let said = ran.events("progress").pop().unwrap();
+    assert_eq!((&said["phase"], &said["bytes"]), (&"syncing".into(), &said["bytes_total"]), "{}", ran.shown());
+    let files = ran.lines().into_iter().find(|line| line["type"] == "summary").unwrap()["files"].clone();
+    assert_eq!((&said["items"], &said["total_is_guess"]), (&files, &false.into()), "{}", ran.shown());
+    stage.holdfast(&["vault", "status", "--progress", "loud"]).ends(2).says("auto, bar, plain or none");
+}
