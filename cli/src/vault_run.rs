@@ -30,6 +30,9 @@ pub(crate) struct RunArguments {
     /// Add a tag to the point.
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Vec<String>,
+    /// Pin the point: no rule lets it go until `vault unpin`.
+    #[arg(long)]
+    pub(crate) pin: bool,
     /// Read every file, also what the file cache knows unchanged.
     #[arg(long)]
     pub(crate) force: bool,
@@ -76,7 +79,7 @@ pub(crate) async fn run(session: &Session, arguments: RunArguments) -> Outcome {
     let _lease = lease(&assembly::state_paths(&config, &name), "vault run")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let keys = session.writer_key(&opened.keys, &opened.vault)?;
-    let options = BackupOptions { host: host_name(), tags, compression: Compression::default() };
+    let options = BackupOptions { host: host_name(), tags, pinned: arguments.pin, compression: Compression::default() };
     let (mut worst, mut failed, alone) = (exit::OK, None, sources.len() == 1);
     for source in sources {
         let label = source.name().to_owned();
