@@ -151,8 +151,12 @@ impl Jobs {
         let mut opened = assembly::open_vault(&self.config, &policy.vault, self.world.clone()).await?;
         let keys = assembly::writer_key_of(&self.config, &policy.vault, &opened.vault).await?;
         let source = assembly::source(&self.config, &policy.source, false).await?;
-        let options =
-            BackupOptions { host: self.host.clone(), tags: Vec::new(), pinned: false, compression: backup::Compression::default() };
+        let options = BackupOptions {
+            host: self.host.clone(),
+            tags: Vec::new(),
+            pinned: false,
+            compression: backup::Compression::default(),
+        };
         let run = backup::run(&opened.vault, keys, &mut opened.catalog, source, &options);
         let (report, _) = Box::pin(run).await;
         let report = report?;

@@ -204,11 +204,7 @@ fn maker(look: &Look, line: &PointLine) -> WriterId {
 /// are added, whatever times they claim: of each chain, where a migrator's successors
 /// stand beside what their host made since. At least one always stays.
 fn stays(lines: &[PointLine], rules: &[&Keep], newest: usize) -> (BTreeSet<usize>, usize) {
-    let dated = |line: &PointLine, time_ms| Dated {
-        time_ms,
-        tags: line.tags.clone(),
-        pinned: line.pinned,
-    };
+    let dated = |line: &PointLine, time_ms| Dated { time_ms, tags: line.tags.clone(), pinned: line.pinned };
     let believed: Vec<Dated> = lines.iter().map(|line| dated(line, line.time_ms)).collect();
     let agree = lines.iter().enumerate().filter_map(|(at, line)| Some((at, dated(line, line.agreed_ms?))));
     let (places, agreed): (Vec<usize>, Vec<Dated>) = agree.unzip();

@@ -98,9 +98,9 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
     let mut once = BTreeSet::new();
     timed.retain(|(_, point)| newest.get(&point.part.point) == Some(&point.position) && once.insert(point.part.point));
     let is_live = |point: &PointSummary| vault.marks.manifest(point.writer, point.position, point.manifest).is_none();
-    let pinned = manifests.into_iter().filter(|(_, known)| {
-        vault.marks.pins.last_word(known.keys.iter().copied()).unwrap_or(known.pinned_by_writer)
-    });
+    let pinned = manifests
+        .into_iter()
+        .filter(|(_, known)| vault.marks.pins.last_word(known.keys.iter().copied()).unwrap_or(known.pinned_by_writer));
     list.pinned = pinned.map(|(point, _)| point).collect();
     (list.points, list.trash) = timed.into_iter().map(|(_, point)| point).partition(is_live);
     Ok(list)

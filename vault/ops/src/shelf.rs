@@ -5,13 +5,16 @@
 //! again, whichever pack it came from and whatever a hint said; of a pack no more is
 //! read than what is wanted of it, until that is a quarter of it: then the rest is
 //! likely to be wanted too, and one request is cheaper than many; what is kept in
-//! memory is bounded in bytes.
+//! memory is bounded in bytes; a pack that cannot be put together is asked for once and
+//! not for every chunk. Of a lost one, what the shards that are left hold as plain leaves
+//! is read all the same by who wants that.
 //!
 //! Several points share one shelf: what was read for one is there for the others.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -37,6 +40,9 @@ const TABLES_KEPT: usize = 64;
 const TABLES_AT_ONCE: usize = 8;
 /// Chunks that lie this far apart are still read in one range: a request costs more.
 const GAP_BYTES_MAX: u64 = 4 * LEAF_BYTES as u64;
+/// Parts in a row that what is left of a pack did not have, after which no more are asked for
+/// while locations do not answer.
+const MISSES_MAX: u32 = 4;
 /// Longest range read at once.
 const RANGE_BYTES_MAX: u64 = 8 << 20;
 
@@ -62,6 +68,8 @@ pub struct Shelf {
     compute: Compute,
     appetite: Appetite,
     hint: Option<Hint>,
+    /// Leaves of packs that are lost are wanted, too.
+    takes_left: AtomicBool,
     state: Mutex<State>,
     /// Whoever fetches from a pack does so alone: another may want the same of it.
     turns: std::sync::Mutex<BTreeMap<PackId, Arc<Mutex<()>>>>,
@@ -78,6 +86,38 @@ struct State {
     pieces: VecDeque<Piece>,
     /// Bytes of each pack that were read in pieces.
     eaten: BTreeMap<PackId, u64>,
+    /// Packs that could not be put together, and why.
+    broken: BTreeMap<PackId, Broken>,
+    /// Of them, how often in a row what is left did not have what was wanted.
+    misses: BTreeMap<PackId, u32>,
+}
+
+/// Why a pack cannot be put together.
+#[derive(Clone)]
+enum Broken {
+    Lost(String),
+    Unreachable(String),
+    Other { what: String, why: String },
+}
+
+impl Broken {
+    /// What it is worth remembering of an error: of stored bytes, and of nothing else.
+    fn of(pack: PackId, error: &OpsError) -> Option<Self> {
+        match error {
+            OpsError::Lost { what } => Some(Self::Lost(what.clone())),
+            OpsError::Unreachable { what } => Some(Self::Unreachable(what.clone())),
+            OpsError::Corrupt { what, why } => Some(Self::Other { what: what.clone(), why: why.clone() }),
+            error => error.is_of_stored_bytes().then(|| Self::Other { what: of(pack), why: error.to_string() }),
+        }
+    }
+
+    fn error(self) -> OpsError {
+        match self {
+            Self::Lost(what) => OpsError::Lost { what },
+            Self::Unreachable(what) => OpsError::Unreachable { what },
+            Self::Other { what, why } => OpsError::Corrupt { what, why },
+        }
+    }
 }
 
 /// A pack's key and contents.
@@ -110,6 +150,7 @@ impl Shelf {
             compute,
             appetite,
             hint: None,
+            takes_left: AtomicBool::new(false),
             state: Mutex::default(),
             turns: std::sync::Mutex::default(),
             decoders: std::sync::Mutex::default(),
@@ -130,6 +171,11 @@ impl Shelf {
 
     pub(crate) fn compute(&self) -> Compute {
         self.compute
+    }
+
+    /// From now on a chunk is also read from a pack that is lost, if its leaves are left.
+    pub(crate) fn take_what_is_left(&self) {
+        self.takes_left.store(true, Ordering::Relaxed);
     }
 
     async fn turn(&self, pack: PackId) -> OwnedMutexGuard<()> {
@@ -216,22 +262,36 @@ impl Shelf {
             return Ok(*found);
         }
         let hinted = self.hint.as_ref().and_then(|hint| hint(id));
+        let mut broken = None;
         let mut waiting: Vec<PackRef> = {
             let state = self.state.lock().await;
-            packs.iter().filter(|one| !state.tables_read.contains(&one.pack)).cloned().collect()
+            let mut waiting: Vec<PackRef> =
+                packs.iter().filter(|one| !state.tables_read.contains(&one.pack)).cloned().collect();
+            // What was tried for another chunk is not tried again for each.
+            waiting.retain(|one| match state.broken.get(&one.pack) {
+                Some(why) => {
+                    broken = broken.take().or_else(|| Some(why.clone().error()));
+                    false
+                }
+                None => true,
+            });
+            waiting
         };
         waiting.sort_by_key(|one| Some(one.pack) != hinted);
-        let mut broken = None;
         let mut at_once = 1;
         while !waiting.is_empty() {
             let later = waiting.split_off(at_once.min(waiting.len()));
             // A pack that is gone costs what stands in it; this chunk may stand in another.
             match self.read_tables(&waiting).await {
                 Ok(()) => {}
-                Err(error) if waiting.len() == 1 => broken = broken.or(Some(error)),
+                Err(error) if waiting.len() == 1 => {
+                    self.note_broken(waiting[0].pack, &error).await;
+                    broken = broken.or(Some(error));
+                }
                 Err(_) => {
                     for one in &waiting {
                         if let Err(error) = self.read_tables(std::slice::from_ref(one)).await {
+                            self.note_broken(one.pack, &error).await;
                             broken = broken.or(Some(error));
                         }
                     }
@@ -247,13 +307,24 @@ impl Shelf {
         Err(broken.unwrap_or_else(|| OpsError::corrupt(format!("chunk {}", id.short()), why)))
     }
 
+    async fn note_broken(&self, pack: PackId, error: &OpsError) {
+        if let Some(broken) = Broken::of(pack, error) {
+            self.state.lock().await.broken.insert(pack, broken);
+        }
+    }
+
     async fn table(&self, pack: PackId) -> Result<Arc<Table>> {
         if let Some(table) = self.state.lock().await.table(pack) {
             return Ok(table);
         }
         let table = match self.appetite {
             Appetite::Leaves => self.read_table(pack).await?,
-            Appetite::Packs => self.table_of_body(pack).await?,
+            Appetite::Packs => match self.table_of_body(pack).await {
+                Err(error @ OpsError::Lost { .. }) if self.takes_left.load(Ordering::Relaxed) => {
+                    self.read_table(pack).await.map_err(|_| error)?
+                }
+                table => table?,
+            },
         };
         self.state.lock().await.keep_table(pack, Arc::clone(&table));
         Ok(table)
@@ -293,20 +364,54 @@ impl Shelf {
             if let Some(piece) = state.piece(pack, &wanted) {
                 return Ok(piece);
             }
-            let (range, wanted_bytes) = state.merged(table, pack, wanted, &ahead());
+            if let Some(broken) = state.broken.get(&pack).cloned() {
+                drop(state);
+                return self.left_of(pack, aligned(wanted, table.body_bytes), broken).await;
+            }
+            let (range, wanted_bytes) = state.merged(table, pack, wanted.clone(), &ahead());
             let eaten = state.eaten.entry(pack).or_default();
             *eaten += range.end - range.start;
             let hungry = self.appetite == Appetite::Packs || (*eaten).max(wanted_bytes) * 4 > table.body_bytes;
             if hungry { 0..table.body_bytes } else { range }
         };
-        let bytes = if range.end - range.start == table.body_bytes {
-            self.fetcher.body(pack).await?.1
+        let read = if range.end - range.start == table.body_bytes {
+            self.fetcher.body(pack).await.map(|(_, body)| body)
         } else {
-            self.fetcher.body_range(pack, range.clone()).await?
+            self.fetcher.body_range(pack, range.clone()).await
+        };
+        let bytes = match (read, aligned(wanted, table.body_bytes)) {
+            (Ok(bytes), _) => bytes,
+            (Err(error), least) => {
+                let Some(broken) = Broken::of(pack, &error) else { return Err(error) };
+                self.state.lock().await.broken.insert(pack, broken.clone());
+                return self.left_of(pack, least, broken).await;
+            }
         };
         let piece = Piece { pack, offset: range.start, bytes };
         self.state.lock().await.keep(piece.clone());
         Ok(piece)
+    }
+
+    /// Leaves of a pack that cannot be put together: those that a shard that is left shows.
+    /// Where locations do not answer, each try costs its waiting time.
+    async fn left_of(&self, pack: PackId, range: Range<u64>, broken: Broken) -> Result<Piece> {
+        let is_slow = matches!(broken, Broken::Unreachable(_));
+        let wants = match self.appetite {
+            Appetite::Leaves => true,
+            Appetite::Packs => !is_slow && self.takes_left.load(Ordering::Relaxed),
+        };
+        if !wants {
+            return Err(broken.error());
+        }
+        if is_slow && self.state.lock().await.misses.get(&pack).is_some_and(|misses| *misses >= MISSES_MAX) {
+            return Err(broken.error());
+        }
+        if let Some(bytes) = self.fetcher.leaves_left(pack, range.clone()).await? {
+            self.state.lock().await.misses.remove(&pack);
+            return Ok(Piece { pack, offset: range.start, bytes });
+        }
+        *self.state.lock().await.misses.entry(pack).or_default() += 1;
+        Err(broken.error())
     }
 }
 

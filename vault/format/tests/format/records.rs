@@ -292,7 +292,8 @@ fn tombstone() -> Tombstone {
 }
 
 fn pin(action: TombstoneAction) -> Tombstone {
-    let words = Tombstone { action, packs: Vec::new(), journals: Vec::new(), reason: "by its owner".into(), ..tombstone() };
+    let words =
+        Tombstone { action, packs: Vec::new(), journals: Vec::new(), reason: "by its owner".into(), ..tombstone() };
     Tombstone { delete_after_ms: words.created_ms, ..words }
 }
 

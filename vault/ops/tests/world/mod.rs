@@ -341,7 +341,12 @@ impl Lab {
         vault: &Vault,
         source: Box<dyn Source>,
     ) -> vault_ops::Result<BackupReport> {
-        let options = BackupOptions { host: "lab".to_owned(), tags: Vec::new(), pinned: self.setup.pinned, compression: self.setup.compression };
+        let options = BackupOptions {
+            host: "lab".to_owned(),
+            tags: Vec::new(),
+            pinned: self.setup.pinned,
+            compression: self.setup.compression,
+        };
         let writer = self.writer();
         vault_ops::backup::run(vault, writer, &mut self.catalog, source, &options).await.0
     }
@@ -353,7 +358,12 @@ impl Lab {
         writer: Arc<WriterKey>,
         bytes: &[u8],
     ) -> vault_ops::Result<BackupReport> {
-        let options = BackupOptions { host: "new".to_owned(), tags: Vec::new(), pinned: self.setup.pinned, compression: self.setup.compression };
+        let options = BackupOptions {
+            host: "new".to_owned(),
+            tags: Vec::new(),
+            pinned: self.setup.pinned,
+            compression: self.setup.compression,
+        };
         let source = Box::new(Bytes(bytes.to_vec()));
         vault_ops::backup::run(vault, writer, &mut self.catalog, source, &options).await.0
     }
