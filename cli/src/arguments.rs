@@ -27,6 +27,7 @@ use crate::vault_gc::GcArguments;
 use crate::vault_location::LocationCommand;
 use crate::vault_look::SnapshotsArguments;
 use crate::vault_ls::LsArguments;
+use crate::vault_pin::PinArguments;
 use crate::vault_reencrypt::ReencryptArguments;
 use crate::vault_run::RunArguments;
 use crate::vault_trash::TrashCommand;
@@ -172,6 +173,10 @@ pub(crate) enum VaultCommand {
     },
     /// Put points into the trash, by name or by the rules of what to keep.
     Forget(ForgetArguments),
+    /// Keep points whatever the rules say, until they are unpinned.
+    Pin(PinArguments),
+    /// Let the rules decide on points again.
+    Unpin(PinArguments),
     /// What was forgotten and can be brought back.
     Trash {
         #[command(subcommand)]

@@ -65,9 +65,10 @@ pub(crate) fn is_confirmed(name: &str, given: Option<&String>) -> Result<bool, F
 
 pub(crate) fn tell_point(session: &Session, what: &str, line: &PointLine, more: Value) {
     let (id, time) = (point_text(line.point), time_text(line.time_ms));
-    session.output.say(format!("{what:<8} {id:<10} {time:<22} {}  {}", line.source, line.tags.join(" ")));
-    let mut fields =
-        json!({ "action": what, "point": line.point.to_string(), "source": line.source, "time_ms": line.time_ms });
+    let pinned = if line.pinned { "  (pinned)" } else { "" };
+    session.output.say(format!("{what:<8} {id:<10} {time:<22} {}  {}{pinned}", line.source, line.tags.join(" ")));
+    let mut fields = json!({ "action": what, "point": line.point.to_string(), "source": line.source,
+                             "time_ms": line.time_ms, "pinned": line.pinned });
     if let (Some(fields), Value::Object(more)) = (fields.as_object_mut(), more) {
         fields.extend(more);
     }

@@ -58,6 +58,7 @@ mod vault_lock;
 mod vault_look;
 mod vault_ls;
 mod vault_mend;
+mod vault_pin;
 mod vault_reencrypt;
 mod vault_refound;
 mod vault_restore;
@@ -212,6 +213,8 @@ async fn vault(session: &Session, command: VaultCommand) -> Outcome {
         VaultCommand::Location { command } => vault_location::run(session, command).await,
         VaultCommand::Repair { apply, .. } => vault_mend::repair(session, apply).await,
         VaultCommand::Forget(arguments) => vault_forget::run(session, &arguments).await,
+        VaultCommand::Pin(arguments) => vault_pin::run(session, &arguments, true).await,
+        VaultCommand::Unpin(arguments) => vault_pin::run(session, &arguments, false).await,
         VaultCommand::Trash { command } => vault_trash::run(session, &command).await,
         VaultCommand::Reencrypt(arguments) => vault_reencrypt::run(session, &arguments).await,
         VaultCommand::Gc(arguments) => vault_gc::run(session, &arguments).await,

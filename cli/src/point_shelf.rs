@@ -16,7 +16,7 @@ use vault_ops::backup::point_id;
 use vault_ops::catalog::Catalog;
 use vault_ops::fetch::{Fetcher, Holdings, Trust, list_shards};
 use vault_ops::points::{self, PointName, PointSummary, point_text};
-use vault_ops::restore::{OpenPoint, open_point};
+use vault_ops::restore::{OpenPoint, open_what_is_left};
 use vault_ops::scan::{BareVault, Scan, find_points, scan};
 use vault_ops::shelf::{Appetite, Shelf};
 use vault_ops::vault::{Expected, NOT_IN_LAYOUT, StatePaths, Vault};
@@ -218,7 +218,7 @@ impl Points {
     /// A point to be read as a whole.
     pub(crate) async fn whole(&self, point: &Listed) -> Result<OpenPoint, Failure> {
         let (keys, compute) = (Arc::clone(&self.keys), self.world.compute);
-        let opened = open_point(self.fetcher(), keys, compute, point.pack, Some(point.record)).await;
+        let opened = open_what_is_left(self.fetcher(), keys, compute, point.pack, Some(point.record)).await;
         opened.map_err(|error| self.name_the_others(error.into()))
     }
 

@@ -2,14 +2,15 @@
 //! the plan before anything is removed, and the report after.
 //!
 //! What always holds: what is removed was shown before and agreed to; a dry run writes
-//! nothing; success is said only of what was compared or written.
+//! nothing; success is said only of what was compared or written, and never of a restore in
+//! which anything is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use agent_sources::path_text::path_text;
 use agent_sources::selection::Selection;
-use agent_sources::tree::{Overwrite, OwnerRule, Plan, TreeReport, Wishes, plan, restore};
+use agent_sources::tree::{Overwrite, OwnerRule, Plan, TreeReport, Unread, Wishes, plan, restore};
 use serde_json::{Map, Value, json};
 use vault_format::point::TreeRoot;
 use vault_ops::restore::OpenPoint;
@@ -68,6 +69,7 @@ pub(crate) async fn run(
     mut wishes: Wishes,
 ) -> Result<Restored, Failure> {
     let to = &arguments.to;
+    point.take_what_is_left();
     if arguments.dry_run {
         let plan = plan(point, root, to, &wishes).await?;
         return Ok(show_plan(session, &plan, arguments, &wishes));
@@ -130,18 +132,20 @@ fn show_plan(session: &Session, plan: &Plan, arguments: &RestoreArguments, wishe
             foreign.path, foreign.why
         ));
     }
-    let exit = match (refused.is_some(), fits && plan.conflicts.is_empty()) {
-        (true, _) => exit::USAGE,
-        (false, true) => exit::OK,
-        (false, false) => exit::WARNINGS,
+    tell_unread(session, &plan.unread);
+    let exit = match (refused.is_some(), exit_of_unread(&plan.unread), fits && plan.conflicts.is_empty()) {
+        (true, ..) => exit::USAGE,
+        (false, exit::OK, false) => exit::WARNINGS,
+        (false, exit, _) => exit,
     };
     output.say("nothing was written");
     let more = json!({
         "dry_run": true, "files": plan.files, "folders": plan.directories, "others": plan.others, "bytes": plan.bytes,
         "already": plan.already, "already_bytes": plan.already_bytes, "kept": plan.kept, "replaced": plan.replaced.len(),
         "conflicts": plan.conflicts.len(), "surplus": plan.surplus.len(), "room": plan.room, "fits": fits,
+        "unread": plan.unread.len(),
     });
-    Restored { bytes: 0, exit, only_planned: true, more }
+    Restored { bytes: 0, exit, only_planned: true, missing: plan.unread.len(), more }
 }
 
 /// The paths that may be removed: all of the plan or, if nobody agrees, an end.
@@ -201,18 +205,52 @@ fn tell_paths<'a>(session: &Session, event: &str, what: &str, paths: impl ExactS
     }
 }
 
+/// Names what of the point could not be read, by reason.
+fn tell_unread(session: &Session, unread: &[Unread]) {
+    let output = session.output;
+    let mut reasons: BTreeMap<&str, Vec<&Unread>> = BTreeMap::new();
+    unread.iter().for_each(|one| reasons.entry(&one.why).or_default().push(one));
+    for (why, missing) in reasons {
+        output.warn(format!("{} files or folders could not be read: {why}", missing.len()));
+        for one in missing.iter().take(SHOWN) {
+            let what = match (one.is_directory, one.stands) {
+                (true, _) => " (a folder: what the point holds in it is missing)",
+                (false, true) => " (something stood there, was kept, and may not be it)",
+                (false, false) => "",
+            };
+            output.say(format!("  {}{what}", one.path));
+        }
+        if missing.len() > SHOWN {
+            output.say(format!("  and {} more (all of them with --json)", missing.len() - SHOWN));
+        }
+    }
+    for one in unread {
+        output.event(
+            "unread",
+            json!({ "path": one.path, "folder": one.is_directory, "stands": one.stands, "lost": one.is_lost,
+                    "why": one.why }),
+        );
+    }
+}
+
+/// Data that nobody has, or that nobody who answers has.
+fn exit_of_unread(unread: &[Unread]) -> u8 {
+    match (unread.is_empty(), unread.iter().any(|one| one.is_lost)) {
+        (true, _) => exit::OK,
+        (false, true) => exit::LOST,
+        (false, false) => exit::UNREACHABLE,
+    }
+}
+
 fn told(session: &Session, root: &TreeRoot, report: &TreeReport) -> Restored {
     let output = session.output;
     for odd in &report.inexact {
         output.warn(format!("{}: {}", odd.path, odd.why));
     }
-    output.say(format!(
-        "{} files, {} folders, {} links; tree root {} as recorded",
-        report.files,
-        report.directories,
-        report.symlinks + report.hard_links,
-        root.hash.short()
-    ));
+    let root =
+        if report.unread.is_empty() { format!("; tree root {} as recorded", root.hash.short()) } else { String::new() };
+    let links = report.symlinks + report.hard_links;
+    output.say(format!("{} files, {} folders, {links} links{root}", report.files, report.directories));
     if report.already > 0 {
         output.say(format!(
             "there already, compared byte by byte and the same: {} ({})",
@@ -233,16 +271,17 @@ fn told(session: &Session, root: &TreeRoot, report: &TreeReport) -> Restored {
     for differs in &report.differs {
         output.warn(format!("{}: {}; restore it again", differs.path, differs.why));
     }
-    let exit = match (report.differs.is_empty(), report.inexact.is_empty()) {
-        (false, _) => exit::DAMAGE,
-        (true, false) => exit::WARNINGS,
-        (true, true) => exit::OK,
+    tell_unread(session, &report.unread);
+    let exit = match (exit_of_unread(&report.unread), report.differs.is_empty(), report.inexact.is_empty()) {
+        (exit::OK, false, _) => exit::DAMAGE,
+        (exit::OK, true, false) => exit::WARNINGS,
+        (exit, ..) => exit,
     };
     let more = json!({
         "files": report.files, "folders": report.directories, "already": report.already,
         "already_bytes": report.already_bytes, "replaced": report.replaced, "kept": report.kept,
         "removed": report.removed, "verified": report.verified, "differs": report.differs.len(),
-        "inexact": report.inexact.len(),
+        "inexact": report.inexact.len(), "unread": report.unread.len(),
     });
-    Restored { bytes: report.bytes, exit, only_planned: false, more }
+    Restored { bytes: report.bytes, exit, only_planned: false, missing: report.unread.len(), more }
 }

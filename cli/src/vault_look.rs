@@ -5,6 +5,8 @@ use agent_daemon::assembly;
 use agent_daemon::custody::Custody;
 use serde_json::json;
 use vault_format::{Hash, PointId};
+use vault_ops::catalog::{Catalog, PointRow};
+use vault_ops::marks::Marks;
 use vault_ops::points::{self, point_text};
 use vault_ops::{attendance, status};
 
@@ -233,11 +235,12 @@ struct Line<'a> {
     items: u64,
     position: u64,
     root_hash: Hash,
+    pinned: bool,
 }
 
 /// The line of a part, the reader's or the writer's.
 macro_rules! line_of {
-    ($part:expr) => {
+    ($part:expr, $pinned:expr) => {
         Line {
             point: $part.point,
             finished_ms: $part.finished_ms,
@@ -246,6 +249,7 @@ macro_rules! line_of {
             items: $part.statistics.items,
             position: $part.position,
             root_hash: $part.root_hash,
+            pinned: $pinned,
         }
     };
 }
@@ -259,8 +263,9 @@ impl Line<'_> {
 
     fn show(&self, output: Output, remark: &str) {
         let tags = if self.tags.is_empty() { String::new() } else { format!("  [{}]", self.tags.join(", ")) };
+        let pinned = if self.pinned { "  (pinned)" } else { "" };
         output.say(format!(
-            "{:<10} {:<22} {:<20} {:>8} {:>10}  {}{tags}{remark}",
+            "{:<10} {:<22} {:<20} {:>8} {:>10}  {}{tags}{pinned}{remark}",
             point_text(self.point),
             time_text(self.finished_ms),
             self.source,
@@ -272,8 +277,16 @@ impl Line<'_> {
             "point",
             json!({ "point": self.point.to_string(), "time_ms": self.finished_ms, "source": self.source,
                     "items": self.items, "position": self.position, "root_hash": self.root_hash.to_string(),
-                    "tags": self.tags }),
+                    "tags": self.tags, "pinned": self.pinned }),
         );
+    }
+}
+
+/// Without the read key: the janitor's last word, else what this host said when it made it.
+fn is_pinned(marks: &Marks, catalog: &Catalog, point: &PointRow) -> Result<bool, Failure> {
+    match marks.pins.last_word_at(point.writer, (point.epoch, point.sequence)) {
+        Some(pinned) => Ok(pinned),
+        None => Ok(catalog.is_made_pinned(point.part.point)?),
     }
 }
 
@@ -292,9 +305,12 @@ pub(crate) async fn snapshots(session: &Session, arguments: &SnapshotsArguments)
         Ok(mut key) => {
             complete(&mut key, &opened.vault)?;
             let list = points::list(&opened.vault, &key).await?;
-            for line in list.points.iter().map(|point| line_of!(point.part)).filter(asked) {
-                line.show(output, "");
-                count += 1;
+            for point in &list.points {
+                let line = line_of!(point.part, list.pinned.contains(&point.part.point));
+                if asked(&line) {
+                    line.show(output, "");
+                    count += 1;
+                }
             }
             list.remarks.iter().for_each(|remark| output.warn(remark));
         }
@@ -306,7 +322,7 @@ pub(crate) async fn snapshots(session: &Session, arguments: &SnapshotsArguments)
             let mut points = opened.catalog.points()?;
             points.retain(|point| !marks.is_place_marked(point.writer, (point.epoch, point.sequence)));
             for point in &points {
-                let line = line_of!(point.part);
+                let line = line_of!(point.part, is_pinned(marks, &opened.catalog, point)?);
                 if asked(&line) {
                     line.show(output, if point.verified { "" } else { "  (imported, chain not verified)" });
                     count += 1;

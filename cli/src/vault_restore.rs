@@ -28,6 +28,8 @@ pub(crate) struct Restored {
     pub(crate) exit: u8,
     /// Nothing was written: the plan was all that was asked for.
     pub(crate) only_planned: bool,
+    /// Files and folders that could not be read, and were named.
+    pub(crate) missing: usize,
     pub(crate) more: Value,
 }
 
@@ -93,16 +95,22 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
         exit::OK if !bad.is_empty() || !points.newest_known => exit::WARNINGS,
         other => other,
     };
-    session.output.say(format!(
-        "restored {} to {} in {:.1} s; every byte checked",
-        bytes_text(restored.bytes),
-        arguments.to.display(),
-        started.elapsed().as_secs_f64()
-    ));
+    let (bytes, to) = (bytes_text(restored.bytes), arguments.to.display());
+    let seconds = started.elapsed().as_secs_f64();
+    if restored.missing == 0 {
+        session.output.say(format!("restored {bytes} to {to} in {seconds:.1} s; every byte checked"));
+    } else {
+        session.output.warn(format!(
+            "{to} is NOT COMPLETE: {} files or folders named above are missing. What is there was checked byte by byte \
+             ({bytes} in {seconds:.1} s). If what is missing can be read again, the same command adds it; an older point \
+             may have it: holdfast vault find NAME",
+            restored.missing
+        ));
+    }
     let mut fields = json!({
         "point": point.id().to_string(), "bytes": restored.bytes, "root_hash": record.root.hash().to_string(),
         "position": record.root.position(), "bad_shards": bad.len(), "mended_shards": mended,
-        "seconds": started.elapsed().as_secs_f64()
+        "complete": restored.missing == 0, "seconds": seconds
     });
     if let (Value::Object(fields), Value::Object(more)) = (&mut fields, restored.more) {
         fields.extend(more);
@@ -174,7 +182,7 @@ async fn stream(session: &Session, point: &OpenPoint, root: &StreamRoot, to: &Pa
     let bytes = bytes?;
     let path = to.join(&root.name);
     session.output.say(format!("one stream, as {}; its hash {} as recorded", path.display(), root.hash.short()));
-    Ok(Restored { bytes, exit: exit::OK, only_planned: false, more: json!({}) })
+    Ok(Restored { bytes, exit: exit::OK, only_planned: false, missing: 0, more: json!({}) })
 }
 
 /// The snapshot and log are fetched beside the target, replayed and compared,
@@ -201,7 +209,7 @@ async fn kernel(session: &Session, point: &OpenPoint, root: &KernelRoot, to: &Pa
     session.output.say(format!("sequence {}  state hash {}  as recorded, by full replay", made.0, made.1));
     session.output.say(format!("start it: holdfast kernel run --data {} --token-file FILE", to.display()));
     let bytes = report.snapshot_bytes + report.log_bytes;
-    Ok(Restored { bytes, exit: exit::OK, only_planned: false, more: json!({}) })
+    Ok(Restored { bytes, exit: exit::OK, only_planned: false, missing: 0, more: json!({}) })
 }
 
 fn beside(to: &Path) -> PathBuf {

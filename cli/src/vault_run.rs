@@ -30,6 +30,9 @@ pub(crate) struct RunArguments {
     /// Add a tag to the point.
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Vec<String>,
+    /// Pin the point: no rule lets it go until `vault unpin`.
+    #[arg(long)]
+    pub(crate) pin: bool,
     /// Read every file, also what the file cache knows unchanged.
     #[arg(long)]
     pub(crate) force: bool,
@@ -86,7 +89,7 @@ pub(crate) async fn run(session: &Session, arguments: RunArguments) -> Outcome {
     for source in sources {
         let label = source.name().to_owned();
         let compression = assembly::compression(&config, &label, arguments.compression);
-        let options = BackupOptions { host: host_name(), tags: tags.clone(), compression };
+        let options = BackupOptions { host: host_name(), tags: tags.clone(), pinned: arguments.pin, compression };
         let started = Instant::now();
         let shown = session.shows(&label);
         let (report, _) =

@@ -55,8 +55,10 @@ pub(crate) async fn run(session: &Session, command: &TrashCommand) -> Outcome {
                     &found.line,
                     json!({ "expires_ms": found.expires_ms, "purged": found.purged, "packs_gone": found.gone }),
                 );
-                if state == "trash" {
-                    output.say(format!("         until {}", time_text(found.expires_ms)));
+                match (state, found.line.pinned) {
+                    (_, true) => output.say("         as long as it is pinned"),
+                    ("trash", false) => output.say(format!("         until {}", time_text(found.expires_ms))),
+                    (_, false) => {}
                 }
             }
             output.say(format!("{} points in the trash", lines.len()));

@@ -15,7 +15,7 @@ mod stage;
 
 use std::fs;
 
-use stage::{Numbers, Stage, assert_same_tree, cards, write_tree};
+use stage::{Numbers, Stage, assert_no_wrong_file, assert_same_tree, cards, write_tree};
 
 fn stage_with_point() -> Stage {
     let stage = Stage::with_local_vault();
@@ -101,7 +101,9 @@ fn five_lost_folders_are_lost_only_if_they_answer() {
     }
     for more in [&everywhere, &configured] {
         restore(more).ends(5).says("is lost").never_says("Nothing is known to be lost");
-        assert!(!stage.path("out/tree").exists());
+        // What the four that are left hold as it was, and nothing else.
+        assert_no_wrong_file(&stage.path("tree"), &stage.path("out/tree"));
+        let _ = fs::remove_dir_all(stage.path("out"));
     }
     stage.holdfast(&["vault", "status"]).ends(5).says("DATA LOST");
     stage.holdfast(&["vault", "audit"]).ends(5).says("import-orphans");
@@ -155,4 +157,72 @@ fn wrong_keys_and_too_few_cards_have_names() {
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
     stage.holdfast_with(&["keys", "recover", "--out", "their.key"], &theirs).ends(0).never_says(&stage.text("vault"));
     stage.holdfast(&["vault", "restore", "--read-key", "their.key", "--to", "out2"]).ends(12).says("another vault");
+}
+
+/// A tree whose folder `old` lies in packs of its own, all but what came later; and these
+/// packs' shards, by folder.
+fn stage_with_old_and_new(old_files: usize) -> (Stage, Vec<std::path::PathBuf>) {
+    let stage = Stage::with_local_vault();
+    let mut numbers = Numbers(21);
+    fs::create_dir_all(stage.path("tree/old")).unwrap();
+    for file in 0..old_files {
+        fs::write(stage.path(&format!("tree/old/{file}")), numbers.bytes(30_000)).unwrap();
+    }
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    let shards = (1..=9).flat_map(|place| stage.shards_in(&format!("vault/p{place}"))).collect();
+    for file in 0..20 {
+        fs::write(stage.path(&format!("tree/new-{file}")), numbers.bytes(30_000)).unwrap();
+    }
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    (stage, shards)
+}
+
+fn index_of(shard: &std::path::Path) -> usize {
+    shard.extension().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+/// Five of nine shards of one pack are gone, and all other packs are whole.
+#[test]
+fn one_lost_pack_costs_what_lies_in_it_and_nothing_else() {
+    let (stage, shards) = stage_with_old_and_new(1);
+    fs::create_dir(stage.path("aside")).unwrap();
+    let aside = |shard: &std::path::Path| stage.path("aside").join(shard.file_name().unwrap());
+    let lost: Vec<_> = shards.into_iter().filter(|shard| index_of(shard) < 5).collect();
+    lost.iter().for_each(|shard| fs::rename(shard, aside(shard)).unwrap());
+    let ran = stage.holdfast(&["--json", "vault", "restore", "--to", "out", "--verify"]).ends(5);
+    let unread: Vec<_> = ran.events("unread").iter().map(|one| one["path"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(unread, ["tree/old"], "its listing lies beside its file: {}", ran.shown());
+    let last = ran.last();
+    assert_eq!((&last["complete"], &last["unread"], &last["files"]), (&false.into(), &1.into(), &20.into()));
+    assert_eq!((&last["verified"], &last["differs"]), (&20.into(), &0.into()), "{}", ran.shown());
+    assert_eq!(assert_no_wrong_file(&stage.path("tree"), &stage.path("out/tree")).len(), 20);
+    assert!(fs::read_dir(stage.path("out/tree/old")).unwrap().next().is_none());
+    let ran = stage.holdfast(&["vault", "restore", "--to", "out"]).ends(5).says("NOT COMPLETE").says("is lost");
+    ran.says("tree/old (a folder").never_says("tree root");
+    stage.holdfast(&["vault", "restore", "--to", "new", "--dry-run"]).ends(5).says("tree/old (a folder");
+
+    // They turn up again: the same command adds what is missing.
+    lost.iter().for_each(|shard| fs::rename(aside(shard), shard).unwrap());
+    stage.holdfast(&["vault", "restore", "--to", "out", "--verify"]).ends(0).says("as recorded");
+    assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
+}
+
+/// Only data shards hold bytes as they were: what those that are left hold is restored.
+#[test]
+fn of_a_lost_pack_what_is_left_is_restored() {
+    let (stage, shards) = stage_with_old_and_new(40);
+    // Four of five data shards stay, and nothing that could stand for the fifth.
+    shards
+        .iter()
+        .filter(|shard| index_of(shard) > 4 || index_of(shard) == 1)
+        .for_each(|shard| fs::remove_file(shard).unwrap());
+    let ran = stage.holdfast(&["--json", "vault", "restore", "--to", "out"]).ends(5);
+    let missing: Vec<_> = ran.events("unread").iter().map(|one| one["path"].as_str().unwrap().to_owned()).collect();
+    let there = assert_no_wrong_file(&stage.path("tree"), &stage.path("out/tree"));
+    println!("{} of 60 files are there", there.len());
+    assert_eq!(there.len() + missing.len(), 60, "{}", ran.shown());
+    assert!(there.len() > 40 && !missing.is_empty() && missing.iter().all(|name| name.starts_with("tree/old/")));
+    // Once more finds them there, and misses the same.
+    let again = stage.holdfast(&["--json", "vault", "restore", "--to", "out"]).ends(5);
+    assert_eq!((&again.last()["already"], again.events("unread").len()), (&there.len().into(), missing.len()));
 }

@@ -161,3 +161,40 @@ fn the_janitor_goes_by_the_policies() {
     assert_eq!(listed(&stage), [&others[..], &all[7..]].concat());
     stage.holdfast(&["janitor"]).ends(0).says("0 to the trash");
 }
+
+/// A person pins a point, forgets in vain, and unpins it.
+#[test]
+fn a_pinned_point_stays_until_it_is_unpinned() {
+    let stage = stage_with_points(4);
+    fs::write(stage.path("tree/own"), Numbers(16).bytes(20_000)).unwrap();
+    stage.holdfast(&["vault", "run", "tree", "--pin"]).ends(0);
+    let ids = listed(&stage);
+    let pinned = |stage: &Stage| {
+        let points = stage.holdfast(&["--json", "vault", "snapshots"]).ends(0).events("point");
+        let pinned = points.into_iter().filter(|point| point["pinned"] == true);
+        pinned.map(|point| point["point"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(pinned(&stage), ids[4..], "--pin");
+    stage.holdfast(&["vault", "pin", &ids[0], &ids[4]]).ends(0).says("pinned").says("1 of them were pinned before");
+    assert_eq!(pinned(&stage), [ids[0].clone(), ids[4].clone()]);
+    stage.holdfast(&["vault", "snapshots"]).ends(0).says("(pinned)");
+
+    let rule = ["--json", "vault", "forget", "--keep-last", "1"];
+    let plan = stage.holdfast(&rule).ends(0);
+    assert_eq!(actions(&plan, "forget"), ids[1..2], "the newest three and the pinned stay: {}", plan.shown());
+    let unpin = format!("vault unpin p-{}", &ids[0][..6]);
+    stage.holdfast(&["vault", "forget", &ids[0], "--apply"]).ends(2).says("is pinned").says(&unpin);
+    assert_eq!(listed(&stage), ids);
+
+    // What is in the trash is brought back first.
+    stage.holdfast(&["vault", "forget", &ids[1], "--apply"]).ends(0);
+    stage.holdfast(&["vault", "pin", &ids[1]]).ends(2).says("vault trash restore p-");
+    stage.holdfast(&["vault", "pin"]).ends(2);
+    stage.holdfast(&["vault", "pin", "p-123456"]).ends(10);
+
+    stage.holdfast(&["vault", "unpin", &ids[0], &ids[4]]).ends(0).says("vault forget --plan");
+    assert!(pinned(&stage).is_empty());
+    let plan = stage.holdfast(&rule).ends(0);
+    assert_eq!(actions(&plan, "forget"), ids[..1], "{}", plan.shown());
+    restores(&stage, &ids[0], "was0", 0);
+}

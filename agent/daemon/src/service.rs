@@ -152,7 +152,7 @@ impl Jobs {
         let keys = assembly::writer_key_of(&self.config, &policy.vault, &opened.vault).await?;
         let source = assembly::source(&self.config, &policy.source, false).await?;
         let compression = assembly::compression(&self.config, &policy.source, None);
-        let options = BackupOptions { host: self.host.clone(), tags: Vec::new(), compression };
+        let options = BackupOptions { host: self.host.clone(), tags: Vec::new(), pinned: false, compression };
         let run = backup::run(&opened.vault, keys, &mut opened.catalog, source, &options);
         let (report, _) = Box::pin(run).await;
         let report = report?;

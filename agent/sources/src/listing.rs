@@ -21,16 +21,29 @@ const XATTR_NAME_BYTES_MAX: usize = 255;
 
 /// Reads and checks the listing of the directory called `shown`.
 pub(crate) async fn read_listing(point: &dyn PointReader, content: &Content, shown: &str) -> Result<Listing> {
+    read_listing_or_not(point, content, shown).await?
+}
+
+/// The same, telling a listing that cannot be had from one that is had and must not be:
+/// the outer error refuses the point, the inner one may be that of one directory.
+pub(crate) async fn read_listing_or_not(
+    point: &dyn PointReader,
+    content: &Content,
+    shown: &str,
+) -> Result<Result<Listing>> {
     let what = || format!("the listing of {}", if shown.is_empty() { "the top" } else { shown });
     content.check().map_err(|error| OpsError::format(what(), &error))?;
-    let bytes = read_to_vec(point, content, LISTING_BYTES_MAX).await?;
+    let bytes = match read_to_vec(point, content, LISTING_BYTES_MAX).await {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Err(error)),
+    };
     let listing: Listing =
         vault_format::decode("directory listing", &bytes).map_err(|error| OpsError::format(what(), &error))?;
     listing.check().map_err(|error| OpsError::format(what(), &error))?;
     for (at, entry) in listing.entries.iter().enumerate() {
         check_entry(entry).map_err(|why| OpsError::corrupt(what(), format!("entry {at}: {why}")))?;
     }
-    Ok(listing)
+    Ok(Ok(listing))
 }
 
 /// The content of a file or directory.

@@ -16,7 +16,7 @@ use vault_ops::source::{PointReader, tree_root};
 use vault_ops::{OpsError, Result};
 
 use crate::descent::DEPTH_MAX;
-use crate::listing::{content_of, read_listing};
+use crate::listing::{content_of, read_listing, read_listing_or_not};
 use crate::path_text::path_text;
 
 /// Most entries one walk gives: a small forged tree can describe more than any disk holds.
@@ -111,6 +111,8 @@ impl<'a> PointTree<'a> {
             named: false,
             left: ENTRIES_MAX,
             most: ENTRIES_MAX,
+            goes_on: false,
+            unread: None,
         }
     }
 
@@ -191,6 +193,9 @@ pub struct Walk<'a> {
     named: bool,
     left: u64,
     most: u64,
+    goes_on: bool,
+    /// Why the directory given last cannot be listed.
+    unread: Option<OpsError>,
 }
 
 /// What a walk comes to.
@@ -201,6 +206,9 @@ pub enum Step {
     Entry(Entry),
     /// The end of a directory that was entered; the path is the directory's.
     Leave,
+    /// The directory given last was entered and cannot be listed; its end comes next.
+    /// Only for a walk that goes on.
+    Unread,
 }
 
 impl Walk<'_> {
@@ -209,7 +217,7 @@ impl Walk<'_> {
         loop {
             match self.step().await? {
                 Some(Step::Entry(entry)) => return Ok(Some(entry)),
-                Some(Step::Leave) => {}
+                Some(Step::Leave | Step::Unread) => {}
                 None => return Ok(None),
             }
         }
@@ -222,8 +230,18 @@ impl Walk<'_> {
                 let why = format!("directories lie more than {DEPTH_MAX} deep");
                 return Err(OpsError::corrupt("the point's tree", why));
             }
-            let listing = self.tree.listing(&content, &self.path).await?;
-            self.above.push(std::mem::replace(&mut self.entries, listing.entries.into_iter()));
+            let found = read_listing_or_not(self.tree.point, &content, &path_text(&self.path)).await?;
+            let (entries, unread) = match found {
+                Ok(listing) => (listing.entries, None),
+                Err(error) if self.goes_on && error.is_of_stored_bytes() => (Vec::new(), Some(error)),
+                Err(error) => return Err(error),
+            };
+            self.above.push(std::mem::replace(&mut self.entries, entries.into_iter()));
+            if let Some(error) = unread {
+                self.named = false;
+                self.unread = Some(error);
+                return Ok(Some(Step::Unread));
+            }
         } else if self.named {
             self.path.pop();
         }
@@ -250,6 +268,17 @@ impl Walk<'_> {
     #[must_use]
     pub(crate) fn at_most(self, most: u64) -> Self {
         Self { left: most, most, ..self }
+    }
+
+    /// The same walk, going on past directories that cannot be listed.
+    #[must_use]
+    pub(crate) fn going_on(self) -> Self {
+        Self { goes_on: true, ..self }
+    }
+
+    /// Why the directory of the last [`Step::Unread`] cannot be listed.
+    pub(crate) fn take_unread(&mut self) -> Option<OpsError> {
+        self.unread.take()
     }
 
     /// What follows the entry given last in its directory.

@@ -52,6 +52,8 @@ impl Search {
         while let Some(step) = walk.step().await? {
             match step {
                 Step::Leave => self.close(&mut open),
+                // This walk ends where it cannot list.
+                Step::Unread => {}
                 Step::Entry(entry) => {
                     let path = walk.path().to_owned();
                     let is_dir = entry.kind == EntryKind::Directory;

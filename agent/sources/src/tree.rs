@@ -10,6 +10,8 @@
 //!   was compared by content.
 //! - A forged point cannot take more than it says: depth, entries and listings
 //!   are bounded, and each file gets exactly its recorded size.
+//! - What of the point cannot be read is named and left out, and the rest is written all the
+//!   same; trouble with the target, the keys or this host ends the restore.
 //! - Success means every name, byte and attribute is there, except what the
 //!   report names.
 
@@ -28,11 +30,13 @@ mod compare;
 mod naming;
 mod plan;
 mod standing;
+mod unread;
 mod verify;
 mod writer;
 
 pub use plan::{Doomed, Plan};
 pub use standing::Overwrite;
+pub use unread::Unread;
 
 pub use crate::owners::OwnerRule;
 use crate::path_text::path_text;
@@ -136,6 +140,8 @@ pub struct TreeReport {
     pub other_owners: u64,
     /// What is not exactly as it was.
     pub inexact: Vec<Inexact>,
+    /// What of the point could not be read: it is not there. Nothing of it is counted above.
+    pub unread: Vec<Unread>,
 }
 
 /// Something that could not be restored exactly.
@@ -267,7 +273,7 @@ impl<'a> Start<'a> {
     }
 
     pub(crate) fn walk(&self) -> Walk<'a> {
-        self.tree.walk_entries(self.entries.clone(), self.base.clone()).at_most(self.most)
+        self.tree.walk_entries(self.entries.clone(), self.base.clone()).at_most(self.most).going_on()
     }
 
     /// The path below the target of a path in the point.

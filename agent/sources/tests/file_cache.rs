@@ -214,3 +214,24 @@ async fn a_file_with_attributes_keeps_them_unread() {
     let length = rustix::fs::getxattr(target.path().join("docs/a"), "user.note", &mut value[..]).unwrap();
     assert_eq!(&value[..length], b"kept");
 }
+
+/// A time of modification in the far future is what somebody chose, and changes are seen all
+/// the same: by the change time, which nobody chooses.
+#[tokio::test]
+async fn a_file_from_the_future_is_read_once_and_again_when_it_changes() {
+    let mut place = Place::new();
+    let future = UNIX_EPOCH + Duration::from_hours(24 * 365 * 130);
+    let date = |path: PathBuf| fs::File::options().write(true).open(path).unwrap().set_modified(future).unwrap();
+    date(place.at("a"));
+    let (first, _) = place.read(false);
+    let (second, written) = place.read(false);
+    assert_eq!((written, second.root.hash()), (LISTINGS, first.root.hash()), "it is not read again");
+    // Other bytes, as many as before, and the same time.
+    let text = fs::read_to_string(place.at("a")).unwrap().to_uppercase();
+    fs::write(place.at("a"), &text).unwrap();
+    date(place.at("a"));
+    let (third, written) = place.read(false);
+    assert_eq!(written, LISTINGS + 1);
+    let target = place.restored(&third).await;
+    assert_eq!(fs::read_to_string(target.path().join("docs/a")).unwrap(), text);
+}

@@ -34,7 +34,7 @@ pub use person::{Person, written_down};
 pub use process::{Ran, Running};
 pub use qr::scanned;
 pub use small_disk::SmallDisk;
-pub use trees::{assert_same_tree, copy_exactly, write_tree};
+pub use trees::{assert_no_wrong_file, assert_same_tree, copy_exactly, write_tree};
 pub use witness::{Witness, tree_digest};
 
 /// A temporary folder and the program.

@@ -70,6 +70,20 @@ pub fn assert_same_tree(left: &Path, right: &Path) {
     assert!(more.is_empty(), "{} holds more: {more:?}", right.display());
 }
 
+/// Whatever files a restore left are whole and those of the tree; returns their names.
+pub fn assert_no_wrong_file(tree: &Path, out: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    super::files_below(out, &mut found);
+    found.retain(|file| file.is_file());
+    let below = |file: &PathBuf| file.strip_prefix(out).unwrap().to_owned();
+    let names: Vec<PathBuf> = found.iter().map(below).collect();
+    for name in &names {
+        let same = fs::read(out.join(name)).unwrap() == fs::read(tree.join(name)).unwrap();
+        assert!(same, "{} has wrong bytes in {}", name.display(), out.display());
+    }
+    names
+}
+
 /// Copies a tree with all its attributes, by the system's own tool.
 pub fn copy_exactly(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());

@@ -87,7 +87,7 @@ impl Graves {
             TombstoneAction::Restore => {
                 self.packs.retain(|pack| !tombstone.packs.contains(pack));
             }
-            TombstoneAction::Trash | TombstoneAction::Purge => {}
+            TombstoneAction::Trash | TombstoneAction::Purge | TombstoneAction::Pin | TombstoneAction::Unpin => {}
         }
     }
 

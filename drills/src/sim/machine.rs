@@ -295,7 +295,12 @@ impl Machine {
     pub(super) async fn backup(&mut self, sites: &Arc<Sites>, content: Vec<u8>) -> Result<BackupReport> {
         let mut catalog = self.catalog()?;
         let vault = self.open(sites).await?;
-        let options = BackupOptions { host: SOURCE.to_owned(), tags: Vec::new(), compression: Compression::default() };
+        let options = BackupOptions {
+            host: SOURCE.to_owned(),
+            tags: Vec::new(),
+            pinned: false,
+            compression: Compression::default(),
+        };
         let source = Box::new(Content(content));
         let writer = Arc::clone(&keys().writer);
         let done = vault_ops::backup::run(&vault, writer, &mut catalog, source, &options).await.0;

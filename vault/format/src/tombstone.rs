@@ -14,6 +14,10 @@ numbered! {
         3 Sweep,
         /// Deleted at the owner's word before the grace period passed.
         4 Purge,
+        /// Kept whatever the rules of retention say; manifests only.
+        5 Pin,
+        /// Not pinned any more, whoever pinned it.
+        6 Unpin,
     }
 }
 

@@ -59,6 +59,8 @@ pub struct BackupOptions {
     pub host: String,
     /// Tags for the point.
     pub tags: Vec<String>,
+    /// Whether no rule shall let the point go until it is unpinned.
+    pub pinned: bool,
     /// How hard to compress.
     pub compression: Compression,
 }
@@ -514,6 +516,7 @@ impl<'a> Run<'a> {
             packs: &packs,
             pending,
             gc_epoch_seen,
+            pinned: self.options.pinned,
         };
         let manifest = commit::sign(self.vault, &self.sealing.keys, &commit::manifest(&commit)?)?;
         let row = PointRow {

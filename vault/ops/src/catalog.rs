@@ -199,6 +199,16 @@ impl Catalog {
         Ok(())
     }
 
+    /// Notes that this host made a point pinned: its manifest says so to the janitor only.
+    pub fn note_made_pinned(&self, point: PointId) -> Result<()> {
+        self.set_meta(&format!("pinned.{point}"), &[1])
+    }
+
+    /// Whether this host made a point pinned, as far as this catalog knows.
+    pub fn is_made_pinned(&self, point: PointId) -> Result<bool> {
+        Ok(self.meta(&format!("pinned.{point}"))?.is_some())
+    }
+
     /// Forgets a small value.
     pub fn forget_meta(&self, name: &str) -> Result<()> {
         self.db.execute("DELETE FROM meta WHERE name = ?1", [name])?;

@@ -41,6 +41,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) pending: Vec<PackId>,
     /// Newest garbage-collection epoch seen before the run.
     pub(crate) gc_epoch_seen: u64,
+    /// Pinned from the beginning.
+    pub(crate) pinned: bool,
 }
 
 /// Domains a manifest needs.
@@ -145,7 +147,7 @@ pub(crate) fn manifest(commit: &Commit<'_>) -> Result<Manifest> {
         started_ms: record.started_ms,
         finished_ms: record.finished_ms,
         tags: record.tags.clone(),
-        pinned: false,
+        pinned: commit.pinned,
     };
     let reader = ReaderPart {
         point: part.point,

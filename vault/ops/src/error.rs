@@ -100,6 +100,23 @@ fn of_catalog(error: &rusqlite::Error) -> &'static str {
 }
 
 impl OpsError {
+    /// Whether it speaks of stored bytes that cannot be had, or not as they were, and of
+    /// nothing else: other bytes may well be whole. Not of keys, this host or the request.
+    pub fn is_of_stored_bytes(&self) -> bool {
+        match self {
+            Self::Lost { .. } | Self::Unreachable { .. } | Self::Corrupt { .. } | Self::Backend(_) => true,
+            Self::NoVault { .. }
+            | Self::NoPoint { .. }
+            | Self::Owned { .. }
+            | Self::Key { .. }
+            | Self::Full { .. }
+            | Self::Refused { .. }
+            | Self::Source { .. }
+            | Self::Catalog(_)
+            | Self::Io { .. } => false,
+        }
+    }
+
     /// Damage of a named object, as a decoder saw it.
     pub fn format(what: impl Into<String>, error: &FormatError) -> Self {
         Self::Corrupt { what: what.into(), why: error.to_string() }

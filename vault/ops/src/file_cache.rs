@@ -42,11 +42,18 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    fn newest_ms(&self) -> i64 {
+    /// Whether a change after a scan could leave this stamp behind. The system sets the
+    /// change time at every change, by its own clock, and lets nobody choose it: one that
+    /// lies far enough before the scan is not given again. Any program chooses the other:
+    /// it counts only near the scan, for file systems that make change times up. One far in
+    /// the future is not given by the next write either.
+    fn is_racy(&self, scan_ms: i64) -> bool {
         let ms = |(seconds, nanoseconds): (i64, u32)| {
             seconds.saturating_mul(1000).saturating_add(i64::from(nanoseconds / 1_000_000))
         };
-        ms(self.mtime).max(ms(self.ctime))
+        let (from, to) = (scan_ms.saturating_sub(RACY_MS), scan_ms.saturating_add(RACY_MS));
+        let mtime_ms = ms(self.mtime);
+        ms(self.ctime) > from || (mtime_ms > from && mtime_ms <= to)
     }
 }
 
@@ -121,7 +128,7 @@ impl KnownFiles {
 
     /// Notes what stands under `name` now, for the next reading.
     pub fn note(&mut self, name: &[u8], seen: &Seen) {
-        if seen.stamp.newest_ms() > self.scan_ms.saturating_sub(RACY_MS) {
+        if seen.stamp.is_racy(self.scan_ms) {
             return;
         }
         let mut bytes = Vec::new();
@@ -373,6 +380,22 @@ mod tests {
             known.note(b"a", &seen);
             assert_eq!(known.into_row() != Row::Same(false), is_noted, "{ctime_s} s");
         }
+    }
+
+    #[test]
+    fn a_time_that_programs_choose_counts_only_near_the_scan() {
+        for (mtime_s, is_noted) in
+            [(i64::MIN, true), (-3, true), (-1, false), (0, false), (2, false), (3, true), (i64::MAX, true)]
+        {
+            let mut known = KnownFiles::new(Hash([1; 32]), None, SCAN_MS);
+            let mut seen = file(1, 0);
+            seen.stamp.mtime = ((SCAN_MS / 1000).saturating_add(mtime_s), 0);
+            known.note(b"a", &seen);
+            assert_eq!(known.into_row() != Row::Same(false), is_noted, "{mtime_s} s");
+        }
+        let mut none = KnownFiles::none();
+        none.note(b"a", &file(1, 0));
+        assert_eq!(none.into_row(), Row::Same(false), "where nothing is to be remembered nothing is");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! What always holds: a plan comes first; forgetting deletes nothing, a tombstone
 //! puts points into the trash and they stay restorable for the grace; retention
 //! keeps the newest few of each source whatever its rules and whatever the clocks
-//! say, and never all but none; what would forget more than half wants the owner's
+//! say, and never all but none; what is pinned is kept, and refused by name; what would forget more than half wants the owner's
 //! confirmation.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,7 @@ use crate::error::{OpsError, Result};
 use crate::heads::Position;
 use crate::janitor::Janitor;
 use crate::look::{self, Known, Life, Look, Time};
+use crate::pins::refuse_pinned;
 use crate::points::PointName;
 use crate::retention::{Claimed, Dated, Keep, agreeing, honest_times, kept};
 use crate::tombstones::{self, Draft, Written, manifest_ref};
@@ -60,6 +61,8 @@ pub struct PointLine {
     pub time_ms: i64,
     /// Its tags.
     pub tags: Vec<String>,
+    /// Kept whatever the rules say.
+    pub pinned: bool,
     /// Its writer's own time, if it agrees with those of most others.
     agreed_ms: Option<i64>,
     /// Its manifests: more than one where a run was repeated, or an import vouched for it.
@@ -103,6 +106,7 @@ pub(crate) fn lines(look: &Look, catalog: &Catalog, life: impl Fn(Life) -> bool)
                 source: part.source.clone(),
                 time_ms,
                 tags: part.tags.clone(),
+                pinned: look.pinned.contains(&part.point),
                 known: vec![known.clone()],
             });
         }
@@ -200,11 +204,7 @@ fn maker(look: &Look, line: &PointLine) -> WriterId {
 /// are added, whatever times they claim: of each chain, where a migrator's successors
 /// stand beside what their host made since. At least one always stays.
 fn stays(lines: &[PointLine], rules: &[&Keep], newest: usize) -> (BTreeSet<usize>, usize) {
-    let dated = |line: &PointLine, time_ms| Dated {
-        time_ms,
-        tags: line.tags.clone(),
-        pinned: line.known.iter().filter_map(|known| known.part.as_ref()).any(|part| part.pinned),
-    };
+    let dated = |line: &PointLine, time_ms| Dated { time_ms, tags: line.tags.clone(), pinned: line.pinned };
     let believed: Vec<Dated> = lines.iter().map(|line| dated(line, line.time_ms)).collect();
     let agree = lines.iter().enumerate().filter_map(|(at, line)| Some((at, dated(line, line.agreed_ms?))));
     let (places, agreed): (Vec<usize>, Vec<Dated>) = agree.unzip();
@@ -224,7 +224,7 @@ fn stays(lines: &[PointLine], rules: &[&Keep], newest: usize) -> (BTreeSet<usize
     (stay, protected)
 }
 
-/// Plans to forget points by name.
+/// Plans to forget points by name. What is pinned is refused.
 pub async fn plan_named(
     vault: &Vault,
     catalog: &Catalog,
@@ -239,6 +239,7 @@ pub async fn plan_named(
     for (at, line) in lines.into_iter().enumerate() {
         if chosen.contains(&at) { &mut plan.forget } else { &mut plan.keep }.push(line);
     }
+    refuse_pinned(&plan.forget, &look.vault.marks)?;
     Ok(plan)
 }
 
@@ -265,6 +266,8 @@ pub async fn apply(
         });
     }
     let vault = janitor.enrol(vault).await?.reread().await;
+    // Who pinned one of them meanwhile is heeded.
+    refuse_pinned(&plan.forget, &vault.marks)?;
     let draft = Draft {
         action: TombstoneAction::Trash,
         manifests: plan.forget.iter().flat_map(PointLine::manifests).collect(),

@@ -464,7 +464,10 @@ pub fn trash_bytes(census: &census::Census) -> Trash {
     };
     for ((writer, position, hash), mark) in marks.manifests() {
         let Mark::Trashed { by, .. } = mark else { continue };
-        note(by);
+        // What is pinned waits for ever.
+        if marks.pins.last_word([(writer, position, hash)]) != Some(true) {
+            note(by);
+        }
         trash.points += 1;
         let chain = census.chains.get(&writer);
         let manifest = chain.and_then(|chain| chain.all().into_iter().find(|manifest| manifest.hash == hash));

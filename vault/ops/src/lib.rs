@@ -50,6 +50,7 @@ pub mod look;
 pub mod marks;
 pub mod older;
 pub mod orphans;
+pub mod pins;
 pub mod place;
 pub mod placement;
 pub mod points;

@@ -3,13 +3,13 @@
 //!
 //! What always holds: a look that is not whole says so and nothing is deleted by
 //! it; a point in the trash keeps its packs referenced until its grace has passed
-//! by the locations' own clocks; packs a writer's newest manifest calls pending
-//! count as referenced.
+//! by the locations' own clocks, and for ever while it is pinned; packs a writer's newest
+//! manifest calls pending count as referenced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use vault_format::manifest::{JanitorPart, ManifestKind, PackRef};
-use vault_format::{Hash, PackId, WriterId, names};
+use vault_format::{Hash, PackId, PointId, WriterId, names};
 
 use crate::attendance;
 use crate::catalog::Catalog;
@@ -119,6 +119,8 @@ pub struct Look {
     pub held_by_revoked: BTreeSet<PackId>,
     /// Packs any manifest first committed.
     pub committed: BTreeMap<PackId, WriterId>,
+    /// Points that are pinned.
+    pub pinned: BTreeSet<PointId>,
     /// Why the look is not whole: nothing may be deleted by it.
     pub stops: Vec<String>,
 }
@@ -135,6 +137,7 @@ pub async fn take(vault: &Vault, catalog: &Catalog, janitor: &Janitor, time: &Ti
         referenced: BTreeSet::new(),
         held_by_revoked: BTreeSet::new(),
         committed: BTreeMap::new(),
+        pinned: BTreeSet::new(),
         stops: Vec::new(),
         vault,
     };
@@ -146,6 +149,7 @@ pub async fn take(vault: &Vault, catalog: &Catalog, janitor: &Janitor, time: &Ti
     for writer in look.vault.writer_ids() {
         look.add_writer(janitor, time, writer).await?;
     }
+    look.hold_pinned();
     for point in catalog.points()?.into_iter().filter(|point| !point.verified) {
         look.referenced.extend(point.part.references);
     }
@@ -321,6 +325,38 @@ impl Look {
             self.referenced.extend(part.iter().flat_map(|part| part.references.iter().copied()));
         }
         self.known.push(Known { manifest, part, life });
+    }
+
+    /// Finds what is pinned. In the trash it waits, whatever its grace and whoever purged
+    /// it; what is half gone already is not given back.
+    fn hold_pinned(&mut self) {
+        let mut points: BTreeMap<PointId, Vec<usize>> = BTreeMap::new();
+        for (at, known) in self.known.iter().enumerate() {
+            if let Some(part) = &known.part {
+                points.entry(part.point).or_default().push(at);
+            }
+        }
+        let marks = &self.vault.marks;
+        for (point, places) in points {
+            let key = |at: &usize| {
+                let manifest = &self.known[*at].manifest;
+                (manifest.writer, manifest.position(), manifest.hash)
+            };
+            let by_writer = places.iter().any(|at| self.known[*at].part.as_ref().is_some_and(|part| part.pinned));
+            if !marks.pins.last_word(places.iter().map(key)).unwrap_or(by_writer) {
+                continue;
+            }
+            self.pinned.insert(point);
+            for at in places {
+                let known = &mut self.known[at];
+                let references = known.part.iter().flat_map(|part| part.references.iter().copied());
+                let is_whole = !references.clone().any(|pack| marks.is_swept(pack));
+                if is_whole && matches!(known.life, Life::Expired { .. }) {
+                    self.referenced.extend(references);
+                    known.life = Life::Trash;
+                }
+            }
+        }
     }
 
     /// Of these packs, those that may go now as far as this look can see.

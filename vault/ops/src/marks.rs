@@ -22,6 +22,7 @@ use vault_format::{Hash, LocationId, PackId, WriterId, names};
 use crate::fences::{Fences, SignedFence};
 use crate::heads::Position;
 use crate::location::Location;
+use crate::pins::Pins;
 use crate::placement::{Spot, read_quorum, write_quorum};
 use crate::vault::Vault;
 
@@ -92,6 +93,8 @@ pub struct Marks {
     pub holes: Vec<String>,
     /// Objects under our names that nobody entitled signed.
     pub quarantined: Vec<String>,
+    /// What they say of pins.
+    pub pins: Pins,
     packs: BTreeMap<PackId, Mark>,
     manifests: BTreeMap<ManifestKey, Mark>,
     /// Places of swept manifests, with their hashes.
@@ -309,6 +312,7 @@ impl Marks {
         self.find_gaps();
         for at in 0..self.tombstones.len() {
             let signed = self.tombstones[at].clone();
+            self.pins.heed(at, &signed.body);
             self.apply(&signed);
         }
     }
@@ -533,22 +537,28 @@ fn rank(action: TombstoneAction) -> u8 {
         TombstoneAction::Purge => 1,
         TombstoneAction::Sweep => 2,
         TombstoneAction::Restore => 3,
+        TombstoneAction::Unpin => 4,
+        TombstoneAction::Pin => 5,
     }
 }
 
-/// What a tombstone makes of a mark.
+/// What a tombstone makes of a mark. A pin makes nothing of it: neither does it bring
+/// anything out of the trash, nor does it go there.
 fn after(mark: Option<Mark>, action: TombstoneAction, hash: Hash) -> Option<Mark> {
-    let (mut by, was_purged) = match mark {
-        Some(Mark::Swept) if action != TombstoneAction::Restore => return Some(Mark::Swept),
-        Some(Mark::Trashed { by, purged }) => (by, purged),
-        Some(Mark::Swept) | None => (Vec::new(), false),
+    let trashed = |purges: bool| match mark.clone() {
+        Some(Mark::Swept) => Some(Mark::Swept),
+        Some(Mark::Trashed { mut by, purged }) => {
+            by.push(hash);
+            Some(Mark::Trashed { by, purged: purged || purges })
+        }
+        None => Some(Mark::Trashed { by: vec![hash], purged: purges }),
     };
-    by.push(hash);
     match action {
         TombstoneAction::Restore => None,
         TombstoneAction::Sweep => Some(Mark::Swept),
-        TombstoneAction::Trash => Some(Mark::Trashed { by, purged: was_purged }),
-        TombstoneAction::Purge => Some(Mark::Trashed { by, purged: true }),
+        TombstoneAction::Trash => trashed(false),
+        TombstoneAction::Purge => trashed(true),
+        TombstoneAction::Pin | TombstoneAction::Unpin => mark,
     }
 }
 

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keys::files::ReadKey;
-use vault_format::manifest::{ManifestKind, ReaderPart};
+use vault_format::manifest::{JanitorPart, Manifest, ManifestKind, ReaderPart};
 use vault_format::sealed::SealedField;
 use vault_format::{Hash, PackId, PointId, WriterId};
 
 use crate::attendance;
 use crate::error::{OpsError, Result};
 use crate::heads::{Chain, Depth, chain};
+use crate::marks::ManifestKey;
 use crate::vault::Vault;
 
 /// One point, as its manifest shows it.
@@ -39,6 +40,8 @@ pub struct PointList {
     pub points: Vec<PointSummary>,
     /// In the trash, oldest first: not in `points`, and restorable until they expire.
     pub trash: Vec<PointSummary>,
+    /// Points of either that are pinned.
+    pub pinned: BTreeSet<PointId>,
     /// What a person should know: unconfirmed heads, gaps, unreadable manifests.
     pub remarks: Vec<String>,
 }
@@ -50,6 +53,7 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
     let mut list = PointList { remarks: unknown_writers(vault), ..PointList::default() };
     let mut timed: Vec<(i64, PointSummary)> = Vec::new();
     let mut unopened = Vec::new();
+    let mut manifests: BTreeMap<PointId, Manifests> = BTreeMap::new();
     for writer in vault.writer_ids() {
         let (mut at, mut floor_ms, mut latest_ms) = ((0, 0), i64::MIN, i64::MIN);
         let chain = chain(vault, writer, Depth::Whole).await?;
@@ -63,6 +67,9 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
             };
             match open_part(vault, keys, sealed) {
                 Ok(part) => {
+                    let known = manifests.entry(part.point).or_default();
+                    known.keys.push((writer, position, manifest.hash));
+                    known.pinned_by_writer |= is_pinned_by_writer(vault, keys, body);
                     // A clock that was set back does not make a later point older than those before it;
                     // of rivals for one place the clock decides.
                     if position > at {
@@ -91,8 +98,29 @@ pub async fn list(vault: &Vault, keys: &ReadKey) -> Result<PointList> {
     let mut once = BTreeSet::new();
     timed.retain(|(_, point)| newest.get(&point.part.point) == Some(&point.position) && once.insert(point.part.point));
     let is_live = |point: &PointSummary| vault.marks.manifest(point.writer, point.position, point.manifest).is_none();
+    let pinned = manifests
+        .into_iter()
+        .filter(|(_, known)| vault.marks.pins.last_word(known.keys.iter().copied()).unwrap_or(known.pinned_by_writer));
+    list.pinned = pinned.map(|(point, _)| point).collect();
     (list.points, list.trash) = timed.into_iter().map(|(_, point)| point).partition(is_live);
     Ok(list)
+}
+
+/// What says whether a point is pinned.
+#[derive(Default)]
+struct Manifests {
+    keys: Vec<ManifestKey>,
+    pinned_by_writer: bool,
+}
+
+/// What the janitor's part says, which whoever reads everything can open too.
+fn is_pinned_by_writer(vault: &Vault, keys: &ReadKey, manifest: &Manifest) -> bool {
+    let part = manifest.janitor.as_ref().and_then(|sealed| {
+        let key = keys.janitor(&sealed.recipient)?;
+        let plain = keys::wrap::open_field(SealedField::ManifestJanitor, vault.id, key, sealed).ok()?;
+        vault_format::decode::<JanitorPart>("janitor's part", plain.expose_secret()).ok()
+    });
+    part.is_some_and(|part| part.pinned)
 }
 
 fn keep_newest(
@@ -213,9 +241,12 @@ impl PointName {
             }
         };
         found.ok_or_else(|| OpsError::NoPoint {
-            what: match ids.len() {
-                0 => format!("there is no point {wanted}: no backup of this source was made yet"),
-                points => {
+            what: match (ids.len(), self) {
+                (0, Self::Latest(0)) => "there is no point yet: no backup of this source was made".to_owned(),
+                (0, Self::Latest(_) | Self::Prefix(_)) => {
+                    format!("there is no point {wanted}: no backup of this source was made yet")
+                }
+                (points, _) => {
                     format!("there is no point {wanted} among the {points} here; list them: holdfast vault snapshots")
                 }
             },

@@ -15,7 +15,7 @@ use vault_codec::{Buffers, Chunk, Compression, FrameDecoder, FrameEncoder, PACK_
 use vault_format::body::ChunkKind;
 use vault_format::manifest::{ManifestKind, PackRef};
 use vault_format::point::PointRecord;
-use vault_format::tombstone::{ManifestRef, TombstoneAction};
+use vault_format::tombstone::ManifestRef;
 use vault_format::{Blob, ChunkId, Hash, PackId, PointId, ScopeId, labels};
 
 use crate::backup::{check_domains, check_keys, point_id};
@@ -29,12 +29,11 @@ use crate::heads::{Depth, chain};
 use crate::janitor::Janitor;
 use crate::look::Head;
 use crate::packing::{Sealing, StoredPack, store_pack};
-use crate::points::PointSummary;
 use crate::rebuild::{self, Next};
 use crate::sweep;
-use crate::tombstones::{self, Draft};
 use crate::vault::Vault;
 
+mod letting_go;
 mod moved;
 mod plan;
 
@@ -103,6 +102,8 @@ pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Prog
     let (mine, others): (Vec<&OldPoint>, Vec<&OldPoint>) = plan.points.iter().partition(|point| point.scope == scope);
     report.other_scopes = others.len();
     let mut originals = plan.succeeded.clone();
+    let mut followers: Vec<(PointId, ManifestRef)> =
+        plan.followers.iter().map(|follower| (follower.original, follower.named())).collect();
     let mut place = None;
     if !mine.is_empty() {
         place = Some(condemned::next_place(mover.vault, &mover.migrator, mover.catalog).await?);
@@ -120,6 +121,9 @@ pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Prog
         for (at, point) in mine.iter().enumerate() {
             let here = (place.next, place.seen_epoch());
             let (successor, next) = mover.move_point(&from, point, here, &mut done_before, &mut report).await?;
+            let Next { epoch, sequence, .. } = here.0;
+            let successor_ref = ManifestRef { writer: mover.migrator.writer, epoch, sequence, manifest: next.previous };
+            followers.push((point.summary.part.point, successor_ref));
             place.next = next;
             originals.push(point.summary.clone());
             report.moved += 1;
@@ -131,7 +135,7 @@ pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Prog
             });
         }
     }
-    mover.let_go(&originals, &mut report).await?;
+    mover.let_go(&originals, &followers, plan, &mut report).await?;
     mover.close().await?;
     Ok(report)
 }
@@ -282,6 +286,7 @@ impl Mover<'_> {
             packs: &packs,
             pending: Vec::new(),
             gc_epoch_seen,
+            pinned: false,
         })?;
         let condemned = self.vault.reread().await.marks;
         if part.references.iter().any(|pack| condemned.is_condemned(*pack)) {
@@ -307,36 +312,6 @@ impl Mover<'_> {
             host.commit_point(&row, &[])?;
         }
         Ok(Next::after(manifest.position(), manifest.hash))
-    }
-
-    /// Originals whose successors stand go into the trash.
-    async fn let_go(&self, originals: &[PointSummary], report: &mut Report) -> Result<()> {
-        if originals.is_empty() {
-            return Ok(());
-        }
-        let vault = self.janitor.enrol(self.vault).await?.reread().await;
-        let live = |point: &&PointSummary| vault.marks.manifest(point.writer, point.position, point.manifest).is_none();
-        let named = |point: &PointSummary| ManifestRef {
-            writer: point.writer,
-            epoch: point.position.0,
-            sequence: point.position.1,
-            manifest: point.manifest,
-        };
-        let manifests: Vec<ManifestRef> = originals.iter().filter(live).map(named).collect();
-        if manifests.is_empty() {
-            return Ok(());
-        }
-        report.trashed = manifests.len();
-        let draft = Draft {
-            action: TombstoneAction::Trash,
-            manifests,
-            packs: Vec::new(),
-            grace_ms: self.grace_ms,
-            reason: "sealed anew for a newer key".to_owned(),
-        };
-        let written = tombstones::write(&vault, self.janitor, draft).await?;
-        report.owed.extend(written.owed);
-        Ok(())
     }
 
     /// Closes the migrator's epoch: garbage collection need not wait for one that writes

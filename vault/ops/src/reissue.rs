@@ -133,6 +133,7 @@ fn vouch(
         pending: Vec::new(),
         // It says nothing new about what was seen: garbage collection waits.
         gc_epoch_seen: 0,
+        pinned: false,
     })?;
     Ok((row, commit::sign(vault, keys, &body)?))
 }

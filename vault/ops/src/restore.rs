@@ -163,6 +163,22 @@ pub async fn open_point(
     Ok(point)
 }
 
+/// The same for who takes what is left: a pack whose table cannot be read is missed by
+/// who wants something in it, and by nobody else.
+pub async fn open_what_is_left(
+    fetcher: Fetcher,
+    keys: Arc<ReadKey>,
+    compute: Compute,
+    pack: PackId,
+    signed: Option<Hash>,
+) -> Result<OpenPoint> {
+    let point = Arc::new(Shelf::new(fetcher, keys, compute, Appetite::Packs)).open(pack, signed).await?;
+    match point.shelf.read_tables(&point.packs).await {
+        Err(error) if !error.is_of_stored_bytes() => Err(error),
+        Ok(()) | Err(_) => Ok(point),
+    }
+}
+
 /// A pack's class number and its chunks, from its table of contents: what a writer
 /// of its scope may lean on.
 pub(crate) async fn chunk_index(fetcher: &Fetcher, keys: &ReadKey, wanted: &PackRef) -> Result<(u8, Vec<IndexEntry>)> {
@@ -206,6 +222,12 @@ impl Shelf {
 }
 
 impl OpenPoint {
+    /// From now on what stands in lost packs is read, too, where the shards that are left
+    /// have it as it was: for who goes on past what he cannot have.
+    pub fn take_what_is_left(&self) {
+        self.shelf.take_what_is_left();
+    }
+
     /// Packs that were read for it.
     pub fn packs_read(&self) -> std::collections::BTreeSet<PackId> {
         self.shelf.fetcher().packs_read()

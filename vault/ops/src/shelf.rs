@@ -5,13 +5,16 @@
 //! again, whichever pack it came from and whatever a hint said; of a pack no more is
 //! read than what is wanted of it, until that is a quarter of it: then the rest is
 //! likely to be wanted too, and one request is cheaper than many; what is kept in
-//! memory is a share of the budget.
+//! memory is a share of the budget; a pack that cannot be put together is asked for once
+//! and not for every chunk. Of a lost one, what the shards that are left hold as plain
+//! leaves is read all the same by who wants that.
 //!
 //! Several points share one shelf: what was read for one is there for the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
 use keys::dedup::IdKey;
@@ -30,9 +33,11 @@ use crate::fetch::Fetcher;
 use crate::restore::{damaged, decoder, of, open_table};
 use crate::world::Compute;
 
+mod broken;
 mod kept;
 mod whereabouts;
 
+use broken::Broken;
 use kept::{Piece, Pieces, Tables};
 use whereabouts::Whereabouts;
 
@@ -40,6 +45,9 @@ use whereabouts::Whereabouts;
 const TABLES_AT_ONCE: usize = 8;
 /// Chunks that lie this far apart are still read in one range: a request costs more.
 const GAP_BYTES_MAX: u64 = 4 * LEAF_BYTES as u64;
+/// Parts in a row that what is left of a pack did not have, after which no more are asked for
+/// while locations do not answer.
+const MISSES_MAX: u32 = 4;
 /// Longest range read at once.
 const RANGE_BYTES_MAX: u64 = 8 << 20;
 
@@ -65,6 +73,8 @@ pub struct Shelf {
     compute: Compute,
     appetite: Appetite,
     hint: Option<Hint>,
+    /// Leaves of packs that are lost are wanted, too.
+    takes_left: AtomicBool,
     state: Mutex<State>,
     /// Whoever fetches from a pack does so alone: another may want the same of it.
     turns: std::sync::Mutex<BTreeMap<PackId, Arc<Mutex<()>>>>,
@@ -81,6 +91,10 @@ struct State {
     pieces: Pieces,
     /// Bytes of each pack that were read in pieces.
     eaten: BTreeMap<PackId, u64>,
+    /// Packs that could not be put together, and why.
+    broken: BTreeMap<PackId, Broken>,
+    /// Of them, how often in a row what is left did not have what was wanted.
+    misses: BTreeMap<PackId, u32>,
 }
 
 /// A pack's key and contents.
@@ -115,6 +129,8 @@ impl Shelf {
             tables: Tables::new(room.tables),
             pieces: Pieces::new(room.pieces),
             eaten: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            misses: BTreeMap::new(),
         };
         Self {
             fetcher,
@@ -122,6 +138,7 @@ impl Shelf {
             compute,
             appetite,
             hint: None,
+            takes_left: AtomicBool::new(false),
             state: Mutex::new(state),
             turns: std::sync::Mutex::default(),
             loads: Semaphore::new(room.loads),
@@ -144,6 +161,11 @@ impl Shelf {
 
     pub(crate) fn compute(&self) -> Compute {
         self.compute
+    }
+
+    /// From now on a chunk is also read from a pack that is lost, if its leaves are left.
+    pub(crate) fn take_what_is_left(&self) {
+        self.takes_left.store(true, Ordering::Relaxed);
     }
 
     async fn turn(&self, pack: PackId) -> OwnedMutexGuard<()> {
@@ -206,14 +228,7 @@ impl Shelf {
     ) -> Result<Vec<u8>> {
         let (pack, frame, table) = self.locate(packs, id).await?;
         let wanted = table.toc.frame_range(frame).ok_or_else(|| OpsError::corrupt(of(pack), "its table is short"))?;
-        let piece = match table.kind(frame) {
-            // Listings are read before what they list, and stand behind it: of whatever
-            // pack that is, only they are wanted now.
-            Some(ChunkKind::Tree | ChunkKind::List) if self.appetite == Appetite::Packs => {
-                self.leaves(&table, pack, wanted).await?
-            }
-            Some(_) | None => self.piece(&table, pack, wanted, ahead).await?,
-        };
+        let piece = self.piece(&table, pack, frame, wanted, ahead).await?;
         let idle = self.decoders().pop();
         let mut decoder = idle.map_or_else(|| decoder(pack), Ok)?;
         let part = BodyPart { offset: piece.offset, bytes: &piece.bytes };
@@ -241,22 +256,36 @@ impl Shelf {
             return Ok(found);
         }
         let hinted = self.hint.as_ref().and_then(|hint| hint(id));
+        let mut broken = None;
         let mut waiting: Vec<PackRef> = {
             let state = self.state.lock().await;
-            packs.iter().filter(|one| !state.tables_read.contains(&one.pack)).cloned().collect()
+            let mut waiting: Vec<PackRef> =
+                packs.iter().filter(|one| !state.tables_read.contains(&one.pack)).cloned().collect();
+            // What was tried for another chunk is not tried again for each.
+            waiting.retain(|one| match state.broken.get(&one.pack) {
+                Some(why) => {
+                    broken = broken.take().or_else(|| Some(why.clone().error()));
+                    false
+                }
+                None => true,
+            });
+            waiting
         };
         waiting.sort_by_key(|one| Some(one.pack) != hinted);
-        let mut broken = None;
         let mut at_once = 1;
         while !waiting.is_empty() {
             let later = waiting.split_off(at_once.min(waiting.len()));
             // A pack that is gone costs what stands in it; this chunk may stand in another.
             match self.read_tables(&waiting).await {
                 Ok(()) => {}
-                Err(error) if waiting.len() == 1 => broken = broken.or(Some(error)),
+                Err(error) if waiting.len() == 1 => {
+                    self.note_broken(waiting[0].pack, &error).await;
+                    broken = broken.or(Some(error));
+                }
                 Err(_) => {
                     for one in &waiting {
                         if let Err(error) = self.read_tables(std::slice::from_ref(one)).await {
+                            self.note_broken(one.pack, &error).await;
                             broken = broken.or(Some(error));
                         }
                     }
@@ -270,6 +299,12 @@ impl Shelf {
         }
         let why = "no pack the point record names holds it";
         Err(broken.unwrap_or_else(|| OpsError::corrupt(format!("chunk {}", id.short()), why)))
+    }
+
+    async fn note_broken(&self, pack: PackId, error: &OpsError) {
+        if let Some(broken) = Broken::of(pack, error) {
+            self.state.lock().await.broken.insert(pack, broken);
+        }
     }
 
     /// Where a chunk stands by the tables read so far; its table says so, too.
@@ -292,19 +327,52 @@ impl Shelf {
         Ok(table)
     }
 
-    /// The leaves that hold a frame, and the whole pack once a quarter of it was read so.
-    async fn leaves(&self, table: &Table, pack: PackId, wanted: Range<u64>) -> Result<Piece> {
+    /// A part of the body that holds `wanted`, which is a frame.
+    async fn piece(
+        &self,
+        table: &Table,
+        pack: PackId,
+        frame: u32,
+        wanted: Range<u64>,
+        ahead: Ahead<'_>,
+    ) -> Result<Piece> {
+        if let Some(piece) = self.state.lock().await.pieces.holding(pack, &wanted) {
+            return Ok(piece);
+        }
         let _turn = self.turn(pack).await;
+        let least = aligned(wanted.clone(), table.body_bytes);
         let range = {
             let mut state = self.state.lock().await;
             if let Some(piece) = state.pieces.holding(pack, &wanted) {
                 return Ok(piece);
             }
-            let eaten = state.eaten.entry(pack).or_default();
-            *eaten += wanted.end - wanted.start;
-            if *eaten * 4 > table.body_bytes { 0..table.body_bytes } else { aligned(wanted, table.body_bytes) }
+            if let Some(broken) = state.broken.get(&pack).cloned() {
+                drop(state);
+                return self.left_of(pack, least, broken).await;
+            }
+            match table.kind(frame) {
+                // Listings are read before what they list, and stand behind it: of whatever
+                // pack that is, only they are wanted now.
+                Some(ChunkKind::Tree | ChunkKind::List) if self.appetite == Appetite::Packs => {
+                    let eaten = state.eat(pack, wanted.end - wanted.start);
+                    if eaten * 4 > table.body_bytes { 0..table.body_bytes } else { least.clone() }
+                }
+                Some(_) | None => {
+                    let (range, wanted_bytes) = state.merged(table, pack, wanted, &ahead());
+                    let eaten = state.eat(pack, range.end - range.start);
+                    let hungry = self.appetite == Appetite::Packs || eaten.max(wanted_bytes) * 4 > table.body_bytes;
+                    if hungry { 0..table.body_bytes } else { range }
+                }
+            }
         };
-        self.load(table, pack, range).await
+        match self.load(table, pack, range).await {
+            Ok(piece) => Ok(piece),
+            Err(error) => {
+                let Some(broken) = Broken::of(pack, &error) else { return Err(error) };
+                self.state.lock().await.broken.insert(pack, broken.clone());
+                self.left_of(pack, least, broken).await
+            }
+        }
     }
 
     async fn load(&self, table: &Table, pack: PackId, range: Range<u64>) -> Result<Piece> {
@@ -321,28 +389,37 @@ impl Shelf {
         Ok(piece)
     }
 
-    /// A part of the body that holds `wanted`.
-    async fn piece(&self, table: &Table, pack: PackId, wanted: Range<u64>, ahead: Ahead<'_>) -> Result<Piece> {
-        if let Some(piece) = self.state.lock().await.pieces.holding(pack, &wanted) {
-            return Ok(piece);
-        }
-        let _turn = self.turn(pack).await;
-        let range = {
-            let mut state = self.state.lock().await;
-            if let Some(piece) = state.pieces.holding(pack, &wanted) {
-                return Ok(piece);
-            }
-            let (range, wanted_bytes) = state.merged(table, pack, wanted, &ahead());
-            let eaten = state.eaten.entry(pack).or_default();
-            *eaten += range.end - range.start;
-            let hungry = self.appetite == Appetite::Packs || (*eaten).max(wanted_bytes) * 4 > table.body_bytes;
-            if hungry { 0..table.body_bytes } else { range }
+    /// Leaves of a pack that cannot be put together: those that a shard that is left shows.
+    /// Where locations do not answer, each try costs its waiting time.
+    async fn left_of(&self, pack: PackId, range: Range<u64>, broken: Broken) -> Result<Piece> {
+        let is_slow = matches!(broken, Broken::Unreachable(_));
+        let wants = match self.appetite {
+            Appetite::Leaves => true,
+            Appetite::Packs => !is_slow && self.takes_left.load(Ordering::Relaxed),
         };
-        self.load(table, pack, range).await
+        if !wants {
+            return Err(broken.error());
+        }
+        if is_slow && self.state.lock().await.misses.get(&pack).is_some_and(|misses| *misses >= MISSES_MAX) {
+            return Err(broken.error());
+        }
+        if let Some(bytes) = self.fetcher.leaves_left(pack, range.clone()).await? {
+            self.state.lock().await.misses.remove(&pack);
+            return Ok(Piece { pack, offset: range.start, bytes });
+        }
+        *self.state.lock().await.misses.entry(pack).or_default() += 1;
+        Err(broken.error())
     }
 }
 
 impl State {
+    /// Notes that so many bytes of a pack were read in pieces; how many in all.
+    fn eat(&mut self, pack: PackId, bytes: u64) -> u64 {
+        let eaten = self.eaten.entry(pack).or_default();
+        *eaten += bytes;
+        *eaten
+    }
+
     fn keep_table(&mut self, pack: PackId, table: Arc<Table>) {
         let bytes = table.bytes();
         self.tables.keep(pack, table, bytes);

@@ -25,7 +25,7 @@ pub struct TrashLine {
     /// The point.
     pub line: PointLine,
     /// Nothing of it is deleted before this, by the clock of who forgot it; the
-    /// locations' own clocks decide. Milliseconds since 1970.
+    /// locations' own clocks decide. Never while it is pinned. Milliseconds since 1970.
     pub expires_ms: i64,
     /// Its owner said that nothing need be waited for.
     pub purged: bool,
@@ -139,6 +139,15 @@ pub async fn purge(
 ) -> Result<(TrashLine, Written)> {
     let vault = janitor.enrol(vault).await?;
     let trash = pick(list(&vault, catalog, janitor).await?, name)?;
+    if trash.line.pinned {
+        let point = point_text(trash.line.point);
+        return Err(OpsError::Refused {
+            what: format!(
+                "{point} is pinned, so nothing of it is deleted; nothing was changed. If it shall go all the same: \
+                 holdfast vault trash restore {point}, vault unpin {point}, vault forget {point} --apply, then this again"
+            ),
+        });
+    }
     let draft = Draft {
         action: TombstoneAction::Purge,
         manifests: trash.line.manifests(),

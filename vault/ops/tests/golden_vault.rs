@@ -246,7 +246,12 @@ async fn a_vault_of_version_1_is_repaired_and_written_on() {
     assert_eq!(report.worst(), Outcome::Ok, "{:?} {:?}", report.findings, report.records);
 
     let writer: Arc<WriterKey> = golden.key("writer.key");
-    let options = BackupOptions { host: "later".to_owned(), tags: Vec::new(), compression: Compression::default() };
+    let options = BackupOptions {
+        host: "later".to_owned(),
+        tags: Vec::new(),
+        pinned: false,
+        compression: Compression::default(),
+    };
     let bytes = [golden_bytes(2), random_bytes(3, 10_000)].concat();
     let source = Box::new(Bytes(bytes.clone()));
     let report = vault_ops::backup::run(&vault, writer, &mut catalog, source, &options).await.0.unwrap();

@@ -337,6 +337,7 @@ async fn a_writer_makes_no_successors() {
 #[tokio::test]
 async fn killed_anywhere_all_points_restore_and_the_next_run_goes_on() {
     let base = Scene::new(SEED + 50).await;
+    base.pin_the_first().await;
     let wire = Tripwire::never();
     let mut counted = base.fork(1);
     let vault = counted.yard.open_through(|_, store| wire.store(store)).await;
@@ -345,6 +346,8 @@ async fn killed_anywhere_all_points_restore_and_the_next_run_goes_on() {
     let last = wire.seen();
     let step = if scale("HOLDFAST_CRASHES") > 1 { 5 } else { 41 };
     let mut ended = 0;
+    let pinned_bytes = base.pinned().await;
+    assert!(pinned_bytes == [base.points[0].clone()] && counted.pinned().await == pinned_bytes);
     for (turn, at) in (first..last).step_by(step).enumerate() {
         let trip = [Trip::Fails, Trip::DiesBefore, Trip::DiesAfter][turn % 3];
         let place = format!("{trip:?} at operation {at} of {last}");
@@ -354,6 +357,7 @@ async fn killed_anywhere_all_points_restore_and_the_next_run_goes_on() {
         let _ = wire.run(crashed.reencrypt(&tripped)).await;
         let (during, _) = crashed.live().await;
         assert!(during == base.points, "{place}");
+        assert!(crashed.pinned().await == pinned_bytes, "{place}: the pin was lost on the way");
         if turn % 2 == 0 {
             crashed.catalog = catalog();
         }
@@ -361,6 +365,7 @@ async fn killed_anywhere_all_points_restore_and_the_next_run_goes_on() {
         crashed.reencrypt(&vault).await.unwrap_or_else(|error| panic!("{place}: {error}"));
         let (after, shown) = crashed.live().await;
         assert!(after == base.points && shown.points.len() == 3, "{place}: {:?}", shown.remarks);
+        assert!(crashed.pinned().await == pinned_bytes && shown.pinned.len() == 1, "{place}: {:?}", shown.pinned);
         crashed.assert_host_knows(&shown, &place).await;
         let vault = crashed.yard.open().await;
         let plan = reencrypt::plan(&vault, &read_key(&base.new, &vault)).await.unwrap();
@@ -372,6 +377,32 @@ async fn killed_anywhere_all_points_restore_and_the_next_run_goes_on() {
 }
 
 impl Scene {
+    async fn pin_the_first(&self) {
+        let (vault, yard) = (self.yard.open().await, &self.yard);
+        let first = self.live().await.1.points[0].part.point;
+        let name = vault_ops::points::PointName::parse(&first.to_string()).unwrap();
+        vault_ops::pins::pin(&vault, &yard.catalog, &yard.janitor, &[name]).await.unwrap();
+    }
+
+    /// What the live pinned points hold, each once.
+    async fn pinned(&self) -> Vec<Vec<u8>> {
+        let vault = self.yard.open().await;
+        let read = read_key(&self.new, &vault);
+        let list = points::list(&vault, &read).await.unwrap();
+        let mut bytes: Vec<Vec<u8>> = Vec::new();
+        for point in list.points.iter().filter(|point| list.pinned.contains(&point.part.point)) {
+            let holdings = list_shards(&vault, &vault.writer_ids()).await;
+            let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
+            let open =
+                open_point(fetcher, Arc::clone(&read), Compute::Inline, point.pack, Some(point.record)).await.unwrap();
+            let plain = read_stream(&open).await.unwrap();
+            if !bytes.contains(&plain) {
+                bytes.push(plain);
+            }
+        }
+        bytes
+    }
+
     /// The host's catalog has the successors and all packs they were moved into.
     async fn assert_host_knows(&self, list: &PointList, place: &str) {
         let host = &self.yard.lab.catalog;

@@ -1,18 +1,19 @@
 //! What a restore would do: the same walk and the same decisions, and nothing changed.
 //!
 //! What always holds: what a restore removes stands in a plan before, by name; a plan
-//! names things below the target only; what the selection leaves out is not removed.
+//! names things below the target only; what the selection leaves out is not removed, nor is
+//! what stands where the point cannot be read.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use vault_format::tree::{Entry, EntryKind};
-use vault_ops::Result;
+use vault_ops::{OpsError, Result};
 
 use super::compare::standing;
 use super::naming::is_incoming;
 use super::standing::Decision;
-use super::{Inexact, Overwrite, Start, Wishes, second, shown};
+use super::{Inexact, Overwrite, Start, Unread, Wishes, second, shown};
 use crate::descent::{Descent, Identity, list_names, open_directory};
 use crate::listing::stored_bytes;
 use crate::metadata::kind_of;
@@ -44,6 +45,8 @@ pub struct Plan {
     pub conflicts: Vec<Inexact>,
     /// What the point does not have: removed if asked for.
     pub surplus: Vec<Doomed>,
+    /// Directories of the point that cannot be listed: nothing is known of what belongs there.
+    pub unread: Vec<Unread>,
     /// The first thing that no interrupted run of this restore left.
     pub foreign: Option<Inexact>,
     /// Bytes the target has room for.
@@ -89,6 +92,7 @@ pub(super) async fn take(start: &Start<'_>, target: Option<&Target>, to: &Path, 
         let path = start.below(walk.path()).to_owned();
         match step {
             Step::Leave => planner.leave(&path)?,
+            Step::Unread => planner.unread(path, walk.take_unread()),
             Step::Entry(entry) => {
                 if !planner.entry(&entry, walk.path(), &path)? {
                     walk.skip();
@@ -197,6 +201,14 @@ impl Planner<'_> {
         if self.plan.foreign.is_none() {
             self.plan.foreign = Some(Inexact { path: shown(path), why: why.to_owned() });
         }
+    }
+
+    /// What stands in a directory that cannot be listed may be the point's: it is nobody's surplus.
+    fn unread(&mut self, path: PathBuf, error: Option<OpsError>) {
+        if let Some(level) = self.levels.last_mut() {
+            level.others.clear();
+        }
+        self.plan.unread.extend(error.map(|error| Unread::new(shown(&path), true, &error)));
     }
 
     fn leave(&mut self, path: &Path) -> Result<()> {

@@ -1,13 +1,14 @@
 //! Reading a restored tree again: everything selected is compared with the point,
 //! whose listings are checked to the tree root once more on the way.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 use vault_format::tree::{Entry, EntryKind};
 use vault_ops::Result;
 
 use super::compare::{Compared, compare, standing};
-use super::{Inexact, Start, TreeReport, Wishes, shown};
+use super::{Inexact, Start, TreeReport, Unread, Wishes, shown};
 use crate::descent::{Descent, open_directory};
 use crate::metadata::MODE_BITS;
 use crate::point_tree::Step;
@@ -19,23 +20,32 @@ pub(super) async fn run(start: &Start<'_>, target: OwnedFd, wishes: &Wishes, rep
     let mut descent = Descent::new(target);
     let mut verdicts = vec![start.verdict(wishes)];
     let mut verified = 0;
-    let known: std::collections::BTreeSet<String> = report.inexact.iter().map(|one| one.path.clone()).collect();
+    let known: BTreeSet<String> = report.inexact.iter().map(|one| one.path.clone()).collect();
+    let unread: BTreeSet<String> = report.unread.iter().map(|one| one.path.clone()).collect();
     while let Some(step) = walk.step().await? {
-        let Step::Entry(entry) = step else {
-            descent.leave();
-            verdicts.pop();
-            continue;
+        let entry = match step {
+            Step::Entry(entry) => entry,
+            Step::Leave => {
+                descent.leave();
+                verdicts.pop();
+                continue;
+            }
+            Step::Unread => {
+                let path = shown(start.below(walk.path()));
+                report.unread.extend(walk.take_unread().map(|error| Unread::new(path, true, &error)));
+                continue;
+            }
         };
         let above = verdicts.last().copied().unwrap_or(Verdict::Leave);
         let is_dir = entry.kind == EntryKind::Directory;
         let verdict = wishes.selection.verdict(walk.path(), is_dir, above);
         let path = shown(start.below(walk.path()));
         // What is not there because it was not asked for, or because the report names it already.
-        let is_known = known.contains(&path);
+        let is_known = !is_dir && known.contains(&path) || unread.contains(&path);
         let skipped = match verdict {
             Verdict::Leave => true,
             Verdict::Take => entry.kind == EntryKind::Socket || is_known,
-            Verdict::Pass => false,
+            Verdict::Pass => is_known,
         };
         if skipped {
             walk.skip();
@@ -57,7 +67,14 @@ pub(super) async fn run(start: &Start<'_>, target: OwnedFd, wishes: &Wishes, rep
             continue;
         }
         let here = descent.here().map_err(|error| crate::target::io_error(format!("finding {path} again"), error))?;
-        match compare(start.tree, here, &entry, true).await? {
+        let compared = match compare(start.tree, here, &entry, true).await {
+            Err(error) if error.is_of_stored_bytes() => {
+                report.unread.push(Unread::new(path, false, &error));
+                continue;
+            }
+            compared => compared?,
+        };
+        match compared {
             Ok(Compared::Same(_)) => {
                 if entry.kind == EntryKind::File {
                     verified += 1;

@@ -14,6 +14,7 @@ use vault_ops::{OpsError, Result};
 use super::compare::{Compared, compare, standing};
 use super::naming::{INCOMING, anew, create_anew, land};
 use super::standing::{Decision, device_of};
+use super::unread::{Patience, Unread};
 use super::{Inexact, Start, TreeReport, Wishes, shown};
 use crate::descent::{Descent, Identity, open_beneath, open_directory};
 use crate::file_writer::FileWriter;
@@ -50,12 +51,14 @@ pub(super) async fn write(
         levels: vec![top],
         links: BTreeMap::new(),
         report: TreeReport::default(),
+        patience: Patience::default(),
     };
     let mut walk = start.walk();
     while let Some(step) = walk.step().await? {
         start.below(walk.path()).clone_into(&mut writer.path);
         match step {
             Step::Leave => writer.leave()?,
+            Step::Unread => walk.take_unread().map_or(Ok(()), |error| writer.unread(true, false, error))?,
             Step::Entry(entry) => {
                 if entry.kind == EntryKind::File && writer.writes_all_here() {
                     start.tree.will_read(&entry, walk.upcoming());
@@ -83,6 +86,7 @@ struct Writer<'a> {
     levels: Vec<Level>,
     links: BTreeMap<u64, FirstName>,
     report: TreeReport,
+    patience: Patience,
 }
 
 /// A directory whose entries are being written; its own attributes come last.
@@ -349,7 +353,10 @@ impl Writer<'_> {
     /// Compares what looks the same; if it is, only its attributes are set again.
     async fn is_there_already(&mut self, entry: &Entry, stat: Option<&Stat>) -> Result<bool> {
         let here = self.descent.here().map_err(|error| self.failed("comparing", error))?;
-        let compared = compare(self.start.tree, here, entry, false).await?;
+        let compared = match compare(self.start.tree, here, entry, false).await {
+            Err(error) => return self.unread(false, true, error).map(|()| true),
+            Ok(compared) => compared,
+        };
         match compared.map_err(|error| self.failed("comparing", error))? {
             Compared::Differs(_) if entry.kind == EntryKind::File => Ok(false),
             Compared::Differs(why) if self.wishes.overwrite == super::Overwrite::Refuse => Err(self.in_the_way(why)),
@@ -406,9 +413,16 @@ impl Writer<'_> {
         let mut writer = FileWriter::new(file, entry, self.wishes.sparse);
         let written = match self.start.tree.read(content, &mut self.wishes.progress.counting(&mut writer)).await {
             Ok(()) => writer.finish().map_err(|error| self.failed("writing", error)),
-            Err(error) => Err(writer.failed().map_or(error, |own| self.failed("writing", own))),
+            Err(error) => match writer.failed() {
+                Some(own) => Err(self.failed("writing", own)),
+                None => {
+                    self.take_back(&incoming);
+                    return self.unread(false, replaces, error).map(|()| false);
+                }
+            },
         };
         let file: File = written.inspect_err(|_| self.take_back(&incoming))?;
+        self.patience.renew();
         let failed = set_on(file.as_fd(), entry, self.giving.owner(entry));
         let landed = self.descent.here().and_then(|here| land(here, &incoming, &entry.name.0, replaces));
         landed.inspect_err(|_| self.take_back(&incoming)).map_err(|error| self.failed("naming", error))?;
@@ -420,6 +434,16 @@ impl Writer<'_> {
         self.wishes.progress.add_items(1);
         self.report.bytes += stored_bytes(entry);
         Ok(true)
+    }
+
+    /// Names what cannot be read, and goes on unless nothing comes any more. What stands
+    /// there stays.
+    fn unread(&mut self, is_directory: bool, stands: bool, error: OpsError) -> Result<()> {
+        let error = self.patience.bear(error)?;
+        let mut unread = Unread::new(shown(&self.path), is_directory, &error);
+        unread.stands = stands;
+        self.report.unread.push(unread);
+        Ok(())
     }
 
     /// Half a file helps nobody.

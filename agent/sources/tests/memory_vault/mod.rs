@@ -47,6 +47,33 @@ impl MemoryVault {
         Content { bytes: bytes.len() as u64, depth: 0, chunks }
     }
 
+    /// Takes away the chunks with these bytes in them, until they are given back.
+    pub(crate) fn lose(&self, bytes: &[u8]) -> BTreeMap<ChunkId, Vec<u8>> {
+        let mut chunks = self.chunks.lock().unwrap();
+        let holds = |chunk: &[u8]| chunk.windows(bytes.len()).any(|window| window == bytes);
+        let lost: BTreeMap<_, _> = chunks.extract_if(.., |_, chunk| holds(chunk)).collect();
+        assert!(!lost.is_empty(), "nothing holds these bytes");
+        lost
+    }
+
+    /// Takes away the listing of a directory with exactly these names.
+    pub(crate) fn lose_listing_of(&self, names: &[&str]) -> BTreeMap<ChunkId, Vec<u8>> {
+        let is_it = |chunk: &[u8]| {
+            let listing = vault_format::decode::<Listing>("listing", chunk);
+            listing.is_ok_and(|listing| {
+                listing.entries.iter().map(|entry| &entry.name.0[..]).eq(names.iter().map(|name| name.as_bytes()))
+            })
+        };
+        let mut chunks = self.chunks.lock().unwrap();
+        let lost: BTreeMap<_, _> = chunks.extract_if(.., |_, chunk| is_it(chunk)).collect();
+        assert_eq!(lost.len(), 1, "there is one such listing");
+        lost
+    }
+
+    pub(crate) fn give_back(&self, lost: BTreeMap<ChunkId, Vec<u8>>) {
+        self.chunks.lock().unwrap().extend(lost);
+    }
+
     /// Stores a listing exactly as given, right or wrong.
     pub(crate) fn put_listing(&mut self, listing: &Listing) -> Content {
         self.put(&vault_format::encode(listing))

@@ -377,6 +377,8 @@ fn numbers(schema: &Schema) -> Vec<Negative> {
         ),
         ("VaultRecord", "vault-record", "range", ".root_public", "no public keys", bytes(&[])),
         ("VaultRecord", "vault-record", "range", ".recipients[0].public", "a short public key", bytes(&[1; 1215])),
+        ("Tombstone", "tombstone-pin", "not-canonical", ".action", "an action of a later version", unsigned(7)),
+        ("Tombstone", "tombstone-pin", "not-canonical", ".action", "no action", unsigned(0)),
         ("Content", "content", "range", ".depth", "depth 4", unsigned(4)),
         ("Content", "content", "range", ".bytes", "chunks do not add up", unsigned(70_001)),
         ("Content", "content-empty", "range", ".bytes", "bytes without chunks", unsigned(1)),

@@ -41,6 +41,8 @@ pub(crate) fn all() -> Vec<Sample> {
         record("reader-part", "ReaderPart", encode(&reader_part())),
         record("writer-part", "WriterPart", encode(&writer_part())),
         record("tombstone", "Tombstone", encode(&tombstone())),
+        record("tombstone-pin", "Tombstone", encode(&pin(TombstoneAction::Pin))),
+        record("tombstone-unpin", "Tombstone", encode(&pin(TombstoneAction::Unpin))),
         record("note", "Note", encode(&note())),
         record("point-record-kernel", "PointRecord", encode(&kernel_point())),
         record("point-record-tree", "PointRecord", encode(&tree_point())),
@@ -287,6 +289,12 @@ fn tombstone() -> Tombstone {
         delete_after_ms: 1_764_300_000_010,
         reason: "retention".into(),
     }
+}
+
+fn pin(action: TombstoneAction) -> Tombstone {
+    let words =
+        Tombstone { action, packs: Vec::new(), journals: Vec::new(), reason: "by its owner".into(), ..tombstone() };
+    Tombstone { delete_after_ms: words.created_ms, ..words }
 }
 
 fn note() -> Note {

@@ -33,6 +33,9 @@ impl Run<'_> {
         row: &PointRow,
         manifest: &SignedManifest,
     ) -> std::result::Result<End, Halt> {
+        if self.options.pinned {
+            self.catalog.note_made_pinned(row.part.point)?;
+        }
         let waits = |pack: &PackId| {
             self.stored.get(pack).map_or(self.waiting.has_pack(*pack, self.vault.coding), |stored| stored.spooled)
         };

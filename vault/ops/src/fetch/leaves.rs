@@ -61,6 +61,13 @@ impl Fetcher {
         }
     }
 
+    /// The same from what is left of a pack that cannot be rebuilt; `None` where that is
+    /// not enough.
+    pub(crate) async fn leaves_left(&self, pack: PackId, range: Range<u64>) -> Result<Option<Bytes>> {
+        let header = self.header(pack).await?;
+        Ok(self.leaves(&header, range).await)
+    }
+
     async fn leaves(&self, header: &ParsedHeader, range: Range<u64>) -> Option<Bytes> {
         let shard_bytes = header.h0().class.shard_bytes() as u64;
         let mut out = Vec::with_capacity((range.end - range.start) as usize);

@@ -10,6 +10,7 @@ use keys::files::ReadKey;
 use vault_format::certificate::Role;
 use vault_format::manifest::{PackRef, WriterPart};
 use vault_format::point::PointRecord;
+use vault_format::tombstone::ManifestRef;
 use vault_format::vault::KemRole;
 use vault_format::{Hash, PackId, PointId, RecipientId, ScopeId, WriterId};
 
@@ -106,8 +107,18 @@ pub struct Plan {
     pub leaning: BTreeSet<WriterId>,
     /// Points in the trash with old packs: they go when their grace is over.
     pub in_trash: usize,
+    /// Points that are pinned: their successors will be.
+    pub pinned: BTreeSet<PointId>,
     /// What could not be looked at, and why.
     pub remarks: Vec<String>,
+}
+
+impl Follower {
+    /// Its manifest, as a tombstone names it.
+    pub(super) fn named(&self) -> ManifestRef {
+        let PointRow { writer, epoch, sequence, .. } = self.row;
+        ManifestRef { writer, epoch, sequence, manifest: self.manifest }
+    }
 }
 
 impl Plan {
@@ -143,7 +154,7 @@ pub async fn plan(vault: &Vault, keys: &ReadKey) -> Result<Plan> {
     let holdings = list_shards(vault, &vault.writer_ids()).await;
     let fetcher = fetcher(vault, &holdings);
     let mut seen = Seen { vault, fetcher, newest, packs: BTreeMap::new() };
-    let mut plan = Plan { remarks: list.remarks, ..Plan::default() };
+    let mut plan = Plan { remarks: list.remarks, pinned: list.pinned, ..Plan::default() };
     let mut live = Vec::new();
     for summary in list.points {
         match seen.point(keys, &summary).await {

@@ -152,13 +152,15 @@ pub(crate) struct Setup {
     pub(crate) compression: Compression,
     /// Locations that may be away.
     pub(crate) sometimes: Vec<usize>,
+    /// Points are made pinned.
+    pub(crate) pinned: bool,
 }
 
 impl Setup {
     pub(crate) fn new(coding: (u8, u8), survive: u8, domains: &[u8]) -> Self {
         let chunks = (4 << 10, 16 << 10, 48 << 10);
         let (compression, sometimes) = (Compression::default(), Vec::new());
-        Self { coding, survive, domains: domains.to_vec(), chunks, class_max: 3, compression, sometimes }
+        Self { coding, survive, domains: domains.to_vec(), chunks, class_max: 3, compression, sometimes, pinned: false }
     }
 }
 
@@ -339,7 +341,12 @@ impl Lab {
         vault: &Vault,
         source: Box<dyn Source>,
     ) -> vault_ops::Result<BackupReport> {
-        let options = BackupOptions { host: "lab".to_owned(), tags: Vec::new(), compression: self.setup.compression };
+        let options = BackupOptions {
+            host: "lab".to_owned(),
+            tags: Vec::new(),
+            pinned: self.setup.pinned,
+            compression: self.setup.compression,
+        };
         let writer = self.writer();
         vault_ops::backup::run(vault, writer, &mut self.catalog, source, &options).await.0
     }
@@ -351,7 +358,12 @@ impl Lab {
         writer: Arc<WriterKey>,
         bytes: &[u8],
     ) -> vault_ops::Result<BackupReport> {
-        let options = BackupOptions { host: "new".to_owned(), tags: Vec::new(), compression: self.setup.compression };
+        let options = BackupOptions {
+            host: "new".to_owned(),
+            tags: Vec::new(),
+            pinned: self.setup.pinned,
+            compression: self.setup.compression,
+        };
         let source = Box::new(Bytes(bytes.to_vec()));
         vault_ops::backup::run(vault, writer, &mut self.catalog, source, &options).await.0
     }
