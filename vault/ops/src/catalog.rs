@@ -24,7 +24,7 @@ mod upkeep;
 
 pub(crate) use files::RowId;
 pub use heads::HeadShown;
-pub(crate) use lookup::Lookup;
+pub use lookup::Lookup;
 pub use upkeep::{Correction, ReadRow, Retry};
 
 const SCHEMA_VERSION: i64 = 1;
