@@ -38,12 +38,15 @@ const CHUNK_BYTES: u32 = 256 << 10;
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [config, vault, numbers @ ..] = arguments.as_slice() else { panic!("CONFIG VAULT [CHUNKS] [PER PACK] [POINTS]") };
+    let [config, vault, numbers @ ..] = arguments.as_slice() else {
+        panic!("CONFIG VAULT [CHUNKS] [PER PACK] [POINTS]")
+    };
     let number = |at: usize, default: u64| numbers.get(at).map_or(default, |text| text.parse().unwrap());
     let (chunks, per_pack, points) = (number(0, 1_000_000), number(1, 80), number(2, 100));
     let config = Config::parse(&std::fs::read_to_string(config).unwrap()).unwrap();
     let folders = folders(&config, vault);
-    let opened = open_vault(&config, vault, system_world(*Ids::hash(0, chunks).0.first_chunk().unwrap())).await.unwrap();
+    let opened =
+        open_vault(&config, vault, system_world(*Ids::hash(0, chunks).0.first_chunk().unwrap())).await.unwrap();
     let keys = writer_key(&opened.keys).unwrap();
     let mut filler = Filler { folders: by_id(&opened, folders), opened, keys, ids: Ids(0), packs: 0 };
     let packs = chunks.div_ceil(per_pack);
@@ -180,11 +183,7 @@ impl Filler {
             point_record: Some(part.root_hash),
             point_pack: Some(row.pack),
             janitor: seal(SealedField::ManifestJanitor, &self.keys.janitor, &vault_format::encode(&janitor)),
-            reader: seal(
-                SealedField::ManifestReader,
-                self.keys.reader.last().unwrap(),
-                &vault_format::encode(&reader),
-            ),
+            reader: seal(SealedField::ManifestReader, self.keys.reader.last().unwrap(), &vault_format::encode(&reader)),
             own: Some(self.keys.index.seal_own(vault.id, &vault_format::encode(part))),
             gc_epoch_seen: 0,
             pending: Vec::new(),

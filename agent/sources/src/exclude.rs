@@ -82,7 +82,8 @@ impl Excluded<'_> {
     /// Whether it is left out by its path. Patterns do not concern what was named itself.
     pub(crate) fn covers_path(&self, path: &Path, stat: &Stat) -> bool {
         let is_named = path.file_name().is_none_or(|name| self.exclude.names.contains(name));
-        is_named && self.exclude.paths.contains(path) || is_directory(stat) && self.directories.contains(&Identity::of(stat))
+        is_named && self.exclude.paths.contains(path)
+            || is_directory(stat) && self.directories.contains(&Identity::of(stat))
     }
 }
 

@@ -21,9 +21,7 @@ use std::time::Instant;
 use backends::disk::RealDisk;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use keys::{
-    DedupKeys, Generation, IndexKey, LocalSecret, RecipientPrivate, RecipientPublic, Secret, Seed, SigningKey,
-};
+use keys::{DedupKeys, Generation, IndexKey, LocalSecret, RecipientPrivate, RecipientPublic, Secret, Seed, SigningKey};
 use object_store::path::Path as Name;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use rand_chacha::ChaCha20Rng;
@@ -195,8 +193,7 @@ impl Bench {
     fn lookup(&self, cuts: &[Cut], unique: &[&Cut]) {
         let dir = tempfile::tempdir_in(self.folder.parent().unwrap()).unwrap();
         let mut catalog = Catalog::open(&dir.path().join("catalog")).unwrap();
-        let row =
-            PackRow { pack: PackId([1; 16]), header: Hash::default(), class: 1, state: PackState::Committed };
+        let row = PackRow { pack: PackId([1; 16]), header: Hash::default(), class: 1, state: PackState::Committed };
         let entry = |cut: &&Cut| IndexEntry { id: cut.id, plain_bytes: 1, kind: ChunkKind::Data };
         let index: Vec<IndexEntry> = unique.iter().map(entry).collect();
         catalog.add_pack(row, &index).unwrap();

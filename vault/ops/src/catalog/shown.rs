@@ -25,8 +25,7 @@ impl Catalog {
         }
         let tx = self.db.transaction()?;
         {
-            let mut delete =
-                tx.prepare_cached("DELETE FROM shown WHERE location = ?1 AND pack = ?2 AND shard = ?3")?;
+            let mut delete = tx.prepare_cached("DELETE FROM shown WHERE location = ?1 AND pack = ?2 AND shard = ?3")?;
             for (pack, index) in gone {
                 delete.execute(params![&location.0[..], &pack.0[..], index])?;
             }
@@ -70,9 +69,8 @@ impl Catalog {
 
     /// In the order of their packs, then of their indices.
     fn each_shown(&self, location: LocationId, mut each: impl FnMut(Shard)) -> Result<()> {
-        let mut query = self
-            .db
-            .prepare_cached("SELECT pack, shard FROM shown WHERE location = ?1 ORDER BY pack, shard")?;
+        let mut query =
+            self.db.prepare_cached("SELECT pack, shard FROM shown WHERE location = ?1 ORDER BY pack, shard")?;
         let mut rows = query.query([&location.0[..]])?;
         while let Some(row) = rows.next()? {
             let pack = row.get_ref(0)?.as_blob().unwrap_or_default();
