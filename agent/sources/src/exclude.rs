@@ -5,6 +5,7 @@
 //! its own output never ends. Patterns are the user's wish and match names.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -18,6 +19,8 @@ use crate::metadata::kind_of;
 /// Paths and patterns, as configured.
 pub(crate) struct Exclude {
     paths: BTreeSet<PathBuf>,
+    /// The last names of the paths: all others need no closer look.
+    names: BTreeSet<OsString>,
     patterns: Gitignore,
 }
 
@@ -27,8 +30,9 @@ impl Exclude {
         if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
             return Err(OpsError::Refused { what: format!("the excluded path {} is not absolute", path.display()) });
         }
-        let paths = paths.into_iter().map(|path| path.components().collect()).collect();
-        Ok(Self { paths, patterns: Gitignore::empty() })
+        let paths: BTreeSet<PathBuf> = paths.into_iter().map(|path| path.components().collect()).collect();
+        let names = paths.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned).collect();
+        Ok(Self { paths, names, patterns: Gitignore::empty() })
     }
 
     /// Leaves out what matches these patterns too. They are those of `.gitignore`
@@ -77,7 +81,9 @@ impl Excluded<'_> {
 
     /// Whether it is left out by its path. Patterns do not concern what was named itself.
     pub(crate) fn covers_path(&self, path: &Path, stat: &Stat) -> bool {
-        self.exclude.paths.contains(path) || is_directory(stat) && self.directories.contains(&Identity::of(stat))
+        let is_named = path.file_name().is_none_or(|name| self.exclude.names.contains(name));
+        is_named && self.exclude.paths.contains(path)
+            || is_directory(stat) && self.directories.contains(&Identity::of(stat))
     }
 }
 

@@ -59,8 +59,8 @@ impl Walk<'_> {
         open: &impl Fn(&Self) -> Opened,
     ) -> std::result::Result<Option<Found>, Stop> {
         let seen = if self.force { None } else { known.seen(name, &stamp_of(stat)) };
-        let Some(Seen { stamp, file: Some(file) }) = seen else { return Ok(None) };
-        if !self.sink.reuse(&file.kept).map_err(Stop::Sink)? {
+        let Some(Seen { stamp, file: Some(mut file) }) = seen else { return Ok(None) };
+        if !self.sink.reuse(&mut file.kept).map_err(Stop::Sink)? {
             return Ok(None);
         }
         let mut entry = entry_of(name, EntryKind::File, stat, &self.owners);

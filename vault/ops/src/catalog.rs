@@ -5,6 +5,7 @@
 //! that was stored durable(d) when its row was written. Losing the file costs a
 //! re-read, never an upload of what is stored.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -18,11 +19,12 @@ mod files;
 mod heads;
 mod locks;
 mod lookup;
+mod shown;
 mod upkeep;
 
 pub(crate) use files::RowId;
 pub use heads::HeadShown;
-pub(crate) use lookup::Lookup;
+pub use lookup::Lookup;
 pub use upkeep::{Correction, ReadRow, Retry};
 
 const SCHEMA_VERSION: i64 = 1;
@@ -260,6 +262,13 @@ impl Catalog {
         .collect()
     }
 
+    /// Every pack it has a row of, whatever its state.
+    pub fn pack_ids(&self) -> Result<BTreeSet<PackId>> {
+        let mut query = self.db.prepare("SELECT pack FROM packs")?;
+        let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+        rows.map(|row| read_id(&row?, PackId::from_slice)).collect()
+    }
+
     /// A pack went on in the commit.
     pub fn set_pack_state(&self, pack: PackId, state: PackState) -> Result<()> {
         self.db.execute("UPDATE packs SET state = ?2 WHERE pack = ?1", params![&pack.0[..], state as i64])?;
@@ -334,34 +343,6 @@ impl Catalog {
     /// Whether a point is known.
     pub fn has_point(&self, point: PointId) -> Result<bool> {
         Ok(self.db.query_row("SELECT 1 FROM points WHERE point = ?1", [&point.0[..]], |_| Ok(())).optional()?.is_some())
-    }
-
-    /// Remembers the shards a location showed, in place of what it showed before.
-    pub fn remember_shown(&mut self, location: LocationId, shown: &[(PackId, u8)]) -> Result<()> {
-        let tx = self.db.transaction()?;
-        tx.execute("DELETE FROM shown WHERE location = ?1", [&location.0[..]])?;
-        insert_shown(&tx, shown.iter().map(|&(pack, index)| (location, pack, index)))?;
-        tx.commit()?;
-        Ok(())
-    }
-
-    /// Remembers copies of a pack that were written and read back.
-    pub fn add_shown(&mut self, pack: PackId, copies: &[(LocationId, u8)]) -> Result<()> {
-        let tx = self.db.transaction()?;
-        insert_shown(&tx, copies.iter().map(|&(location, index)| (location, pack, index)))?;
-        tx.commit()?;
-        Ok(())
-    }
-
-    /// The shards a location showed when it last answered.
-    pub fn shown(&self, location: LocationId) -> Result<Vec<(PackId, u8)>> {
-        let mut query = self.db.prepare("SELECT pack, shard FROM shown WHERE location = ?1")?;
-        let rows = query.query_map([&location.0[..]], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)))?;
-        rows.map(|row| {
-            let (pack, index) = row?;
-            Ok((read_id(&pack, PackId::from_slice)?, index))
-        })
-        .collect()
     }
 
     /// Logs a failed verification. Repair overwrites only what stands here.
@@ -456,14 +437,6 @@ impl Catalog {
             |row| row.get(0),
         )?)
     }
-}
-
-fn insert_shown(db: &Connection, shown: impl Iterator<Item = (LocationId, PackId, u8)>) -> Result<()> {
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO shown (location, pack, shard) VALUES (?1, ?2, ?3)")?;
-    for (location, pack, index) in shown {
-        insert.execute(params![&location.0[..], &pack.0[..], index])?;
-    }
-    Ok(())
 }
 
 fn read_id<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Result<T> {

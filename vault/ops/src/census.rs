@@ -12,12 +12,13 @@ use vault_format::shard::ShardLayout;
 use vault_format::suite::Class;
 use vault_format::{Hash, LocationId, PackId, WriterId};
 
+use crate::belief::Belief;
 use crate::catalog::{Catalog, PackState};
 use crate::error::Result;
 use crate::fetch::{Fetcher, Holding, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, chain};
 use crate::marks::Marks;
-use crate::placement::{Copy, home};
+use crate::placement::{Copy, Homes};
 use crate::vault::Vault;
 
 /// All committed packs that no tombstone says are gone, and everything shown by the locations.
@@ -33,6 +34,22 @@ pub struct Census {
     /// Packs that are whole only with older versions of their shards; see
     /// [`Census::look_older`].
     pub kept: BTreeSet<PackId>,
+}
+
+/// One location's part in the census.
+#[derive(Clone, Debug, Default)]
+pub struct AtLocation {
+    /// What it should hold.
+    pub expected: Vec<(PackId, u8)>,
+    /// How many of these it shows in their right size.
+    pub shown: usize,
+    /// What it keeps; see [`Census::kept_at`].
+    pub kept: Vec<(PackId, u8)>,
+}
+
+/// Placement's domain says nothing about where a copy is.
+fn is_same(one: &Copy, other: &Copy) -> bool {
+    (one.spot.location, one.index) == (other.spot.location, other.index)
 }
 
 /// A shard that is not at home.
@@ -117,27 +134,39 @@ impl Census {
 
     /// What a location should hold: packs and indices.
     pub fn expected_at(&self, vault: &Vault, location: LocationId) -> Vec<(PackId, u8)> {
-        let spots = vault.spots();
-        self.packs
-            .keys()
-            .flat_map(|&pack| {
-                home(&spots, vault.coding, vault.survive(), pack)
-                    .into_iter()
-                    .filter(|copy| copy.spot.location == location)
-                    .map(move |copy| (pack, copy.index))
-            })
-            .collect()
+        self.at_each(vault).remove(&location).unwrap_or_default().expected
     }
 
     /// What a location keeps: what it should hold, and the copies of committed packs
     /// it shows that belong elsewhere (handed over, or not moved yet).
     pub fn kept_at(&self, vault: &Vault, location: LocationId) -> Vec<(PackId, u8)> {
-        let mut kept: BTreeSet<(PackId, u8)> = self.expected_at(vault, location).into_iter().collect();
+        self.at_each(vault).remove(&location).unwrap_or_default().kept
+    }
+
+    /// What each location should hold, shows of it, and keeps: one look at each pack,
+    /// whatever the number of locations.
+    pub fn at_each(&self, vault: &Vault) -> BTreeMap<LocationId, AtLocation> {
+        let homes = Homes::new(&vault.spots(), vault.coding, vault.survive());
+        let mut each: BTreeMap<LocationId, AtLocation> = BTreeMap::new();
         for &pack in self.packs.keys() {
-            let here = self.holdings.copies(pack).into_iter().filter(|copy| copy.spot.location == location);
-            kept.extend(here.map(|copy| (pack, copy.index)));
+            let (home, shown) = (homes.of(pack), self.holdings.copies(pack));
+            for copy in &home {
+                let here = each.entry(copy.spot.location).or_default();
+                here.expected.push((pack, copy.index));
+                here.kept.push((pack, copy.index));
+                here.shown += usize::from(shown.iter().any(|other| is_same(other, copy)));
+            }
+            for copy in shown.iter().filter(|copy| !home.iter().any(|other| is_same(other, copy))) {
+                each.entry(copy.spot.location).or_default().kept.push((pack, copy.index));
+            }
         }
-        kept.into_iter().collect()
+        // Packs come in order, the copies of one pack do not.
+        for here in each.values_mut() {
+            here.expected.sort_unstable();
+            here.kept.sort_unstable();
+            here.kept.dedup();
+        }
+        each
     }
 
     /// Leaves of a shard of this pack, header and trailer counted as one.
@@ -153,12 +182,12 @@ impl Census {
     /// Copies that should be at home on a reachable location and are not.
     pub fn missing(&self, vault: &Vault) -> Vec<Missing> {
         let reachable: BTreeSet<_> = vault.reachable().into_iter().collect();
-        let spots = vault.spots();
+        let homes = Homes::new(&vault.spots(), vault.coding, vault.survive());
         let mut missing = Vec::new();
         for &pack in self.packs.keys() {
             let shown = self.holdings.copies(pack);
             let others: BTreeSet<u8> = shown.iter().map(|copy| copy.index).collect();
-            for copy in home(&spots, vault.coding, vault.survive(), pack) {
+            for copy in homes.of(pack) {
                 if reachable.contains(&copy.spot) && !shown.contains(&copy) {
                     missing.push(Missing { pack, copy, others: others.len() });
                 }
@@ -196,11 +225,12 @@ impl Census {
     /// Packs with fewer than k distinct indices shown or believed, and no older versions
     /// that were found to be good.
     pub fn short(&self, vault: &Vault) -> Vec<(PackId, usize)> {
+        let belief = Belief::new(&self.holdings, vault);
         self.packs
             .keys()
             .filter(|&pack| !self.kept.contains(pack))
             .filter_map(|&pack| {
-                let copies = self.holdings.copies_believed(vault, pack);
+                let copies = belief.copies(pack);
                 let indices: BTreeSet<u8> = copies.iter().map(|copy| copy.index).collect();
                 (indices.len() < usize::from(vault.coding.data_shards())).then_some((pack, indices.len()))
             })

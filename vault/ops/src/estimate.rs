@@ -158,13 +158,15 @@ impl Sink for Counter {
     }
 
     fn keep(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Kept> {
-        Ok(Kept { content: self.write(kind, from)?, below: Vec::new() })
+        Ok(Kept { content: self.write(kind, from)?, below: Vec::new(), packs: Vec::new() })
     }
 
-    fn reuse(&mut self, kept: &Kept) -> Result<bool> {
-        for id in kept.chunks() {
-            if !self.has(id)? {
-                return Ok(false);
+    fn reuse(&mut self, kept: &mut Kept) -> Result<bool> {
+        if kept.packs.is_empty() || !kept.packs.iter().all(|pack| self.there.contains(pack)) {
+            for id in kept.chunks() {
+                if !self.has(id)? {
+                    return Ok(false);
+                }
             }
         }
         self.counts.plain_bytes += kept.content.bytes;

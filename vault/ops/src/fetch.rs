@@ -12,17 +12,17 @@ use backends::{BackendError, Kind, Version};
 use bytes::Bytes;
 use keys::certificate::CertifiedKey;
 use vault_codec::{Buffers, Candidate, GoodShard, ParsedHeader, ShardSet, VerifiedHeader};
-use vault_format::layout::{LayoutRecord, LocationState};
 use vault_format::manifest::PackRef;
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
 use vault_format::suite::Class;
 use vault_format::{Hash, LocationId, PackId, WriterId, names};
 
+use crate::belief::Belief;
 use crate::catalog::{Catalog, Failure};
 use crate::error::{OpsError, Result};
 use crate::location::Location;
 use crate::older::TRIED_MAX;
-use crate::placement::{Copy, Spot, home};
+use crate::placement::Copy;
 use crate::vault::Vault;
 use crate::world::World;
 
@@ -141,11 +141,11 @@ impl Holdings {
 
     /// Copies of a pack as placement sees them. Sizes no class has do not count.
     pub fn copies(&self, pack: PackId) -> Vec<Copy> {
-        let sizes: BTreeSet<u64> = Class::ALL.iter().map(|&class| ShardLayout::new(class).object_bytes()).collect();
         let held = self.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
+        let is_whole = |bytes| Class::ALL.iter().any(|&class| ShardLayout::new(class).object_bytes() == bytes);
         let mut copies: Vec<Copy> = held
             .iter()
-            .filter(|holding| sizes.contains(&holding.bytes))
+            .filter(|holding| is_whole(holding.bytes))
             .map(|holding| Copy { index: holding.index, spot: holding.location.spot() })
             .collect();
         copies.sort_unstable();
@@ -165,24 +165,7 @@ impl Holdings {
     /// Copies of a pack, counting as present what stands at home on a location
     /// that does not answer now: unreachable is not lost.
     pub fn copies_believed(&self, vault: &Vault, pack: PackId) -> Vec<Copy> {
-        let mut copies = self.copies(pack);
-        let answered = |location: &&Location| !self.silent.iter().any(|(name, _)| *name == location.name);
-        let reachable: BTreeSet<_> = vault.locations.iter().filter(answered).map(Location::spot).collect();
-        let silent = |copy: &Copy| !reachable.contains(&copy.spot);
-        copies.extend(home(&vault.spots(), vault.coding, vault.survive(), pack).into_iter().filter(silent));
-        // What is being emptied, and is away, still has what it had.
-        let active = vault.spots();
-        let before = match &vault.previous {
-            Some(previous) => spots_of(previous),
-            None => vault.holding_spots(),
-        };
-        let leaving = |copy: &Copy| silent(copy) && !active.contains(&copy.spot);
-        if before.iter().any(|spot| !active.contains(spot) && !reachable.contains(spot)) {
-            copies.extend(home(&before, vault.coding, vault.survive(), pack).into_iter().filter(leaving));
-        }
-        copies.sort_unstable();
-        copies.dedup();
-        copies
+        Belief::new(self, vault).copies(pack)
     }
 }
 
@@ -212,12 +195,6 @@ pub async fn older_shards(keepers: &[Arc<Location>], writers: &BTreeSet<WriterId
         }
     }
     found
-}
-
-/// Locations of a layout that take shards.
-fn spots_of(layout: &LayoutRecord) -> Vec<Spot> {
-    let active = layout.locations.iter().filter(|placed| placed.state == LocationState::Active);
-    active.map(|placed| Spot { location: placed.location, domain: placed.domain }).collect()
 }
 
 /// Copies by pack; and the locations that were asked for them.

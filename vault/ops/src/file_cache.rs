@@ -7,20 +7,22 @@
 //! touched within [`RACY_MS`] of the scan is noted: a later change could leave the
 //! same times behind.
 //!
-//! A row: version (1 byte), then for each name the first 8 bytes of its keyed hash,
-//! the length of what follows, and the file; last 16 bytes of a keyed hash over all
-//! before. The key is the directory's own hash, so no row fits another directory,
+//! A row: version (1 byte), the packs that hold what follows, then for each name the
+//! first 8 bytes of its keyed hash, the length of what follows, and the file; last 16
+//! bytes of a keyed hash over all before. The key is the directory's own hash, so no row fits another directory,
 //! and nobody without the scope's id key can read a name or make a row.
 
+use std::collections::BTreeMap;
+
 use vault_format::tree::{ChunkRef, Content, FANOUT, Hole};
-use vault_format::{ChunkId, Hash};
+use vault_format::{ChunkId, Hash, PackId};
 
 use crate::source::Kept;
 
 /// Times closer to the scan than this count as changed: file systems keep times as
 /// coarse as two seconds.
 pub const RACY_MS: i64 = 2_000;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const NAME_BYTES: usize = 8;
 const CHECK_BYTES: usize = 16;
 /// A row that would be larger leaves files out, and they are read again.
@@ -82,9 +84,12 @@ pub struct KnownFiles {
     key: Hash,
     scan_ms: i64,
     old: Vec<u8>,
+    /// The packs its files name by their places here.
+    old_packs: Vec<PackId>,
     /// Name hashes and where their files begin in `old`, sorted.
     index: Vec<(u64, u32)>,
     new: Vec<u8>,
+    new_packs: BTreeMap<PackId, u64>,
 }
 
 /// What becomes of a directory's row.
@@ -100,9 +105,17 @@ impl KnownFiles {
     /// What a row says of the directory whose keyed hash is `key`, scanned at
     /// `scan_ms`.
     pub fn new(key: Hash, row: Option<Vec<u8>>, scan_ms: i64) -> Self {
-        let mut known = Self { key, scan_ms, old: row.unwrap_or_default(), index: Vec::new(), new: vec![VERSION] };
+        let mut known = Self {
+            key,
+            scan_ms,
+            old: row.unwrap_or_default(),
+            old_packs: Vec::new(),
+            index: Vec::new(),
+            new: Vec::new(),
+            new_packs: BTreeMap::new(),
+        };
         match known.read_index() {
-            Some(index) => known.index = index,
+            Some((packs, index)) => (known.old_packs, known.index) = (packs, index),
             None => known.old.clear(),
         }
         known
@@ -122,7 +135,7 @@ impl KnownFiles {
     pub fn seen(&self, name: &[u8], stamp: &Stamp) -> Option<Seen> {
         let wanted = self.name_hash(name);
         let at = self.index.binary_search_by_key(&wanted, |(hash, _)| *hash).ok()?;
-        let seen = read_seen(&mut Reader(self.old.get(self.index[at].1 as usize..)?))?;
+        let seen = read_seen(&mut Reader(self.old.get(self.index[at].1 as usize..)?), &self.old_packs)?;
         (seen.stamp == *stamp).then_some(seen)
     }
 
@@ -132,7 +145,7 @@ impl KnownFiles {
             return;
         }
         let mut bytes = Vec::new();
-        write_seen(&mut bytes, seen);
+        write_seen(&mut bytes, seen, &mut self.new_packs);
         if self.new.len() + bytes.len() < ROW_BYTES_MAX {
             self.new.extend_from_slice(&self.name_hash(name).to_le_bytes());
             push(&mut self.new, bytes.len() as u64);
@@ -142,12 +155,18 @@ impl KnownFiles {
 
     /// Ends the reading of this directory.
     pub fn into_row(mut self) -> Row {
-        if self.new.len() == 1 && self.old.is_empty() {
+        if self.new.is_empty() && self.old.is_empty() {
             return Row::Same(false);
         }
-        let check = self.check(&self.new);
-        self.new.extend_from_slice(&check);
-        if self.new == self.old { Row::Same(true) } else { Row::Write(self.new) }
+        let mut packs: Vec<(u64, PackId)> = self.new_packs.iter().map(|(pack, place)| (*place, *pack)).collect();
+        packs.sort_unstable();
+        let mut row = vec![VERSION];
+        push(&mut row, packs.len() as u64);
+        packs.iter().for_each(|(_, pack)| row.extend_from_slice(&pack.0));
+        row.append(&mut self.new);
+        let check = self.check(&row);
+        row.extend_from_slice(&check);
+        if row == self.old { Row::Same(true) } else { Row::Write(row) }
     }
 
     fn name_hash(&self, name: &[u8]) -> u64 {
@@ -165,14 +184,17 @@ impl KnownFiles {
         check
     }
 
-    fn read_index(&self) -> Option<Vec<(u64, u32)>> {
+    fn read_index(&self) -> Option<(Vec<PackId>, Vec<(u64, u32)>)> {
         let end = self.old.len().checked_sub(CHECK_BYTES)?;
         let (body, check) = self.old.split_at(end);
         if self.check(body) != check || *body.first()? != VERSION {
             return None;
         }
         let mut reader = Reader(&body[1..]);
-        let mut index = Vec::new();
+        let (mut packs, mut index) = (Vec::new(), Vec::new());
+        for _ in 0..reader.number()? {
+            packs.push(PackId::from_slice(reader.take(PackId::BYTES)?)?);
+        }
         while !reader.0.is_empty() {
             let hash = u64::from_le_bytes(reader.take(NAME_BYTES)?.try_into().ok()?);
             let length = usize::try_from(reader.number()?).ok()?;
@@ -180,7 +202,7 @@ impl KnownFiles {
             reader.take(length)?;
         }
         index.sort_unstable();
-        Some(index)
+        Some((packs, index))
     }
 }
 
@@ -198,7 +220,7 @@ fn push_signed(to: &mut Vec<u8>, number: i64) {
     push(to, ((number << 1) ^ (number >> 63)).cast_unsigned());
 }
 
-fn write_seen(to: &mut Vec<u8>, seen: &Seen) {
+fn write_seen(to: &mut Vec<u8>, seen: &Seen, packs: &mut BTreeMap<PackId, u64>) {
     let Seen { stamp, file } = seen;
     let bare = file.as_ref().is_some_and(|file| file.bare);
     to.push(if file.is_some() { HAS_FILE } else { 0 } | if bare { IS_BARE } else { 0 });
@@ -225,9 +247,14 @@ fn write_seen(to: &mut Vec<u8>, seen: &Seen) {
     for id in &kept.below {
         to.extend_from_slice(&id.0);
     }
+    push(to, kept.packs.len() as u64);
+    for pack in &kept.packs {
+        let next = packs.len() as u64;
+        push(to, *packs.entry(*pack).or_insert(next));
+    }
 }
 
-fn read_seen(from: &mut Reader<'_>) -> Option<Seen> {
+fn read_seen(from: &mut Reader<'_>, packs: &[PackId]) -> Option<Seen> {
     let flags = from.byte()?;
     let stamp = Stamp {
         inode: from.number()?,
@@ -254,7 +281,12 @@ fn read_seen(from: &mut Reader<'_>) -> Option<Seen> {
     for _ in 0..from.number()? {
         below.push(ChunkId::from_slice(from.take(32)?)?);
     }
-    let file = SeenFile { kept: Kept { content, below }, holes, bare: flags & IS_BARE != 0 };
+    let mut held_by = Vec::new();
+    for _ in 0..from.number()? {
+        held_by.push(*packs.get(usize::try_from(from.number()?).ok()?)?);
+    }
+    let kept = Kept { content, below, packs: held_by };
+    let file = SeenFile { kept, holes, bare: flags & IS_BARE != 0 };
     Some(Seen { stamp, file: Some(file) })
 }
 
@@ -308,10 +340,9 @@ mod tests {
         let content = Content { bytes: 3, depth, chunks: vec![ChunkRef { id: id(0), bytes: 3 }] };
         let below = (0..u64::from(depth)).map(|at| id(at + 1)).collect();
         let holes = vec![Hole { offset: 3, bytes: 4 }; (inode % 2) as usize];
-        Seen {
-            stamp: stamp(inode),
-            file: Some(SeenFile { kept: Kept { content, below }, holes, bare: inode.is_multiple_of(3) }),
-        }
+        let packs = (0..inode % 3).map(|at| PackId([(inode + at) as u8; 16])).collect();
+        let kept = Kept { content, below, packs };
+        Seen { stamp: stamp(inode), file: Some(SeenFile { kept, holes, bare: inode.is_multiple_of(3) }) }
     }
 
     fn row(key: Hash, files: &[(&str, Seen)]) -> Vec<u8> {

@@ -27,7 +27,7 @@ use crate::progress::CountedRead;
 use crate::source::{Kept, Sink};
 use crate::world::{Compute, World};
 
-/// Lookups whose answers are kept: neighbours are often looked up again.
+/// Chunks whose pack is remembered: those met again and again. The others are in the catalog.
 const KNOWN_MAX: usize = 1 << 16;
 
 /// Lets the source run ahead of the locations by a few packs, no more.
@@ -118,6 +118,17 @@ pub(crate) struct IntakeSetup {
     pub(crate) compression: Compression,
 }
 
+/// Where a chunk is that counts today.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Resolved {
+    /// Nowhere.
+    Nowhere,
+    /// Among what this run stores.
+    InThisRun,
+    /// In a pack of an earlier run.
+    In(PackId),
+}
+
 /// Cuts, deduplicates, compresses and packs.
 pub(crate) struct Intake {
     keys: Arc<WriterKey>,
@@ -185,24 +196,24 @@ impl Intake {
         Ok((self.packer, self.framing.into_encoder()?, self.totals))
     }
 
-    fn resolve(&mut self, id: ChunkId) -> Result<bool> {
+    fn resolve(&mut self, id: ChunkId) -> Result<Resolved> {
         if self.fresh.contains(&id) {
-            return Ok(true);
+            return Ok(Resolved::InThisRun);
         }
         let pack = match self.known.get(&id) {
             Some(pack) => Some(*pack),
             None => self.lookup.chunk(id)?.filter(|pack| self.usable.contains(pack) || self.own.contains(pack)),
         };
-        if let Some(pack) = pack {
-            if self.known.len() == KNOWN_MAX {
-                self.known.clear();
-            }
-            self.known.insert(id, pack);
-            if !self.own.contains(&pack) {
-                self.totals.reused.insert(pack);
-            }
+        let Some(pack) = pack else { return Ok(Resolved::Nowhere) };
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
         }
-        Ok(pack.is_some())
+        self.known.insert(id, pack);
+        if self.own.contains(&pack) {
+            return Ok(Resolved::InThisRun);
+        }
+        self.totals.reused.insert(pack);
+        Ok(Resolved::In(pack))
     }
 
     fn take(&mut self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkRef> {
@@ -216,7 +227,7 @@ impl Intake {
         if self.gate.is_closed() {
             return Err(stopped());
         }
-        if self.resolve(chunk.id)? {
+        if self.resolve(chunk.id)? != Resolved::Nowhere {
             return Ok(reference);
         }
         let ready = self.framing.add(&chunk)?;
@@ -325,14 +336,25 @@ impl Sink for Intake {
 
     fn keep(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Kept> {
         let content = self.write(kind, from)?;
-        Ok(Kept { content, below: std::mem::take(&mut self.below) })
+        Ok(Kept { content, below: std::mem::take(&mut self.below), packs: Vec::new() })
     }
 
-    fn reuse(&mut self, kept: &Kept) -> Result<bool> {
-        for id in kept.chunks() {
-            if !self.resolve(id)? {
-                return Ok(false);
+    fn reuse(&mut self, kept: &mut Kept) -> Result<bool> {
+        // The packs that were noted hold all of it: if they count today, so does it.
+        if !kept.packs.is_empty() && kept.packs.iter().all(|pack| self.usable.contains(pack)) {
+            self.totals.reused.extend(&kept.packs);
+        } else {
+            let (mut packs, mut all_known) = (BTreeSet::new(), true);
+            for id in kept.chunks() {
+                match self.resolve(id)? {
+                    Resolved::Nowhere => return Ok(false),
+                    Resolved::InThisRun => all_known = false,
+                    Resolved::In(pack) => {
+                        packs.insert(pack);
+                    }
+                }
             }
+            kept.packs = if all_known { packs.into_iter().collect() } else { Vec::new() };
         }
         self.totals.plain_bytes += kept.content.bytes;
         self.world.progress.add_bytes(kept.content.bytes);
@@ -383,10 +405,14 @@ mod tests {
     }
 
     fn intake(dir: &std::path::Path) -> Intake {
-        intake_of(dir, Gate::new(Compute::Inline, 2), mpsc::unbounded_channel().0)
+        intake_with(dir, &[])
     }
 
-    fn intake_of(dir: &std::path::Path, gate: Gate, out: mpsc::UnboundedSender<Pack>) -> Intake {
+    fn intake_with(dir: &std::path::Path, usable: &[PackId]) -> Intake {
+        intake_of(dir, usable, Gate::new(Compute::Inline, 2), mpsc::unbounded_channel().0)
+    }
+
+    fn intake_of(dir: &std::path::Path, usable: &[PackId], gate: Gate, out: mpsc::UnboundedSender<Pack>) -> Intake {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let keys = Arc::new(FirstKeys::draw(&mut rng, "host", 1).writer);
         let catalog = Catalog::open(&dir.join("catalog")).unwrap();
@@ -395,7 +421,7 @@ mod tests {
             keys,
             world: World::new(Arc::new(NoClock), Compute::Inline, [1; 32]),
             lookup: Lookup::of(&catalog).unwrap(),
-            usable: BTreeSet::new(),
+            usable: usable.iter().copied().collect(),
             sizes: ChunkSizes::new(64, 256, 1024).unwrap(),
             coding: Coding::new(3, 5).unwrap(),
             class_max: Class::Leaves64,
@@ -414,7 +440,7 @@ mod tests {
         let mut catalog = Catalog::open(&dir.path().join("catalog")).unwrap();
         let gate = Gate::new(Compute::Inline, 2);
         let (out, mut packs) = mpsc::unbounded_channel();
-        let mut intake = intake_of(dir.path(), gate.clone(), out);
+        let mut intake = intake_of(dir.path(), &[], gate.clone(), out);
         let file = |number: u8| {
             let mut bytes = vec![0; 600_000];
             ChaCha20Rng::seed_from_u64(number.into()).fill_bytes(&mut bytes);
@@ -476,5 +502,45 @@ mod tests {
             assert_eq!(intake.fold(count.into(), chunks(count), fanout).unwrap(), content);
             assert_eq!(intake.fresh.len(), lists);
         }
+    }
+    #[test]
+    fn a_content_is_reused_by_its_packs_only_while_they_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (PackId([1; 16]), PackId([2; 16]));
+        let add = |pack: PackId| {
+            let row = PackRow { pack, header: Hash([9; 32]), class: 1, state: PackState::Committed };
+            let entry = |chunk: &ChunkRef| IndexEntry { id: chunk.id, plain_bytes: 1, kind: ChunkKind::Data };
+            let index: Vec<IndexEntry> = chunks(2).iter().map(entry).collect();
+            Catalog::open(&dir.path().join("catalog")).unwrap().add_pack(row, &index).unwrap();
+        };
+        let kept = |chunk_count: u32, packs: &[PackId]| Kept {
+            content: Content { bytes: u64::from(chunk_count), depth: 0, chunks: chunks(chunk_count) },
+            below: Vec::new(),
+            packs: packs.to_vec(),
+        };
+        add(old);
+        // Usable packs, the chunks and the packs noted of a file; reused, the packs noted then, and leaned on.
+        let cases: [(&[PackId], u32, &[PackId], bool, &[PackId]); 6] = [
+            (&[old], 2, &[], true, &[old]),
+            (&[old], 2, &[old], true, &[old]),
+            (&[], 2, &[old], false, &[]),
+            (&[new], 2, &[old], false, &[]),
+            (&[old], 3, &[new], false, &[]),
+            (&[old], 2, &[old, new], true, &[old]),
+        ];
+        for (usable, count, noted, reused, packs) in cases {
+            let mut intake = intake_with(dir.path(), usable);
+            let mut file = kept(count, noted);
+            assert_eq!(intake.reuse(&mut file).unwrap(), reused, "{usable:?} {noted:?}");
+            if reused {
+                assert_eq!(file.packs, packs);
+                assert_eq!(intake.totals.reused.iter().copied().collect::<Vec<_>>(), packs);
+            }
+        }
+        // Stored anew elsewhere, as a re-encryption does: what was noted is no longer asked.
+        add(new);
+        let mut file = kept(2, &[old]);
+        assert!(intake_with(dir.path(), &[new]).reuse(&mut file).unwrap());
+        assert_eq!(file.packs, [new]);
     }
 }

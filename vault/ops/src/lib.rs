@@ -4,6 +4,7 @@
 //! What always holds: nothing is reported durable before it is; a restore checks
 //! every byte from the Merkle root to the whole; audit and repair need no key.
 
+mod belief;
 mod budget;
 mod challenge;
 mod commit;

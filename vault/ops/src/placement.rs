@@ -35,21 +35,38 @@ pub struct Copy {
 /// domains could not otherwise survive `survive` losses, neighbours overlap and
 /// some indices stand twice.
 pub fn home(spots: &[Spot], coding: Coding, survive: u8, pack: PackId) -> Vec<Copy> {
-    let domains = by_domain(spots);
-    if domains.is_empty() {
-        return Vec::new();
+    Homes::new(spots, coding, survive).of(pack)
+}
+
+/// Home positions of many packs: what does not depend on the pack is worked out once.
+#[derive(Clone, Debug)]
+pub struct Homes {
+    domains: Vec<Vec<Spot>>,
+    /// Which indices each domain takes, before a pack turns them around.
+    windows: Vec<Vec<u8>>,
+}
+
+impl Homes {
+    /// For packs coded by `coding` over `spots`, to survive the loss of `survive` domains.
+    pub fn new(spots: &[Spot], coding: Coding, survive: u8) -> Self {
+        let domains = by_domain(spots);
+        let windows = if domains.is_empty() { Vec::new() } else { windows(domains.len(), coding, survive) };
+        Self { domains, windows }
     }
-    let rotation = usize::from(u16::from_le_bytes([pack.0[0], pack.0[1]]));
-    let windows = windows(domains.len(), coding, survive);
-    let mut copies = Vec::new();
-    for (position, window) in windows.iter().enumerate() {
-        let members = &domains[(position + rotation) % domains.len()];
-        for (turn, &index) in window.iter().enumerate() {
-            copies.push(Copy { index, spot: members[(turn + rotation) % members.len()] });
+
+    /// Those of one pack; see [`home`].
+    pub fn of(&self, pack: PackId) -> Vec<Copy> {
+        let rotation = usize::from(u16::from_le_bytes([pack.0[0], pack.0[1]]));
+        let mut copies = Vec::with_capacity(self.windows.iter().map(Vec::len).sum());
+        for (position, window) in self.windows.iter().enumerate() {
+            let members = &self.domains[(position + rotation) % self.domains.len()];
+            for (turn, &index) in window.iter().enumerate() {
+                copies.push(Copy { index, spot: members[(turn + rotation) % members.len()] });
+            }
         }
+        copies.sort_unstable();
+        copies
     }
-    copies.sort_unstable();
-    copies
 }
 
 fn by_domain(spots: &[Spot]) -> Vec<Vec<Spot>> {
@@ -105,13 +122,23 @@ pub fn can_survive(spots: &[Spot], coding: Coding, survive: u8) -> bool {
 
 /// Whether k distinct indices stand outside every set of at most `lost` domains.
 pub fn survives(copies: &[Copy], coding: Coding, lost: u8) -> bool {
-    let domains: BTreeSet<Domain> = copies.iter().map(|copy| copy.spot.domain).collect();
-    let domains: Vec<Domain> = domains.into_iter().collect();
-    let mut chosen = Vec::new();
-    every_loss(&domains, usize::from(lost), &mut chosen, &mut |gone| {
-        let left: BTreeSet<u8> =
-            copies.iter().filter(|copy| !gone.contains(&copy.spot.domain)).map(|copy| copy.index).collect();
-        left.len() >= usize::from(coding.data_shards())
+    // A bit for each index: backups ask this of every pack they may lean on.
+    let mut shown: BTreeMap<Domain, [u64; 4]> = BTreeMap::new();
+    for copy in copies {
+        let indices = shown.entry(copy.spot.domain).or_default();
+        indices[usize::from(copy.index / 64)] |= 1 << (copy.index % 64);
+    }
+    let domains: Vec<Domain> = shown.keys().copied().collect();
+    let lost = usize::from(lost).min(domains.len());
+    // With fewer of them gone no less is left.
+    every_loss(&domains, lost, &mut Vec::new(), &mut |gone| {
+        gone.len() < lost || {
+            let mut left = [0; 4];
+            for (_, indices) in shown.iter().filter(|(domain, _)| !gone.contains(domain)) {
+                left.iter_mut().zip(indices).for_each(|(left, indices): (&mut u64, _)| *left |= indices);
+            }
+            left.iter().map(|bits| bits.count_ones()).sum::<u32>() >= u32::from(coding.data_shards())
+        }
     })
 }
 
@@ -191,9 +218,10 @@ impl Patterns {
 /// What all packs survive together when each stands where it belongs.
 pub fn promise(spots: &[Spot], coding: Coding, survive: u8) -> Tolerance {
     let mut patterns = Patterns::default();
+    let homes = Homes::new(spots, coding, survive);
     // Its id turns a pack's shards around: these are all the turns.
     for turn in 0..=u8::MAX {
-        patterns.add(&home(spots, coding, survive, PackId([turn; 16])));
+        patterns.add(&homes.of(PackId([turn; 16])));
     }
     patterns.tolerance(spots, coding).unwrap_or_default()
 }

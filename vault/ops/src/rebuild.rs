@@ -246,11 +246,11 @@ pub(crate) async fn find_unnoted(
     head: Option<Position>,
 ) -> Result<usize> {
     let folder = names::shards_of(keys.writer);
-    let mut unnoted = Vec::new();
+    let (mut unnoted, known) = (Vec::new(), catalog.pack_ids()?);
     for (&pack, held) in &holdings.packs {
         let is_own = held.iter().any(|holding| holding.name.starts_with(&folder));
         let stands = || survives(&holdings.copies(pack), vault.coding, vault.survive());
-        if is_own && catalog.pack(pack)?.is_none() && stands() {
+        if is_own && !known.contains(&pack) && stands() {
             unnoted.push(pack);
         }
     }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use vault_format::body::ChunkKind;
 use vault_format::point::{PointRecord, PointRoot, SourceKind};
 use vault_format::tree::Content;
-use vault_format::{ChunkId, Hash};
+use vault_format::{ChunkId, Hash, PackId};
 
 use crate::error::Result;
 use crate::file_cache::KnownFiles;
@@ -43,9 +43,10 @@ pub trait Sink {
     /// The same, with all that [`Self::reuse`] must know of it.
     fn keep(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Kept>;
 
-    /// Takes a content that was kept before for one written now, without reading it.
-    /// False, and nothing is taken, if any chunk of it does not count today.
-    fn reuse(&mut self, kept: &Kept) -> Result<bool>;
+    /// Takes a content that was kept before for one written now, without reading it, and
+    /// notes in it the packs that hold it. False, and nothing is taken, if any chunk of
+    /// it does not count today.
+    fn reuse(&mut self, kept: &mut Kept) -> Result<bool>;
 
     /// What the file cache knows of the directory of a source at `path`.
     fn known_files(&mut self, source: &str, path: &[u8]) -> KnownFiles;
@@ -71,6 +72,8 @@ pub struct Kept {
     pub content: Content,
     /// What its lists lead to, lists and chunks; empty for a content without lists.
     pub below: Vec<ChunkId>,
+    /// Packs that together hold all of these chunks; empty if that is not known.
+    pub packs: Vec<PackId>,
 }
 
 impl Kept {

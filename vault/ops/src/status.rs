@@ -12,8 +12,9 @@ use vault_format::{LocationId, PackId};
 
 use crate::attendance::{self, Resting};
 use crate::audit::COVERAGE_DEFAULT;
+use crate::belief::Belief;
 use crate::catalog::{Catalog, PackState, PointRow, ReadRow};
-use crate::census::{self, Census};
+use crate::census::{self, AtLocation, Census};
 use crate::error::Result;
 use crate::fetch;
 use crate::gc::{self, Trash};
@@ -140,10 +141,10 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     let failures = catalog.failures()?;
     let wanted = records::in_force(vault, &census);
     let record_failures = catalog.record_failures()?;
+    let mut each = census.at_each(vault);
     let mut locations: Vec<LocationLine> = Vec::new();
     for location in &vault.locations {
-        let expected = census.expected_at(vault, location.id);
-        let shown = expected.iter().filter(|(pack, index)| census.shows(location.id, *pack, *index)).count();
+        let AtLocation { expected, shown, kept } = each.remove(&location.id).unwrap_or_default();
         let line = LocationLine {
             domain: location.domain,
             shown,
@@ -154,12 +155,11 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
                 + record_failures.iter().filter(|failure| failure.location == location.id).count(),
             ..remembered(vault, catalog, location.id, &location.name)?
         };
-        let kept = census.kept_at(vault, location.id);
         locations.push(with_coverage(line, vault, catalog, &census, location.id, &kept)?);
     }
     for gone in &vault.absent {
         let id = gone.spot.map(|spot| spot.location).unwrap_or_default();
-        let expected = gone.spot.map_or_else(Vec::new, |spot| census.expected_at(vault, spot.location));
+        let expected = gone.spot.and_then(|spot| each.remove(&spot.location)).unwrap_or_default().expected;
         locations.push(LocationLine {
             domain: gone.spot.map_or(u16::MAX, |spot| spot.domain),
             shards: expected.len(),
@@ -172,10 +172,14 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     census.holdings.discount(&failures);
     let mut patterns = Patterns::default();
     let (away, listed) = fetch::remembered(vault, catalog, &census.holdings)?;
+    let belief = Belief::new(&census.holdings, vault);
     for &pack in census.packs.keys() {
-        let mut copies = census.holdings.copies_believed(vault, pack);
-        // A location that is away keeps what it showed, and not what it was never given.
-        copies.retain(|copy| census.holdings.copies(pack).contains(copy) || !listed.contains(&copy.spot.location));
+        let mut copies = belief.copies(pack);
+        if !listed.is_empty() {
+            // A location that is away keeps what it showed, and not what it was never given.
+            let shown = census.holdings.copies(pack);
+            copies.retain(|copy| shown.contains(copy) || !listed.contains(&copy.spot.location));
+        }
         copies.extend(away.get(&pack).into_iter().flatten());
         patterns.add(&copies);
     }

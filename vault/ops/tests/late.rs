@@ -57,8 +57,8 @@ impl Scene {
         let weather = std::sync::Mutex::new(Vec::new());
         let wrap = |at: usize, store: Arc<dyn ObjectStore>| -> Arc<dyn ObjectStore> {
             let metered = Arc::new(Metered::new(store, Arc::clone(&meters[at])));
-            let slow = Faulty::new(metered, Box::new(rng(seed)))
-                .with_pause(Arc::new(|| Box::pin(tokio::time::sleep(SLOW))));
+            let slow =
+                Faulty::new(metered, Box::new(rng(seed))).with_pause(Arc::new(|| Box::pin(tokio::time::sleep(SLOW))));
             weather.lock().unwrap().push(slow.clone());
             Arc::new(slow)
         };

@@ -109,10 +109,10 @@ impl Sink for MemoryVault {
     }
 
     fn keep(&mut self, kind: ChunkKind, from: &mut dyn Read) -> Result<Kept> {
-        Ok(Kept { content: self.write(kind, from)?, below: Vec::new() })
+        Ok(Kept { content: self.write(kind, from)?, below: Vec::new(), packs: Vec::new() })
     }
 
-    fn reuse(&mut self, kept: &Kept) -> Result<bool> {
+    fn reuse(&mut self, kept: &mut Kept) -> Result<bool> {
         let chunks = self.chunks.lock().unwrap();
         Ok(kept.chunks().all(|chunk| chunks.contains_key(&chunk) && !self.condemned.contains(&chunk)))
     }

@@ -11,17 +11,22 @@ use crate::error::Result;
 
 /// A view kept for ever would keep the write-ahead log from being folded.
 const LOOKUPS_PER_VIEW: u32 = 4096;
+/// Of the catalog that stay in memory: the inner pages of an index of ten million chunks,
+/// so that a lookup reads one page.
+const CACHE_KIB: i64 = 16 << 10;
 
 /// The catalog's chunks, for the reading thread of a backup.
-pub(crate) struct Lookup {
+pub struct Lookup {
     catalog: Catalog,
     left: u32,
 }
 
 impl Lookup {
     /// Looks up in the catalog that `catalog` is open on.
-    pub(crate) fn of(catalog: &Catalog) -> Result<Self> {
-        Ok(Self { catalog: catalog.second()?, left: 0 })
+    pub fn of(catalog: &Catalog) -> Result<Self> {
+        let catalog = catalog.second()?;
+        catalog.db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        Ok(Self { catalog, left: 0 })
     }
 
     /// What was added until now is seen from now on.
@@ -30,7 +35,7 @@ impl Lookup {
     }
 
     /// The pack that holds a chunk, if one does.
-    pub(crate) fn chunk(&mut self, id: ChunkId) -> Result<Option<PackId>> {
+    pub fn chunk(&mut self, id: ChunkId) -> Result<Option<PackId>> {
         if self.left == 0 {
             if !self.catalog.db.is_autocommit() {
                 self.catalog.db.execute_batch("COMMIT")?;

@@ -4,7 +4,7 @@
 //! no good, or takes longer than 19 of 20 answers of the same location did: then the next
 //! in the order is asked too, and whoever is first counts. Who is late several times in
 //! a row is asked last. Where everything runs on one thread nobody is late, so what a
-//! seed plays does not hang on time.
+//! seed plays does not hang on time; nor where a limit on bandwidth makes all wait.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -167,9 +167,14 @@ impl Fetcher {
         lock(&self.latencies).outrun(one.location, portion, self.since(one.since_ms));
     }
 
+    /// Whether answers can be late: behind a limit of our own, all would be.
+    fn hurries(&self) -> bool {
+        self.world.compute == Compute::Threads && self.world.traffic.limits().download.is_none()
+    }
+
     /// Ends when who was asked is late.
     pub(super) async fn late(&self, one: &Asked) {
-        if self.world.compute == Compute::Inline {
+        if !self.hurries() {
             std::future::pending::<()>().await;
         }
         self.world.clock.sleep(one.patience).await;
@@ -181,7 +186,7 @@ impl Fetcher {
 
     /// Who will be late first, and in how long.
     fn next_late(&self, asked: &BTreeMap<usize, Asked>) -> Option<(usize, Duration)> {
-        if self.world.compute == Compute::Inline {
+        if !self.hurries() {
             return None;
         }
         let left = |one: &Asked| one.patience.saturating_sub(self.since(one.since_ms));
