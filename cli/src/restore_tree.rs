@@ -209,7 +209,9 @@ fn tell_paths<'a>(session: &Session, event: &str, what: &str, paths: impl ExactS
 fn tell_unread(session: &Session, unread: &[Unread]) {
     let output = session.output;
     let mut reasons: BTreeMap<&str, Vec<&Unread>> = BTreeMap::new();
-    unread.iter().for_each(|one| reasons.entry(&one.why).or_default().push(one));
+    for one in unread {
+        reasons.entry(&one.why).or_default().push(one);
+    }
     for (why, missing) in reasons {
         output.warn(format!("{} files or folders could not be read: {why}", missing.len()));
         for one in missing.iter().take(SHOWN) {

@@ -25,9 +25,10 @@ pub(crate) async fn run(session: &Session, arguments: &PinArguments, pin: bool) 
     let opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let janitor = janitor(session, &opened)?;
     let (vault, catalog, output) = (&opened.vault, &opened.catalog, session.output);
-    let report = match pin {
-        true => pins::pin(vault, catalog, &janitor, &names).await?,
-        false => pins::unpin(vault, catalog, &janitor, &names).await?,
+    let report = if pin {
+        pins::pin(vault, catalog, &janitor, &names).await?
+    } else {
+        pins::unpin(vault, catalog, &janitor, &names).await?
     };
     report.remarks.iter().for_each(|remark| output.warn(remark));
     let done = if pin { "pinned" } else { "unpinned" };

@@ -187,8 +187,10 @@ fn one_lost_pack_costs_what_lies_in_it_and_nothing_else() {
     let (stage, shards) = stage_with_old_and_new(1);
     fs::create_dir(stage.path("aside")).unwrap();
     let aside = |shard: &std::path::Path| stage.path("aside").join(shard.file_name().unwrap());
-    let lost: Vec<_> = shards.into_iter().filter(|shard| index_of(shard) < 5).collect();
-    lost.iter().for_each(|shard| fs::rename(shard, aside(shard)).unwrap());
+    let taken: Vec<_> = shards.into_iter().filter(|shard| index_of(shard) < 5).collect();
+    for shard in &taken {
+        fs::rename(shard, aside(shard)).unwrap();
+    }
     let ran = stage.holdfast(&["--json", "vault", "restore", "--to", "out", "--verify"]).ends(5);
     let unread: Vec<_> = ran.events("unread").iter().map(|one| one["path"].as_str().unwrap().to_owned()).collect();
     assert_eq!(unread, ["tree/old"], "its listing lies beside its file: {}", ran.shown());
@@ -202,7 +204,9 @@ fn one_lost_pack_costs_what_lies_in_it_and_nothing_else() {
     stage.holdfast(&["vault", "restore", "--to", "new", "--dry-run"]).ends(5).says("tree/old (a folder");
 
     // They turn up again: the same command adds what is missing.
-    lost.iter().for_each(|shard| fs::rename(aside(shard), shard).unwrap());
+    for shard in &taken {
+        fs::rename(aside(shard), shard).unwrap();
+    }
     stage.holdfast(&["vault", "restore", "--to", "out", "--verify"]).ends(0).says("as recorded");
     assert_same_tree(&stage.path("tree"), &stage.path("out/tree"));
 }

@@ -113,8 +113,8 @@ async fn say(
     let trash = forget::lines(&look, catalog, |life| life != Life::Live)?;
     let mut chosen: BTreeMap<PointId, PointLine> = BTreeMap::new();
     for name in names {
-        let line = pick(&live, &trash, name, pinned)?;
-        chosen.insert(line.point, line.clone());
+        let picked = pick(&live, &trash, name, pinned)?;
+        chosen.insert(picked.point, picked.clone());
     }
     let (already, changed) = chosen.into_values().partition(|line| line.pinned == pinned);
     let mut report = PinReport { changed, already, remarks: look.stops.clone(), written: None };

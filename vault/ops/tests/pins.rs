@@ -26,9 +26,10 @@ fn named(id: PointId) -> [PointName; 1] {
 impl Yard {
     async fn pin(&self, id: PointId, pinned: bool) -> vault_ops::Result<pins::PinReport> {
         let vault = self.open().await;
-        match pinned {
-            true => pins::pin(&vault, &self.catalog, &self.janitor, &named(id)).await,
-            false => pins::unpin(&vault, &self.catalog, &self.janitor, &named(id)).await,
+        if pinned {
+            pins::pin(&vault, &self.catalog, &self.janitor, &named(id)).await
+        } else {
+            pins::unpin(&vault, &self.catalog, &self.janitor, &named(id)).await
         }
     }
 

@@ -72,7 +72,8 @@ pub(super) async fn run(start: &Start<'_>, target: OwnedFd, wishes: &Wishes, rep
                 report.unread.push(Unread::new(path, false, &error));
                 continue;
             }
-            compared => compared?,
+            Err(error) => return Err(error),
+            Ok(compared) => compared,
         };
         match compared {
             Ok(Compared::Same(_)) => {

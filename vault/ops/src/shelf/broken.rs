@@ -19,12 +19,18 @@ pub(super) enum Broken {
 impl Broken {
     /// What it is worth remembering of an error: of stored bytes, and of nothing else.
     pub(super) fn of(pack: PackId, error: &OpsError) -> Option<Self> {
-        match error {
-            OpsError::Lost { what } => Some(Self::Lost(what.clone())),
-            OpsError::Unreachable { what } => Some(Self::Unreachable(what.clone())),
-            OpsError::Corrupt { what, why } => Some(Self::Other { what: what.clone(), why: why.clone() }),
-            error => error.is_of_stored_bytes().then(|| Self::Other { what: of(pack), why: error.to_string() }),
+        if !error.is_of_stored_bytes() {
+            return None;
         }
+        Some(if let OpsError::Lost { what } = error {
+            Self::Lost(what.clone())
+        } else if let OpsError::Unreachable { what } = error {
+            Self::Unreachable(what.clone())
+        } else if let OpsError::Corrupt { what, why } = error {
+            Self::Other { what: what.clone(), why: why.clone() }
+        } else {
+            Self::Other { what: of(pack), why: error.to_string() }
+        })
     }
 
     pub(super) fn error(self) -> OpsError {
