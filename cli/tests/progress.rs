@@ -16,9 +16,9 @@ use stage::{Numbers, Stage, assert_same_tree, write_tree};
 /// Takes the line away.
 const GONE: &str = "\r\x1b[K";
 
-/// Whether a line with a full bar says that all is done in a phase.
+/// Whether a line says that so much is done in a phase; how wide its bar is depends on the rest.
 fn shows_all_done(shown: &str, phase: &str, percent: &str) -> bool {
-    let is_it = |line: &str| line.contains(phase) && line.contains(&format!("=]  {percent}  "));
+    let is_it = |line: &str| line.contains(phase) && line.contains(&format!("  {percent}  "));
     shown.split('\r').any(is_it)
 }
 
