@@ -324,9 +324,17 @@ mod tests {
 
     use super::*;
 
+    /// Long after any clock began: a new bucket has a second's worth.
+    const START_MS: i64 = 1_000_000;
+
     /// A clock that only sleepers move: the test is exact and takes no time.
-    #[derive(Default)]
     struct Handmade(AtomicI64);
+
+    impl Handmade {
+        fn passed_ms(&self) -> i64 {
+            self.now_ms() - START_MS
+        }
+    }
 
     #[async_trait]
     impl Ticks for Handmade {
@@ -365,9 +373,9 @@ mod tests {
     #[test]
     fn an_object_larger_than_any_burst_passes_after_its_time_and_nothing_passes_it() {
         let bucket = bucket(1_000);
-        assert_eq!(ms(&bucket, 10_000, 0), 9_000);
-        assert_eq!(ms(&bucket, 1, 0), 9_001);
-        assert_eq!(ms(&bucket, 1, 9_001), 1);
+        assert_eq!(ms(&bucket, 10_000, START_MS), 9_000);
+        assert_eq!(ms(&bucket, 1, START_MS), 9_001);
+        assert_eq!(ms(&bucket, 1, START_MS + 9_001), 1);
     }
 
     #[test]
@@ -412,7 +420,7 @@ mod tests {
 
     /// A store, its limits and the clock.
     fn limited(all: Rates, own: Rates) -> (Arc<dyn ObjectStore>, Traffic, Arc<Handmade>) {
-        let clock = Arc::new(Handmade::default());
+        let clock = Arc::new(Handmade(AtomicI64::new(START_MS)));
         let traffic = Traffic::new(Arc::clone(&clock) as Arc<dyn Ticks>);
         traffic.limit(all);
         let store = traffic.throttle("place", own, Arc::new(InMemory::new()));
@@ -426,17 +434,17 @@ mod tests {
         let (store, traffic, clock) = limited(all, own);
         let name = Path::from("a");
         store.put(&name, vec![0; 5_000].into()).await.unwrap();
-        assert_eq!(clock.now_ms(), 9_000, "5,000 bytes at 500 a second, the first second's worth at once");
+        assert_eq!(clock.passed_ms(), 9_000, "5,000 bytes at 500 a second, the first second's worth at once");
         assert_eq!(store.get(&name).await.unwrap().bytes().await.unwrap().len(), 5_000);
-        assert_eq!(clock.now_ms(), 9_000 + 1_500);
+        assert_eq!(clock.passed_ms(), 9_000 + 1_500);
         store.get_ranges(&name, &[0..1_000, 4_000..5_000]).await.unwrap();
-        assert_eq!(clock.now_ms(), 10_500 + 1_000);
+        assert_eq!(clock.passed_ms(), 10_500 + 1_000);
         store.head(&name).await.unwrap();
         let mut upload = store.put_multipart(&Path::from("b")).await.unwrap();
         upload.put_part(vec![0; 1_000].into()).await.unwrap();
         upload.complete().await.unwrap();
         // 2.5 s passed since the last byte went up: one of them counts.
-        assert_eq!(clock.now_ms(), 11_500 + 1_000);
+        assert_eq!(clock.passed_ms(), 11_500 + 1_000);
         assert_eq!(traffic.limits(), all);
     }
 
@@ -446,14 +454,14 @@ mod tests {
         let other = traffic.throttle("other", Rates::default(), Arc::new(InMemory::new()));
         first.put(&Path::from("a"), vec![0; 1_000].into()).await.unwrap();
         other.put(&Path::from("a"), vec![0; 1_000].into()).await.unwrap();
-        assert_eq!(clock.now_ms(), 1_000);
+        assert_eq!(clock.passed_ms(), 1_000);
         traffic.limit(Rates::default());
         let rates = Rates { upload: Some(100), download: None };
         let one = traffic.throttle("same", rates, Arc::new(InMemory::new()));
         let two = traffic.throttle("same", rates, Arc::new(InMemory::new()));
         one.put(&Path::from("a"), vec![0; 100].into()).await.unwrap();
         two.put(&Path::from("a"), vec![0; 100].into()).await.unwrap();
-        assert_eq!(clock.now_ms(), 2_000);
+        assert_eq!(clock.passed_ms(), 2_000);
     }
 
     /// Somebody else answered first: what was not fetched is not paid for.
@@ -463,7 +471,7 @@ mod tests {
         #[async_trait]
         impl Ticks for Stuck {
             fn now_ms(&self) -> i64 {
-                0
+                START_MS
             }
             async fn sleep(&self, _: Duration) {
                 std::future::pending::<()>().await;

@@ -25,8 +25,10 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 const RATE_WINDOW_MS: u64 = 10_000;
 /// Before this a rate is noise.
 const RATE_MS_MIN: u64 = 1_000;
-/// Signs of the bar.
-const BAR_WIDTH: usize = 16;
+/// Signs of the bar, and whether files are counted, as there is room: the time left is what people want.
+const SHAPES: [(usize, bool); 4] = [(16, true), (16, false), (10, false), (0, false)];
+/// Signs of a name; of a longer one its end is shown.
+const LABEL_CHARS: usize = 20;
 /// Where nobody says how wide the terminal is.
 const COLUMNS: usize = 80;
 
@@ -158,7 +160,7 @@ impl Drawing {
     }
 
     fn draw(&self, seen: Seen) {
-        let line: String = bar_line(&self.label, seen, self.pace.figures(seen)).chars().take(columns() - 1).collect();
+        let line = bar_line(&self.label, seen, self.pace.figures(seen), columns() - 1);
         DRAWN.store(true, Ordering::SeqCst);
         let mut to = std::io::stderr();
         // A terminal that went away is no reason to stop.
@@ -235,14 +237,14 @@ fn percent(done: u64, total: u64) -> u64 {
 }
 
 /// Parts of a line that both ways of showing have.
-fn parts(seen: Seen, figures: Figures) -> Vec<String> {
+fn parts(seen: Seen, figures: Figures, with_files: bool) -> Vec<String> {
     let about = if seen.total.is_guess { "~" } else { "" };
     let mut parts = Vec::new();
     match (known_total(seen), seen.total.items.filter(|_| seen.total.bytes.is_none())) {
         (Some(total), _) => {
             parts.push(format!("{about}{}%", percent(seen.bytes, total)));
             parts.push(format!("{}/{about}{}", bytes_text(seen.bytes), bytes_text(total)));
-            parts.push(format!("{} files", seen.items));
+            parts.extend(with_files.then(|| format!("{} files", seen.items)));
         }
         (None, Some(items)) => {
             parts.push(format!("{}%", percent(seen.items, items)));
@@ -251,7 +253,7 @@ fn parts(seen: Seen, figures: Figures) -> Vec<String> {
         }
         (None, None) => {
             parts.push(bytes_text(seen.bytes));
-            parts.push(format!("{} files", seen.items));
+            parts.extend(with_files.then(|| format!("{} files", seen.items)));
         }
     }
     if let Some(rate) = figures.bytes_per_second {
@@ -263,22 +265,32 @@ fn parts(seen: Seen, figures: Figures) -> Vec<String> {
     parts
 }
 
-fn bar_line(label: &str, seen: Seen, figures: Figures) -> String {
+/// One line of at most so many signs.
+fn bar_line(label: &str, seen: Seen, figures: Figures, most: usize) -> String {
     let done = match (known_total(seen), seen.total.items.filter(|_| seen.total.bytes.is_none())) {
         (Some(total), _) => Some(percent(seen.bytes, total)),
         (None, Some(items)) => Some(percent(seen.items, items)),
         (None, None) => None,
     };
-    let bar = done.map(|percent| {
-        let full = BAR_WIDTH * percent as usize / 100;
-        let head = if full < BAR_WIDTH { ">" } else { "" };
-        format!("[{:<BAR_WIDTH$}]  ", "=".repeat(full) + head)
-    });
-    format!("{label}  {}  {}{}", seen.phase.name(), bar.unwrap_or_default(), parts(seen, figures).join("  "))
+    let start = label.chars().count().saturating_sub(LABEL_CHARS);
+    let name: String = label.chars().skip(start).collect();
+    let dots = if start > 0 { ".." } else { "" };
+    let shaped = |(width, with_files): (usize, bool)| {
+        let bar = done.filter(|_| width > 0).map(|percent| {
+            let full = width * percent as usize / 100;
+            let head = if full < width { ">" } else { "" };
+            format!("[{:<width$}]  ", "=".repeat(full) + head)
+        });
+        let figures = parts(seen, figures, with_files).join("  ");
+        format!("{dots}{name}  {}  {}{figures}", seen.phase.name(), bar.unwrap_or_default())
+    };
+    let lines = SHAPES.map(shaped);
+    let fitting = lines.iter().find(|line| line.chars().count() <= most).or(lines.last());
+    fitting.map(|line| line.chars().take(most).collect()).unwrap_or_default()
 }
 
 fn plain_line(label: &str, seen: Seen, figures: Figures) -> String {
-    format!("{label}: {} {}", seen.phase.name(), parts(seen, figures).join(", "))
+    format!("{label}: {} {}", seen.phase.name(), parts(seen, figures, true).join(", "))
 }
 
 fn fields(label: &str, seen: Seen, figures: Figures) -> Value {
@@ -348,7 +360,7 @@ mod tests {
         let line = plain_line("docs", seen(61 << 20, Some(100 << 20), true), Figures::default());
         assert_eq!(line, "docs: reading ~61%, 61.0 MiB/~100 MiB, 3 files");
         assert_eq!(plain_line("docs", seen(7, None, false), Figures::default()), "docs: reading 7 B, 3 files");
-        let all = bar_line("docs", seen(8, Some(8), false), Figures::default());
+        let all = bar_line("docs", seen(8, Some(8), false), Figures::default(), 79);
         assert_eq!(all, "docs  reading  [================]  100%  8 B/8 B  3 files");
     }
 
