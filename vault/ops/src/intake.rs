@@ -368,6 +368,8 @@ mod tests {
         async fn sleep(&self, _: std::time::Duration) {}
     }
 
+    type Packs<'a> = &'a [PackId];
+
     fn intake(dir: &std::path::Path) -> Intake {
         intake_with(dir, &[])
     }
@@ -444,7 +446,6 @@ mod tests {
         };
         add(old);
         // Usable packs, the chunks and the packs noted of a file; reused, the packs noted then, and leaned on.
-        type Packs<'a> = &'a [PackId];
         let cases: [(Packs<'_>, u32, Packs<'_>, bool, Packs<'_>); 6] = [
             (&[old], 2, &[], true, &[old]),
             (&[old], 2, &[old], true, &[old]),
