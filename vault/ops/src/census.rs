@@ -125,11 +125,15 @@ impl Census {
     /// A pack's class by the sizes the locations show; `None` if nobody shows it.
     pub fn class(&self, pack: PackId) -> Option<Class> {
         let held = self.holdings.packs.get(&pack)?;
-        let count = |class: &Class| {
-            let bytes = ShardLayout::new(*class).object_bytes();
-            held.iter().filter(|holding| holding.bytes == bytes).count()
-        };
-        Class::ALL.into_iter().max_by_key(count).filter(|class| count(class) > 0)
+        let sizes = Class::ALL.map(|class| ShardLayout::new(class).object_bytes());
+        let mut counts = [0_usize; Class::ALL.len()];
+        for holding in held {
+            if let Some(at) = sizes.iter().position(|bytes| *bytes == holding.bytes) {
+                counts[at] += 1;
+            }
+        }
+        let most = Class::ALL.into_iter().zip(counts).max_by_key(|(_, count)| *count);
+        most.filter(|(_, count)| *count > 0).map(|(class, _)| class)
     }
 
     /// What a location should hold: packs and indices.

@@ -79,6 +79,9 @@ pub struct SeenFile {
     pub bare: bool,
 }
 
+/// Name hashes and where their files begin in a row, sorted.
+type Index = Vec<(u64, u32)>;
+
 /// What is known of the names in one directory, and what this reading says of them.
 pub struct KnownFiles {
     key: Hash,
@@ -86,8 +89,7 @@ pub struct KnownFiles {
     old: Vec<u8>,
     /// The packs its files name by their places here.
     old_packs: Vec<PackId>,
-    /// Name hashes and where their files begin in `old`, sorted.
-    index: Vec<(u64, u32)>,
+    index: Index,
     new: Vec<u8>,
     new_packs: BTreeMap<PackId, u64>,
 }
@@ -162,7 +164,9 @@ impl KnownFiles {
         packs.sort_unstable();
         let mut row = vec![VERSION];
         push(&mut row, packs.len() as u64);
-        packs.iter().for_each(|(_, pack)| row.extend_from_slice(&pack.0));
+        for (_, pack) in packs {
+            row.extend_from_slice(&pack.0);
+        }
         row.append(&mut self.new);
         let check = self.check(&row);
         row.extend_from_slice(&check);
@@ -184,7 +188,7 @@ impl KnownFiles {
         check
     }
 
-    fn read_index(&self) -> Option<(Vec<PackId>, Vec<(u64, u32)>)> {
+    fn read_index(&self) -> Option<(Vec<PackId>, Index)> {
         let end = self.old.len().checked_sub(CHECK_BYTES)?;
         let (body, check) = self.old.split_at(end);
         if self.check(body) != check || *body.first()? != VERSION {

@@ -404,6 +404,8 @@ mod tests {
         async fn sleep(&self, _: std::time::Duration) {}
     }
 
+    type Packs<'a> = &'a [PackId];
+
     fn intake(dir: &std::path::Path) -> Intake {
         intake_with(dir, &[])
     }
@@ -520,7 +522,7 @@ mod tests {
         };
         add(old);
         // Usable packs, the chunks and the packs noted of a file; reused, the packs noted then, and leaned on.
-        let cases: [(&[PackId], u32, &[PackId], bool, &[PackId]); 6] = [
+        let cases: [(Packs<'_>, u32, Packs<'_>, bool, Packs<'_>); 6] = [
             (&[old], 2, &[], true, &[old]),
             (&[old], 2, &[old], true, &[old]),
             (&[], 2, &[old], false, &[]),
