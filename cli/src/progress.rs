@@ -355,8 +355,15 @@ mod tests {
     #[test]
     fn lines_say_what_is_known_and_mark_a_guess() {
         let figures = Figures { bytes_per_second: Some(1 << 20), seconds_left: Some(3_725) };
-        let line = bar_line("docs", seen(61 << 20, Some(100 << 20), false), figures);
-        assert_eq!(line, "docs  reading  [=========>      ]  61%  61.0 MiB/100 MiB  3 files  1.00 MiB/s  ETA 1:02:05");
+        let line = |most| bar_line("docs", seen(61 << 20, Some(100 << 20), false), figures, most);
+        assert_eq!(
+            line(100),
+            "docs  reading  [=========>      ]  61%  61.0 MiB/100 MiB  3 files  1.00 MiB/s  ETA 1:02:05"
+        );
+        // In a narrow terminal the time left stays.
+        assert_eq!(line(79), "docs  reading  [======>   ]  61%  61.0 MiB/100 MiB  1.00 MiB/s  ETA 1:02:05");
+        assert_eq!(line(70), "docs  reading  61%  61.0 MiB/100 MiB  1.00 MiB/s  ETA 1:02:05");
+        assert_eq!(line(9), "docs  rea");
         let line = plain_line("docs", seen(61 << 20, Some(100 << 20), true), Figures::default());
         assert_eq!(line, "docs: reading ~61%, 61.0 MiB/~100 MiB, 3 files");
         assert_eq!(plain_line("docs", seen(7, None, false), Figures::default()), "docs: reading 7 B, 3 files");
