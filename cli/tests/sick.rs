@@ -126,10 +126,7 @@ fn a_bucket_that_is_full() {
 #[test]
 fn a_disk_that_is_full() {
     let stage = Stage::new();
-    let Some(disk) = SmallDisk::mount(&stage.path("p4"), 1 << 20) else {
-        println!("no right to mount: only the full bucket was tried, above");
-        return;
-    };
+    let disk = SmallDisk::mount(&stage.path("p4"), 1 << 20);
     let mut numbers = Numbers(64);
     let places: Vec<Place> = (1..=4).map(|n| Place::folder(&stage, &format!("p{n}"), &format!("d{n}"))).collect();
     stage.init_over(&places, 1).ends(0);
