@@ -249,7 +249,7 @@ impl<'a> Run<'a> {
 
     /// Runs the source on its thread and places what it yields.
     async fn read_and_place(mut self, mut source: Box<dyn Source>) -> (ReadOutcome<'a>, Box<dyn Source>) {
-        let gate = Gate::new(self.vault.world.compute, self.room.waiting);
+        let gate = Gate::new(self.vault.world.compute, self.room.in_flight + self.room.waiting);
         let _closes = gate.close_on_drop();
         self.vault.world.progress.begin_of(Phase::Reading, total_like_before(self.catalog, source.name()));
         let (out, packs) = mpsc::unbounded_channel();
