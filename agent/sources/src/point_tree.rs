@@ -116,11 +116,9 @@ impl<'a> PointTree<'a> {
         }
     }
 
-    /// Says which files will be read next: this one, and those that follow up to the next
-    /// directory.
-    pub(crate) fn will_read(&self, next: &Entry, upcoming: &[Entry]) {
-        let files = upcoming.iter().take_while(|entry| entry.kind != EntryKind::Directory);
-        self.point.will_read(&mut std::iter::once(next).chain(files).filter_map(|entry| entry.content.as_ref()));
+    /// Says what will be read next.
+    pub(crate) fn will_read(&self, contents: &mut dyn Iterator<Item = &Content>) {
+        self.point.will_read(contents);
     }
 
     /// Whether these are the bytes of a content.
@@ -279,11 +277,6 @@ impl Walk<'_> {
     /// Why the directory of the last [`Step::Unread`] cannot be listed.
     pub(crate) fn take_unread(&mut self) -> Option<OpsError> {
         self.unread.take()
-    }
-
-    /// What follows the entry given last in its directory.
-    pub(crate) fn upcoming(&self) -> &[Entry] {
-        self.entries.as_slice()
     }
 
     /// Where the entry given last stands.

@@ -27,6 +27,7 @@ use vault_ops::source::PointReader;
 use vault_ops::{OpsError, Result};
 
 mod compare;
+mod lookahead;
 mod naming;
 mod plan;
 mod standing;

@@ -414,10 +414,11 @@ pub(super) fn e_tag(metadata: &Metadata) -> String {
     format!("{:x}-{:x}-{:x}", metadata.identity.inode, modified.as_micros(), metadata.bytes)
 }
 
-/// Exactly these bytes of a file.
-pub(super) fn read_range(file: &dyn DiskFile, range: Range<u64>) -> Result<Bytes> {
+/// Exactly these bytes of a file, in a buffer that the caller made: the allocator keeps what
+/// is freed for the thread that asked for it, and threads that read disks are many.
+pub(super) fn read_range(file: &dyn DiskFile, range: Range<u64>, mut bytes: Vec<u8>) -> Result<Bytes> {
     let wanted = usize::try_from(range.end - range.start).map_err(generic)?;
-    let mut bytes = vec![0; wanted];
+    bytes.resize(wanted, 0);
     let read = file.read_at(range.start, &mut bytes).map_err(generic)?;
     if read < wanted {
         // It was cut since its length was read.

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::world::Compute;
 
 /// Most chunks under way or waiting.
-const CHUNKS_MAX: usize = 64;
+const CHUNKS_MAX: usize = 128;
 
 type Plain = Result<Vec<u8>>;
 

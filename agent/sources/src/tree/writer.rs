@@ -12,6 +12,7 @@ use vault_format::tree::{ENTRY_CHANGED_DURING_READ, Entry, EntryKind};
 use vault_ops::{OpsError, Result};
 
 use super::compare::{Compared, compare, standing};
+use super::lookahead::Lookahead;
 use super::naming::{INCOMING, anew, create_anew, land};
 use super::standing::{Decision, device_of};
 use super::unread::{Patience, Unread};
@@ -53,18 +54,16 @@ pub(super) async fn write(
         report: TreeReport::default(),
         patience: Patience::default(),
     };
-    let mut walk = start.walk();
-    while let Some(step) = walk.step().await? {
-        start.below(walk.path()).clone_into(&mut writer.path);
-        match step {
+    let mut walk = Lookahead::new(start.walk(), start.tree);
+    while let Some(ahead) = walk.next(writer.writes_all_here()).await? {
+        start.below(&ahead.path).clone_into(&mut writer.path);
+        match ahead.step {
             Step::Leave => writer.leave()?,
-            Step::Unread => walk.take_unread().map_or(Ok(()), |error| writer.unread(true, false, error))?,
+            Step::Unread => ahead.unread.map_or(Ok(()), |error| writer.unread(true, false, error))?,
             Step::Entry(entry) => {
-                if entry.kind == EntryKind::File && writer.writes_all_here() {
-                    start.tree.will_read(&entry, walk.upcoming());
-                }
-                if !writer.put(entry, walk.path()).await? {
-                    walk.skip();
+                let is_dir = entry.kind == EntryKind::Directory;
+                if !writer.put(entry, &ahead.path).await? && is_dir {
+                    walk.skip().await?;
                 }
             }
         }
