@@ -25,6 +25,8 @@ pub(crate) struct FileWriter {
     buffer: Vec<u8>,
     buffer_at: u64,
     at: u64,
+    /// Where the last byte that was written ends.
+    written_to: u64,
     size: u64,
     holes: std::iter::Peekable<std::vec::IntoIter<Hole>>,
     sparse: bool,
@@ -40,6 +42,7 @@ impl FileWriter {
             buffer: Vec::new(),
             buffer_at: 0,
             at: 0,
+            written_to: 0,
             size: entry.size,
             holes: entry.holes.clone().into_iter().peekable(),
             sparse,
@@ -61,7 +64,9 @@ impl FileWriter {
         }
         self.write_buffer()?;
         // A hole at the end is there only once the length says so.
-        self.file.set_len(self.size)?;
+        if self.written_to < self.size {
+            self.file.set_len(self.size)?;
+        }
         Ok(self.file)
     }
 
@@ -96,6 +101,7 @@ impl FileWriter {
         let all = if self.sparse { runs(&self.buffer, self.buffer_at) } else { vec![whole] };
         for run in all {
             self.file.write_all_at(&self.buffer[run.clone()], self.buffer_at + run.start as u64)?;
+            self.written_to = self.buffer_at + run.end as u64;
         }
         self.buffer.clear();
         self.buffer_at = self.at;
