@@ -9,8 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use keys::files::WriterKey;
 use tokio::sync::mpsc;
 pub use vault_codec::Compression;
@@ -32,7 +30,7 @@ use crate::file_rows::FileRows;
 use crate::heads::{self, Depth, SignedManifest};
 use crate::heal;
 use crate::intake::{Gate, Intake, IntakeSetup, IntakeTotals};
-use crate::packing::{Detour, Sealing, Stored, StoredPack, store_pack};
+use crate::packing::{Detour, Sealing, Stored, store_pack};
 use crate::place::Debt;
 use crate::placement::{Copy, Patterns, home, survives};
 use crate::progress::Phase;
@@ -43,6 +41,7 @@ use crate::step::Step;
 use crate::vault::Vault;
 use crate::watch::{self, Close};
 
+mod placing;
 mod publish;
 mod report;
 mod start;
@@ -349,60 +348,6 @@ impl<'a> Run<'a> {
         // What is in the spool owes everything, and says it once.
         let stored = self.stored.values().filter(|stored| !stored.spooled);
         stored.flat_map(|stored| stored.debts.clone()).chain(reused).collect()
-    }
-
-    async fn place_all(&mut self, mut packs: mpsc::UnboundedReceiver<Pack>, gate: &Gate) -> Result<()> {
-        let mut work = FuturesUnordered::new();
-        let mut open = true;
-        loop {
-            tokio::select! {
-                // In this order, not by a coin of the runtime's: the same run is the same run again.
-                biased;
-                pack = packs.recv(), if open && work.len() < self.room.in_flight => match pack {
-                    Some(pack) => work.push(store_pack(self.vault, Arc::clone(&self.sealing), pack)),
-                    None => open = false,
-                },
-                Some(outcome) = work.next() => {
-                    let noted = match outcome {
-                        Ok(done) => self.pass(done, gate),
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = noted {
-                        gate.close();
-                        return Err(error);
-                    }
-                }
-                else => return Ok(()),
-            }
-        }
-    }
-
-    fn pass(&mut self, done: StoredPack, gate: &Gate) -> Result<()> {
-        let (pack, chunks) = (done.stored.reference.pack, done.index.iter().map(|entry| entry.id).collect());
-        Self::note(self.vault, self.catalog, &mut self.stored, done)?;
-        gate.leave(pack, chunks);
-        Ok(())
-    }
-
-    fn note(
-        vault: &Vault,
-        catalog: &mut Catalog,
-        stored: &mut BTreeMap<PackId, Stored>,
-        done: StoredPack,
-    ) -> Result<()> {
-        let row = PackRow {
-            pack: done.stored.reference.pack,
-            header: done.stored.reference.header,
-            class: done.class,
-            state: if done.stored.spooled { PackState::Spooled } else { PackState::Stored },
-        };
-        catalog.add_pack(row, &done.index)?;
-        let copies: Vec<_> = done.stored.copies.iter().map(|copy| (copy.spot.location, copy.index)).collect();
-        catalog.add_shown(row.pack, &copies)?;
-        heal::note_wrong(vault, catalog, &done.stored.debts)?;
-        stored.insert(row.pack, done.stored);
-        vault.world.reached(Step::BackupPackNoted);
-        Ok(())
     }
 
     /// Cuts the tail, writes the point record into the last pack, commits.

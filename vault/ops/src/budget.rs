@@ -26,9 +26,8 @@ impl WriteRoom {
     /// For packs of at most `class`, on so many threads.
     pub(crate) fn of(budget: usize, coding: Coding, class: Class, threads: usize) -> Self {
         let room = budget.saturating_sub(BASE);
-        let smaller = Class::ALL.into_iter().rev().filter(|&one| one <= class);
-        let fitting = smaller.clone().find(|&one| cost(one, coding) <= room);
-        let class = fitting.or_else(|| smaller.last()).unwrap_or(class);
+        let mut smaller = Class::ALL.into_iter().rev().filter(|&one| one <= class);
+        let class = smaller.find(|&one| cost(one, coding) <= room).unwrap_or(Class::Leaves1);
         // Two, so that one is sealed while the other is written.
         let in_flight = (room / cost(class, coding)).clamp(1, threads.max(2));
         Self { class, in_flight, waiting: in_flight }

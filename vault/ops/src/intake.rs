@@ -250,9 +250,9 @@ impl Intake {
     fn settle(&mut self) {
         for (pack, chunks) in self.gate.noted() {
             self.lookup.renew();
-            chunks.iter().for_each(|id| {
+            for id in &chunks {
                 self.fresh.remove(id);
-            });
+            }
             self.own.insert(pack);
         }
     }

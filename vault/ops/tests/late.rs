@@ -73,8 +73,8 @@ impl Scene {
         let chosen = list.points.last().unwrap();
         let holdings = list_shards(&self.vault, &self.vault.writer_ids()).await;
         let fetcher = Fetcher::new(self.vault.world.clone(), holdings, Trust::Signed(self.vault.writers.clone()));
-        let shelf = Shelf::new(fetcher, self.lab.read_key(), Compute::Threads, appetite);
-        Arc::new(shelf).open(chosen.pack, Some(chosen.record)).await.unwrap()
+        let packs = Shelf::new(fetcher, self.lab.read_key(), Compute::Threads, appetite);
+        Arc::new(packs).open(chosen.pack, Some(chosen.record)).await.unwrap()
     }
 
     fn slow_down(&self, location: usize) {

@@ -149,7 +149,9 @@ impl Fetcher {
             return None;
         }
         let mut found: Vec<Option<Bytes>> = vec![None; coding.total_shards().into()];
-        good.into_iter().for_each(|(other, bytes)| found[usize::from(other)] = Some(bytes));
+        for (other, bytes) in good {
+            found[usize::from(other)] = Some(bytes);
+        }
         let bytes = leaves.len() * LEAF_BYTES;
         let rebuilt = self.world.compute.run(move || {
             let shards: Vec<Option<&[u8]>> = found.iter().map(Option::as_deref).collect();

@@ -97,7 +97,9 @@ impl Pieces {
         let after = self.held.range((piece.pack, piece.offset)..=(piece.pack, piece.end()));
         let within: BTreeSet<(PackId, u64)> =
             after.filter(|(_, held)| held.value.end() <= piece.end()).map(|(&key, _)| key).collect();
-        within.into_iter().for_each(|key| self.drop(key));
+        for key in within {
+            self.drop(key);
+        }
         let bytes = piece.bytes.len();
         self.keep((piece.pack, piece.offset), piece, bytes);
     }
