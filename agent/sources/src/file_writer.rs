@@ -99,7 +99,7 @@ impl FileWriter {
     fn write_buffer(&mut self) -> io::Result<()> {
         let whole = 0..self.buffer.len();
         let all = if self.sparse { runs(&self.buffer, self.buffer_at) } else { vec![whole] };
-        for run in all {
+        for run in all.into_iter().filter(|run| !run.is_empty()) {
             self.file.write_all_at(&self.buffer[run.clone()], self.buffer_at + run.start as u64)?;
             self.written_to = self.buffer_at + run.end as u64;
         }
