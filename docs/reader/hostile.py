@@ -1,6 +1,7 @@
 """Tests of the reader among things that are rotten, forged or in the way: what is not proven counts for nothing and
 stops nothing."""
 
+import functools
 import io
 import os
 import pathlib
@@ -392,7 +393,10 @@ class Hostile(Case):
                 "restore.file = slow\nreader.main()\n")
         command = [sys.executable, "-c", code, "--shards", self.pile, "--card", *self.hand, "--to", self.to]
         for number in (signal.SIGTERM, signal.SIGINT):
-            with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            # Who started this in the background may have had SIGINT ignored, which is inherited.
+            heard = functools.partial(signal.signal, number, signal.SIG_DFL)
+            with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  preexec_fn=heard) as running:
                 self.assertEqual(running.stdout.readline(), "written\n")
                 self.assertTrue((self.scratch / "restored.partial").exists())
                 running.send_signal(number)
