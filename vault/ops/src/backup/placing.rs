@@ -1,8 +1,8 @@
 //! Packs on their way from the source to the locations and into the catalog.
 //!
 //! What always holds: so many are under way as the memory budget allows; a pack is noted
-//! in the catalog before the source may take its chunks for stored; the first failure
-//! stops the source.
+//! in the catalog before the source stops remembering its chunks; the first failure stops
+//! the source.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
