@@ -11,6 +11,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
@@ -39,20 +40,20 @@ impl Identity {
 }
 
 struct Level {
-    directory: Option<OwnedFd>,
+    directory: Option<Arc<OwnedFd>>,
     identity: Identity,
 }
 
 /// The chain of directories; the last is where the walk is.
 pub(crate) struct Descent {
-    top: OwnedFd,
+    top: Arc<OwnedFd>,
     levels: Vec<Level>,
 }
 
 impl Descent {
     /// Starts at an open directory.
     pub(crate) fn new(top: OwnedFd) -> Self {
-        Self { top, levels: Vec::new() }
+        Self { top: Arc::new(top), levels: Vec::new() }
     }
 
     /// Directories below the top.
@@ -67,9 +68,18 @@ impl Descent {
 
     /// The present directory; an error if it was moved while it was closed.
     pub(crate) fn here(&self) -> io::Result<BorrowedFd<'_>> {
+        self.present().map(AsFd::as_fd)
+    }
+
+    /// The same for who works in it while the walk goes on.
+    pub(crate) fn here_shared(&self) -> io::Result<Arc<OwnedFd>> {
+        self.present().cloned()
+    }
+
+    fn present(&self) -> io::Result<&Arc<OwnedFd>> {
         match self.levels.last() {
-            None => Ok(self.top.as_fd()),
-            Some(level) => level.directory.as_ref().map(AsFd::as_fd).ok_or(Errno::STALE.into()),
+            None => Ok(&self.top),
+            Some(level) => level.directory.as_ref().ok_or(Errno::STALE.into()),
         }
     }
 
@@ -81,7 +91,7 @@ impl Descent {
         {
             parent.directory = None;
         }
-        self.levels.push(Level { directory: Some(directory), identity });
+        self.levels.push(Level { directory: Some(Arc::new(directory)), identity });
         Ok(())
     }
 
@@ -90,7 +100,8 @@ impl Descent {
         let left = self.levels.pop();
         let (Some(left), Some(parent)) = (left, self.levels.last_mut()) else { return };
         if parent.directory.is_none() {
-            parent.directory = left.directory.and_then(|child| reopen_parent(&child, parent.identity).ok());
+            parent.directory =
+                left.directory.and_then(|child| reopen_parent(&child, parent.identity).ok().map(Arc::new));
         }
     }
 }

@@ -2,17 +2,16 @@
 //!
 //! What always holds: never more than the recorded size is written, holes stay
 //! holes, zeros that were written stay so unless asked otherwise, and [`FileWriter::finish`]
-//! succeeds only when every byte came.
+//! succeeds only when every byte came. Nothing is kept back: who gives many small parts
+//! gathers them first.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use vault_format::tree::{Entry, Hole};
 
-/// Small chunks are gathered to this many bytes per call to the system.
-const BUFFER_BYTES: usize = 256 << 10;
 /// The unit in which file systems leave holes.
 const BLOCK_BYTES: usize = 4 << 10;
 /// Shorter runs of zeros are written: as holes they would only cut the file into pieces.
@@ -21,16 +20,13 @@ const ZEROS_BYTES_MIN: usize = 32 << 10;
 /// Writes a file's stored bytes between its holes.
 pub(crate) struct FileWriter {
     file: File,
-    /// What comes next, and where it goes.
-    buffer: Vec<u8>,
-    buffer_at: u64,
+    /// Where the next byte goes.
     at: u64,
     /// Where the last byte that was written ends.
     written_to: u64,
     size: u64,
     holes: std::iter::Peekable<std::vec::IntoIter<Hole>>,
     sparse: bool,
-    failed: Option<io::Error>,
 }
 
 impl FileWriter {
@@ -39,30 +35,37 @@ impl FileWriter {
     pub(crate) fn new(file: OwnedFd, entry: &Entry, sparse: bool) -> Self {
         Self {
             file: File::from(file),
-            buffer: Vec::new(),
-            buffer_at: 0,
             at: 0,
             written_to: 0,
             size: entry.size,
             holes: entry.holes.clone().into_iter().peekable(),
             sparse,
-            failed: None,
         }
     }
 
-    /// The system's own error, should a write have failed.
-    pub(crate) fn failed(self) -> Option<io::Error> {
-        self.failed
+    /// Writes what comes next.
+    pub(crate) fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.skip_hole();
+            let end = self.holes.peek().map_or(self.size, |hole| hole.offset);
+            let room = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(bytes.len());
+            if room == 0 {
+                let message = format!("more than the recorded {} bytes came", self.size);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            self.write_run(&bytes[..room])?;
+            bytes = &bytes[room..];
+        }
+        Ok(())
     }
 
     /// The file, complete; `InvalidData` when bytes are missing.
     pub(crate) fn finish(mut self) -> io::Result<File> {
-        self.skip_hole()?;
+        self.skip_hole();
         if self.at != self.size {
             let (size, at) = (self.size, self.at);
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{size} bytes are recorded, {at} came")));
         }
-        self.write_buffer()?;
         // A hole at the end is there only once the length says so.
         if self.written_to < self.size {
             self.file.set_len(self.size)?;
@@ -70,41 +73,27 @@ impl FileWriter {
         Ok(self.file)
     }
 
-    fn skip_hole(&mut self) -> io::Result<()> {
+    fn skip_hole(&mut self) {
         if let Some(hole) = self.holes.next_if(|hole| hole.offset == self.at) {
-            self.write_buffer()?;
             self.at += hole.bytes;
-            self.buffer_at = self.at;
         }
+    }
+
+    fn write_run(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.sparse {
+            for run in runs(bytes, self.at) {
+                self.write_at(&bytes[run.clone()], self.at + run.start as u64)?;
+            }
+        } else {
+            self.write_at(bytes, self.at)?;
+        }
+        self.at += bytes.len() as u64;
         Ok(())
     }
 
-    fn write_run(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.skip_hole()?;
-        let end = self.holes.peek().map_or(self.size, |hole| hole.offset);
-        let room = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(bytes.len());
-        if room == 0 {
-            let message = format!("more than the recorded {} bytes came", self.size);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        let count = room.min(BUFFER_BYTES - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..count]);
-        self.at += count as u64;
-        if self.buffer.len() == BUFFER_BYTES {
-            self.write_buffer()?;
-        }
-        Ok(count)
-    }
-
-    fn write_buffer(&mut self) -> io::Result<()> {
-        let whole = 0..self.buffer.len();
-        let all = if self.sparse { runs(&self.buffer, self.buffer_at) } else { vec![whole] };
-        for run in all.into_iter().filter(|run| !run.is_empty()) {
-            self.file.write_all_at(&self.buffer[run.clone()], self.buffer_at + run.start as u64)?;
-            self.written_to = self.buffer_at + run.end as u64;
-        }
-        self.buffer.clear();
-        self.buffer_at = self.at;
+    fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)?;
+        self.written_to = at + bytes.len() as u64;
         Ok(())
     }
 }
@@ -128,25 +117,9 @@ fn runs(buffer: &[u8], offset: u64) -> Vec<std::ops::Range<usize>> {
     found
 }
 
-impl Write for FileWriter {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        self.write_run(buffer).inspect_err(|error| {
-            let kept = error.raw_os_error().map(io::Error::from_raw_os_error);
-            self.failed = Some(kept.unwrap_or_else(|| io::Error::new(error.kind(), error.to_string())));
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.write_buffer()
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
 
@@ -155,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    fn entry(size: u64, holes: &[(u64, u64)]) -> Entry {
+    pub(crate) fn entry(size: u64, holes: &[(u64, u64)]) -> Entry {
         Entry {
             name: Blob(b"file".to_vec()),
             kind: EntryKind::File,
@@ -184,7 +157,7 @@ mod tests {
     fn written_as(entry: &Entry, bytes: &[u8], sparse: bool) -> io::Result<(Vec<u8>, u64)> {
         let file = tempfile::NamedTempFile::new()?;
         let mut writer = FileWriter::new(file.reopen()?.into(), entry, sparse);
-        writer.write_all(bytes)?;
+        writer.write(bytes)?;
         writer.finish()?;
         let mut read = Vec::new();
         file.reopen()?.read_to_end(&mut read)?;

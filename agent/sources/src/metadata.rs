@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::buffer::spare_capacity;
@@ -127,15 +127,21 @@ pub(crate) fn read_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
     Ok(found)
 }
 
-/// Sets owner, extended attributes, mode and time of an open file or directory.
-/// What could not be set comes back in words; the rest is set all the same.
+/// Sets owner, extended attributes, mode and time of an open file or directory, as far as
+/// they differ. What could not be set comes back in words; the rest is set all the same.
 pub(crate) fn set_on(file: BorrowedFd<'_>, entry: &Entry, owner: Option<Owner>) -> Vec<String> {
     let mut failed = Vec::new();
-    if let Some((user, group)) = owner.map(Owner::ids) {
+    let stat = || rustix::fs::fstat(file).ok();
+    let mut standing = stat();
+    if let Some(owner) = owner
+        && standing.as_ref().map(Owner::of) != Some(owner)
+    {
+        let (user, group) = owner.ids();
         note(&mut failed, "owner", rustix::fs::fchown(file, user, group));
+        standing = stat();
     }
     set_xattrs(&mut failed, entry, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()));
-    set_mode(&mut failed, entry, owner, file, |mode| rustix::fs::fchmod(file, mode));
+    set_mode(&mut failed, entry, owner, standing.as_ref(), |mode| rustix::fs::fchmod(file, mode));
     note(&mut failed, "modification time", rustix::fs::futimens(file, &times(entry)));
     failed
 }
@@ -171,7 +177,8 @@ pub(crate) fn set_on_special(here: BorrowedFd<'_>, name: &[u8], entry: &Entry, o
         note(&mut failed, "owner", set);
     }
     set_xattrs(&mut failed, entry, |name, value| rustix::fs::setxattr(&link, name, value, XattrFlags::empty()));
-    set_mode(&mut failed, entry, owner, node.as_fd(), |mode| rustix::fs::chmod(&link, mode));
+    let standing = rustix::fs::fstat(&node).ok();
+    set_mode(&mut failed, entry, owner, standing.as_ref(), |mode| rustix::fs::chmod(&link, mode));
     let set = rustix::fs::utimensat(rustix::fs::CWD, &link, &times(entry), AtFlags::empty());
     note(&mut failed, "modification time", set);
     failed
@@ -186,21 +193,25 @@ fn set_xattrs(failed: &mut Vec<String>, entry: &Entry, set: impl Fn(&[u8], &[u8]
 }
 
 /// Set-id bits are only given to a file whose owner is the one meant: on
-/// anybody else's file they would lend the wrong person's rights.
+/// anybody else's file they would lend the wrong person's rights. `standing` is the file
+/// after its owner was set; an access list among the attributes may have changed the mode since.
 fn set_mode(
     failed: &mut Vec<String>,
     entry: &Entry,
     owner: Option<Owner>,
-    file: BorrowedFd<'_>,
+    standing: Option<&Stat>,
     set: impl FnOnce(Mode) -> rustix::io::Result<()>,
 ) {
     let wanted = owner.unwrap_or(Owner::recorded(entry));
-    let belongs = rustix::fs::fstat(file).is_ok_and(|stat| Owner { uid: stat.st_uid, gid: stat.st_gid } == wanted);
+    let belongs = standing.map(Owner::of) == Some(wanted);
     let mode = if belongs { entry.mode } else { entry.mode & !SET_ID_BITS };
     if mode != entry.mode {
         failed.push("set-id bits not set: the owner is another one".to_owned());
     }
-    note(failed, "mode", set(Mode::from_raw_mode(mode)));
+    let is_set = entry.xattrs.is_empty() && standing.is_some_and(|stat| stat.st_mode & MODE_BITS == mode);
+    if !is_set {
+        note(failed, "mode", set(Mode::from_raw_mode(mode)));
+    }
 }
 
 fn note(failed: &mut Vec<String>, what: &str, result: rustix::io::Result<()>) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{Gid, Stat, Uid};
 use vault_format::Blob;
 use vault_format::tree::Entry;
 
@@ -35,6 +35,11 @@ impl Owner {
     /// As the system's calls take it.
     pub(crate) fn ids(self) -> (Option<Uid>, Option<Gid>) {
         (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
+    }
+
+    /// The one something belongs to.
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self { uid: stat.st_uid, gid: stat.st_gid }
     }
 
     /// The one recorded, by number.

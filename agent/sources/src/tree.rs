@@ -28,6 +28,7 @@ use vault_ops::{OpsError, Result};
 
 mod compare;
 mod lookahead;
+mod makers;
 mod naming;
 mod plan;
 mod standing;
@@ -44,6 +45,7 @@ use crate::path_text::path_text;
 use crate::point_tree::{Found, PointTree, Walk};
 use crate::selection::Selection;
 use crate::target::{Target, io_error, open_target, room_at};
+use crate::tree::writer::AsIs;
 
 /// How a tree is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +199,8 @@ pub async fn restore(point: &dyn PointReader, root: &TreeRoot, to: &Path, wishes
     let (target, is_new) = open_target(to)?;
     // What an interrupted run made is as good as new.
     let is_ours = is_new || occupied && wishes.overwrite == Overwrite::Refuse;
-    let (mut report, target) = writer::write(&start, target, is_ours, wishes).await?;
+    let as_is = AsIs { is_ours, is_empty: !occupied };
+    let (mut report, target) = writer::write(&start, target, as_is, wishes).await?;
     if wishes.options.sync {
         wishes.progress.enter(Phase::Syncing);
         // One call for the whole file system is much faster than one per file,

@@ -21,9 +21,9 @@ pub(super) fn is_incoming(name: &[u8]) -> bool {
 }
 
 /// A new file under a name that only an interrupted run can have left something under.
-pub(super) fn create_anew(here: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+pub(super) fn create_anew(here: BorrowedFd<'_>, name: &[u8], mode: Mode) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    let create = || open_beneath(here, name, flags, Mode::RUSR | Mode::WUSR);
+    let create = || open_beneath(here, name, flags, mode);
     match create() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             rustix::fs::unlinkat(here, name, AtFlags::empty())?;

@@ -1,24 +1,29 @@
 //! One restore under way: directories first, then what is in them, attributes last.
+//!
+//! What always holds: the walk decides and makes directories, links and special files; the
+//! makers make files and finish directories. Where anything stood before, each file is
+//! waited for, so nothing is decided by what is not there yet.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use vault_format::tree::{ENTRY_CHANGED_DURING_READ, Entry, EntryKind};
 use vault_ops::{OpsError, Result};
 
+use self::hard_links::FirstName;
 use super::compare::{Compared, compare, standing};
 use super::lookahead::Lookahead;
-use super::naming::{INCOMING, anew, create_anew, land};
+use super::makers::{FileMaking, Makers, Making, Stopped, Which};
+use super::naming::{INCOMING, anew, land};
 use super::standing::{Decision, device_of};
 use super::unread::{Patience, Unread};
 use super::{Inexact, Start, TreeReport, Wishes, shown};
 use crate::descent::{Descent, Identity, open_beneath, open_directory};
-use crate::file_writer::FileWriter;
 use crate::listing::{content_of, stored_bytes};
 use crate::metadata::{set_on, set_on_special, set_on_symlink};
 use crate::owners::{Giving, Owner};
@@ -27,20 +32,33 @@ use crate::removal;
 use crate::selection::Verdict;
 use crate::target::io_error;
 
+mod hard_links;
+
+/// The target before anything is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AsIs {
+    /// A restore made it, this one or one that was interrupted.
+    pub(super) is_ours: bool,
+    pub(super) is_empty: bool,
+}
+
 /// Writes everything wished, and gives the target back.
 pub(super) async fn write(
     start: &Start<'_>,
     target: OwnedFd,
-    is_ours: bool,
+    as_is: AsIs,
     wishes: &Wishes,
 ) -> Result<(TreeReport, OwnedFd)> {
     let again = super::second(&target)?;
+    let makers = Makers::start(&wishes.progress);
+    let makers = makers.map_err(|error| io_error("starting the threads that write files".to_owned(), error))?;
     let top = Level {
-        entry: start.directory.clone(),
+        entry: start.directory.clone().map(Arc::new),
         verdict: start.verdict(wishes),
         made: true,
-        fresh: false,
+        fresh: as_is.is_empty,
         incoming: INCOMING.to_vec(),
+        maker: makers.free(),
     };
     let mut writer = Writer {
         start,
@@ -53,6 +71,7 @@ pub(super) async fn write(
         links: BTreeMap::new(),
         report: TreeReport::default(),
         patience: Patience::default(),
+        makers,
     };
     let mut walk = Lookahead::new(start.walk(), start.tree);
     while let Some(ahead) = walk.next(writer.writes_all_here()).await? {
@@ -62,14 +81,14 @@ pub(super) async fn write(
             Step::Unread => ahead.unread.map_or(Ok(()), |error| writer.unread(true, false, error))?,
             Step::Entry(entry) => {
                 let is_dir = entry.kind == EntryKind::Directory;
-                if !writer.put(entry, &ahead.path).await? && is_dir {
+                if !writer.put(Arc::new(entry), &ahead.path).await? && is_dir {
                     walk.skip().await?;
                 }
             }
         }
     }
     writer.path = PathBuf::new();
-    writer.finish_top(is_ours)?;
+    writer.finish(as_is.is_ours)?;
     Ok((writer.report, again))
 }
 
@@ -86,30 +105,26 @@ struct Writer<'a> {
     links: BTreeMap<u64, FirstName>,
     report: TreeReport,
     patience: Patience,
+    makers: Makers,
 }
 
 /// A directory whose entries are being written; its own attributes come last.
 struct Level {
-    entry: Option<Entry>,
+    entry: Option<Arc<Entry>>,
     verdict: Verdict,
     /// Whether it is there yet: one that is only passed is made when something in it is.
     made: bool,
-    /// Made by this run: nothing stands in it but what this run put there.
+    /// Made by this run, or empty before: nothing stands in it but what this run put there.
     fresh: bool,
     /// What a file in it is called until it is whole.
     incoming: Vec<u8>,
-}
-
-/// Where a file with several names stands under its first.
-struct FirstName {
-    path: PathBuf,
-    entry: Entry,
-    identity: Option<Identity>,
+    /// Who makes the files in it, and finishes it.
+    maker: Which,
 }
 
 impl Writer<'_> {
     /// Writes an entry, if it is meant. True for a directory that is entered.
-    async fn put(&mut self, entry: Entry, in_point: &Path) -> Result<bool> {
+    async fn put(&mut self, entry: Arc<Entry>, in_point: &Path) -> Result<bool> {
         let is_dir = entry.kind == EntryKind::Directory;
         let Some(level) = self.levels.last_mut() else { return Ok(false) };
         // Names come in order, so every later one with this beginning is met too.
@@ -139,8 +154,9 @@ impl Writer<'_> {
         self.wishes.selection.is_all() && self.levels.last().is_some_and(|level| level.fresh)
     }
 
-    fn push(&mut self, entry: Entry, verdict: Verdict, made: bool, fresh: bool) {
-        self.levels.push(Level { entry: Some(entry), verdict, made, fresh, incoming: INCOMING.to_vec() });
+    fn push(&mut self, entry: Arc<Entry>, verdict: Verdict, made: bool, fresh: bool) {
+        let (incoming, maker) = (INCOMING.to_vec(), self.makers.free());
+        self.levels.push(Level { entry: Some(entry), verdict, made, fresh, incoming, maker });
     }
 
     /// Makes the directories that were only passed until now.
@@ -171,7 +187,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn enter(&mut self, entry: Entry) -> Result<bool> {
+    fn enter(&mut self, entry: Arc<Entry>) -> Result<bool> {
         let fresh_above = self.levels.last().is_some_and(|level| level.fresh);
         match self.open_or_make(&entry, fresh_above)? {
             Some(fresh) => {
@@ -241,30 +257,41 @@ impl Writer<'_> {
 
     fn leave(&mut self) -> Result<()> {
         let Some(level) = self.levels.pop() else { return Ok(()) };
-        let (Some(entry), true) = (&level.entry, level.made) else { return Ok(()) };
+        let (Some(entry), true) = (level.entry, level.made) else { return Ok(()) };
         if !level.fresh {
             self.remove_surplus();
         }
         if level.fresh || self.wishes.overwrite.sets_directories() && level.verdict == Verdict::Take {
-            let owner = self.giving.owner(entry);
-            let set = self.descent.here().map(|here| set_on(here, entry, owner));
-            let failed = set.map_err(|error| self.failed("finishing", error))?;
-            self.count_owner(entry);
-            self.inexact_all(&failed);
+            self.count_owner(&entry);
+            let what = self.making(&entry).map_err(|error| self.failed("finishing", error))?;
+            // Its mode may keep us from finding the way up.
+            self.descent.leave();
+            return self.makers.directory(level.maker, what).map_err(|stopped| self.stopped(stopped));
         }
         self.descent.leave();
         Ok(())
     }
 
-    /// The target itself gets attributes only if it is a directory of the point and was made for it.
-    fn finish_top(&mut self, is_ours: bool) -> Result<()> {
+    /// What a maker needs of an entry; of a directory, of the present one.
+    fn making(&self, entry: &Arc<Entry>) -> io::Result<Making> {
+        let (directory, owner) = (self.descent.here_shared()?, self.giving.owner(entry));
+        Ok(Making { directory, path: self.path.clone(), entry: Arc::clone(entry), owner })
+    }
+
+    /// Waits for the makers. The target itself gets attributes only if it is a directory of
+    /// the point and was made for it.
+    fn finish(&mut self, is_ours: bool) -> Result<()> {
+        let inexact = self.makers.finish().map_err(|stopped| self.stopped(stopped))?;
+        self.report.inexact.extend(inexact);
         self.remove_surplus();
         let Some(level) = self.levels.pop() else { return Ok(()) };
-        let Some(entry) = level.entry.filter(|_| is_ours) else { return Ok(()) };
-        let owner = self.giving.owner(&entry);
-        let set = self.descent.here().map(|here| set_on(here, &entry, owner));
-        let failed = set.map_err(|error| self.failed("finishing", error))?;
-        self.inexact_all(&failed);
+        if let Some(entry) = level.entry.filter(|_| is_ours) {
+            let owner = self.giving.owner(&entry);
+            let set = self.descent.here().map(|here| set_on(here, &entry, owner));
+            let failed = set.map_err(|error| self.failed("finishing", error))?;
+            self.inexact_all(&failed);
+        }
+        self.report.inexact.sort_by(|left, right| Path::new(&left.path).cmp(Path::new(&right.path)));
         Ok(())
     }
 
@@ -305,7 +332,7 @@ impl Writer<'_> {
         found.map_err(|error| self.failed("looking at", error))
     }
 
-    async fn write_entry(&mut self, entry: &Entry) -> Result<()> {
+    async fn write_entry(&mut self, entry: &Arc<Entry>) -> Result<()> {
         if entry.kind == EntryKind::Socket {
             self.inexact("it is a socket: the program that listens on it creates it again");
             return Ok(());
@@ -350,7 +377,7 @@ impl Writer<'_> {
     }
 
     /// Compares what looks the same; if it is, only its attributes are set again.
-    async fn is_there_already(&mut self, entry: &Entry, stat: Option<&Stat>) -> Result<bool> {
+    async fn is_there_already(&mut self, entry: &Arc<Entry>, stat: Option<&Stat>) -> Result<bool> {
         let here = self.descent.here().map_err(|error| self.failed("comparing", error))?;
         let compared = match compare(self.start.tree, here, entry, false).await {
             Err(error) => return self.unread(false, true, error).map(|()| true),
@@ -376,23 +403,12 @@ impl Writer<'_> {
                 }
                 self.count_owner(entry);
                 if entry.link_group != 0 {
-                    self.links.insert(entry.link_group, self.first_name(entry, stat.map(Identity::of)));
+                    let first = self.first_name(entry, stat.map(Identity::of));
+                    self.links.extend(first.map(|first| (entry.link_group, first)));
                 }
                 Ok(true)
             }
         }
-    }
-
-    fn remember(&mut self, entry: &Entry) {
-        if entry.link_group != 0 {
-            let here = self.descent.here();
-            let stat = here.and_then(|here| standing(here, &entry.name.0)).ok().flatten();
-            self.links.insert(entry.link_group, self.first_name(entry, stat.as_ref().map(Identity::of)));
-        }
-    }
-
-    fn first_name(&self, entry: &Entry, identity: Option<Identity>) -> FirstName {
-        FirstName { path: self.path.clone(), entry: entry.clone(), identity }
     }
 
     fn incoming(&self) -> &[u8] {
@@ -404,33 +420,30 @@ impl Writer<'_> {
         if replaces { self.incoming() } else { &entry.name.0 }
     }
 
-    async fn create_file(&mut self, entry: &Entry, replaces: bool) -> Result<bool> {
+    async fn create_file(&mut self, entry: &Arc<Entry>, replaces: bool) -> Result<bool> {
         let content = content_of(entry)?;
-        let incoming = self.incoming().to_vec();
-        let opened = self.descent.here().and_then(|here| create_anew(here, &incoming));
-        let file = opened.map_err(|error| self.failed("creating", error))?;
-        let mut writer = FileWriter::new(file, entry, self.wishes.sparse);
-        let written = match self.start.tree.read(content, &mut self.wishes.progress.counting(&mut writer)).await {
-            Ok(()) => writer.finish().map_err(|error| self.failed("writing", error)),
-            Err(error) => match writer.failed() {
-                Some(own) => Err(self.failed("writing", own)),
-                None => {
-                    self.take_back(&incoming);
-                    return self.unread(false, replaces, error).map(|()| false);
-                }
-            },
+        let Some(level) = self.levels.last() else { return Ok(false) };
+        let (fresh, maker, incoming) = (level.fresh, level.maker, level.incoming.clone());
+        // What this run made only this user can enter yet; the target was others' to make.
+        let alone = fresh && self.levels.len() > 1;
+        let what = self.making(entry).map_err(|error| self.failed("creating", error))?;
+        let making = FileMaking { what, incoming, replaces, alone, sparse: self.wishes.sparse };
+        let mut bytes = self.makers.file(maker, making);
+        let read = self.start.tree.read(content, &mut self.wishes.progress.counting(&mut bytes)).await;
+        let ordered = match &read {
+            Ok(()) => bytes.whole(),
+            Err(_) => bytes.gone(),
         };
-        let file: File = written.inspect_err(|_| self.take_back(&incoming))?;
+        let settled = ordered.and_then(|()| if fresh { Ok(()) } else { self.makers.settle(maker) });
+        settled.map_err(|stopped| self.stopped(stopped))?;
+        if let Err(error) = read {
+            return self.unread(false, replaces, error).map(|()| false);
+        }
         self.patience.renew();
-        let failed = set_on(file.as_fd(), entry, self.giving.owner(entry));
-        let landed = self.descent.here().and_then(|here| land(here, &incoming, &entry.name.0, replaces));
-        landed.inspect_err(|_| self.take_back(&incoming)).map_err(|error| self.failed("naming", error))?;
-        self.inexact_all(&failed);
         if entry.flags & ENTRY_CHANGED_DURING_READ != 0 {
             self.inexact("it was being changed while it was backed up: its bytes may be a mixture");
         }
         self.report.files += 1;
-        self.wishes.progress.add_items(1);
         self.report.bytes += stored_bytes(entry);
         Ok(true)
     }
@@ -443,13 +456,6 @@ impl Writer<'_> {
         unread.stands = stands;
         self.report.unread.push(unread);
         Ok(())
-    }
-
-    /// Half a file helps nobody.
-    fn take_back(&self, incoming: &[u8]) {
-        let removed = self.descent.here().and_then(|here| Ok(rustix::fs::unlinkat(here, incoming, AtFlags::empty())?));
-        // The restore failed and says so; that this fails too changes nothing of it.
-        drop(removed);
     }
 
     fn create_symlink(&mut self, entry: &Entry, replaces: bool) -> Result<bool> {
@@ -498,62 +504,6 @@ impl Writer<'_> {
         Ok(true)
     }
 
-    /// Gives an existing file a further name. False if this is the group's first
-    /// name, or if linking is impossible here and the file must be written again.
-    fn link(&mut self, entry: &Entry, stat: Option<&Stat>) -> Result<bool> {
-        let Some(first) = self.links.get(&entry.link_group) else { return Ok(false) };
-        if (Entry { name: entry.name.clone(), ..first.entry.clone() }) != *entry {
-            let why = format!("two names of one file differ: {} and {}", shown(&first.path), shown(&self.path));
-            return Err(OpsError::corrupt("the point's tree", why));
-        }
-        if stat.is_some() && stat.map(Identity::of) == first.identity {
-            self.report.already += 1;
-            return Ok(true);
-        }
-        match self.wishes.overwrite.decide(entry, stat) {
-            Decision::Create | Decision::Replace | Decision::Compare => {}
-            // Said by who writes it.
-            Decision::Keep | Decision::Conflict(_) | Decision::Foreign(_) | Decision::Enter => return Ok(false),
-        }
-        match self.link_to(&first.path, entry, stat.is_some()) {
-            Ok(()) => {
-                self.report.hard_links += 1;
-                self.report.replaced += u64::from(stat.is_some());
-                Ok(true)
-            }
-            Err(error) => {
-                let first = shown(&first.path);
-                self.inexact(&format!("it is a file of its own, not another name of {first}: {error}"));
-                Ok(false)
-            }
-        }
-    }
-
-    fn link_to(&self, first: &Path, entry: &Entry, replaces: bool) -> io::Result<()> {
-        let here = self.descent.here()?;
-        let slot = self.slot(entry, replaces);
-        let first_name = first.file_name().unwrap_or_default();
-        let is_beside = first.parent() == self.path.parent();
-        let parent = if is_beside { None } else { self.way_to(first)? };
-        let from = match &parent {
-            Some(parent) => parent.as_fd(),
-            None if is_beside => here,
-            None => self.descent.top(),
-        };
-        anew(here, slot, replaces, || rustix::fs::linkat(from, first_name, here, slot, AtFlags::empty()))?;
-        if replaces { land(here, slot, &entry.name.0, true) } else { Ok(()) }
-    }
-
-    /// The directory that a path below the target is in; none for the target itself.
-    fn way_to(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
-        let mut parent: Option<OwnedFd> = None;
-        for component in path.parent().into_iter().flat_map(Path::components) {
-            let from = parent.as_ref().map_or(self.descent.top(), AsFd::as_fd);
-            parent = Some(open_directory(from, component.as_os_str().as_bytes())?);
-        }
-        Ok(parent)
-    }
-
     fn count_owner(&mut self, entry: &Entry) {
         self.report.other_owners += u64::from(self.giving.loses_owner(entry, self.me));
     }
@@ -578,8 +528,20 @@ impl Writer<'_> {
         }
     }
 
+    /// Why the makers make nothing more.
+    fn stopped(&self, _: Stopped) -> OpsError {
+        match self.makers.take_failure() {
+            Some(failure) => self.failed_at(&failure.path, failure.doing, failure.error),
+            None => self.failed("writing", io::Error::other("the threads that write files have ended")),
+        }
+    }
+
     fn failed(&self, doing: &str, error: impl Into<io::Error>) -> OpsError {
-        let (path, files) = (shown(&self.path), self.report.files + self.report.already);
+        self.failed_at(&self.path, doing, error)
+    }
+
+    fn failed_at(&self, path: &Path, doing: &str, error: impl Into<io::Error>) -> OpsError {
+        let (path, files) = (shown(path), self.makers.files() + self.report.already);
         io_error(
             format!(
                 "{doing} {path} (the restore is not complete: {files} files were written before; the same command goes on \
