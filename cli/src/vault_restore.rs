@@ -121,7 +121,7 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
 
 /// What only a tree of files has.
 fn refuse_wishes(arguments: &RestoreArguments, is_part: bool) -> Result<(), Failure> {
-    if is_part || arguments.overwrite.is_some() || arguments.delete || arguments.verify {
+    if is_part || arguments.overwrite.is_some() || arguments.delete || arguments.verify || arguments.maps_owners() {
         return Err(Failure::new(
             exit::USAGE,
             "this point is no tree of files: it is restored as a whole, into a new or empty folder, and always verified. \
