@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use vault_format::point::PointRoot;
 use vault_format::tree::EntryKind;
 use vault_ops::points::point_text;
+use vault_ops::progress::{Phase, Total};
 use vault_ops::source::PointReader;
 
 use crate::arguments::PointFrom;
@@ -43,7 +44,11 @@ pub(crate) async fn run(session: &Session, arguments: &FindArguments) -> Outcome
     let mut found: BTreeMap<PathBuf, Vec<Version<'_>>> = BTreeMap::new();
     let mut unread = Vec::new();
     let mut trees = 0;
+    let progress = &session.world.progress;
+    progress.begin_of(Phase::Searching, Total::of_items(points.live.len()));
+    let shown = session.shows("find");
     for listed in points.live.iter().rev() {
+        progress.add_items(1);
         match look(&points, &shelf, listed, &mut search).await {
             Ok(None) => {}
             Ok(Some(hits)) => {
@@ -59,6 +64,7 @@ pub(crate) async fn run(session: &Session, arguments: &FindArguments) -> Outcome
             }
         }
     }
+    drop(shown);
     let output = session.output;
     let versions: usize = found.values().map(Vec::len).sum();
     for versions in found.values() {

@@ -170,7 +170,7 @@ fn say_what_is_left(failure: Failure, to: &Path) -> Failure {
 
 /// What of so many bytes is read of the point is counted from here on.
 fn writing(session: &Session, bytes: u64) -> &Progress {
-    session.world.progress.begin_of(Phase::Writing, Total { bytes: Some(bytes), ..Total::default() });
+    session.world.progress.begin_of(Phase::Writing, Total::of_bytes(bytes));
     &session.world.progress
 }
 

@@ -36,8 +36,7 @@ const FAILURES_MAX: u32 = 3;
 
 /// Carries out a plan. Keyless.
 pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Result<RepairReport> {
-    let items = Some((plan.records.len() + plan.shards.len()) as u64);
-    vault.world.progress.begin_of(Phase::Mending, Total { items, ..Total::default() });
+    vault.world.progress.begin_of(Phase::Mending, Total::of_items(plan.records.len() + plan.shards.len()));
     let mut mending = Mending { vault, catalog, in_a_row: BTreeMap::new(), report: RepairReport::default() };
     for task in &plan.records {
         mending.record(task).await?;
