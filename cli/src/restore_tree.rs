@@ -104,7 +104,13 @@ pub(crate) async fn run(
         Failure { text, ..failure }
     })?;
     tell_unmet(session, &wishes.owner_map);
-    Ok(told(session, root, &report))
+    let mut restored = told(session, root, &report);
+    let met = report.files + report.symlinks + report.hard_links + report.special + report.already + report.kept;
+    if !arguments.include.is_empty() && met + report.directories == 0 && restored.exit == exit::OK {
+        session.output.warn("nothing in the point matches --include: nothing was restored. See what it holds: holdfast vault ls -R POINT");
+        restored.exit = exit::WARNINGS;
+    }
+    Ok(restored)
 }
 
 /// What a dry run says.

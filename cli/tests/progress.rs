@@ -118,6 +118,7 @@ fn whatever_takes_long_says_how_far_it_is() {
     // The point and what only it needs: condemned, seen by the writer, and deleted.
     let points = stage.holdfast(&["--json", "vault", "snapshots"]).ends(0).events("point");
     let last = points.last().unwrap()["point"].as_str().unwrap().to_owned();
+    stage.holdfast(&["vault", "forget", &last, "--apply", "--confirm", "demo"]).ends(0);
     stage.holdfast(&["vault", "trash", "purge", &last, "--confirm", "demo"]).ends(0);
     fs::remove_file(stage.path("tree/own")).unwrap();
     stage.holdfast(&["vault", "gc", "--apply", "--confirm", "demo"]).ends(0);
@@ -131,7 +132,12 @@ fn whatever_takes_long_says_how_far_it_is() {
 
     // Bare shards, and everything sealed anew.
     let heap: Vec<&str> = places.iter().map(String::as_str).collect();
-    let shown = stage.person(&[&["vault", "restore", "--to", "out", "--scan", "--from"], &heap[..]].concat()).ends(3);
+    let shown = stage
+        .person(
+            &[&["vault", "restore", "--to", "out", "--read-key", "vault/keys/read.key", "--scan", "--from"], &heap[..]]
+                .concat(),
+        )
+        .ends(3);
     ends_with_all_done(&shown, "scan  scanning");
     stage.holdfast(&["keys", "rotate", "--apply", "--i-have-no-key-copy"]).ends(3);
     let shown = stage.person(&["vault", "reencrypt", "--apply"]).leaves().1;

@@ -50,7 +50,8 @@ impl<'a> PointTree<'a> {
             PointRoot::Tree(root) => Self::at(point, root),
             PointRoot::Kernel(_) | PointRoot::Postgres(_) | PointRoot::Stream(_) => Err(OpsError::Refused {
                 what: format!(
-                    "the point of source {} is no tree of files: it can only be restored as a whole",
+                    "the point of source {} is no tree of files: it can only be restored as a whole. For another point \
+                     give its id, or --source NAME for the newest of a source",
                     point.record().source
                 ),
             }),
