@@ -99,13 +99,17 @@ fn whatever_takes_long_says_how_far_it_is() {
     // Every place is away, and comes back: what waits is delivered, by its bytes.
     let places: Vec<String> = (1..=9).map(|number| format!("vault/p{number}")).collect();
     let away = |place: &String| stage.path(&format!("{place}-away"));
-    places.iter().for_each(|place| fs::rename(stage.path(place), away(place)).unwrap());
+    for place in &places {
+        fs::rename(stage.path(place), away(place)).unwrap();
+    }
     fs::write(stage.path("tree/own"), numbers.bytes(1_500_000)).unwrap();
     stage.holdfast(&["vault", "run", "tree"]).ends(14);
     let mut waiting = Vec::new();
     files_below(&stage.path("vault/state/demo/spool/shards"), &mut waiting);
     let bytes: u64 = waiting.iter().map(|shard| fs::metadata(shard).unwrap().len()).sum();
-    places.iter().for_each(|place| fs::rename(away(place), stage.path(place)).unwrap());
+    for place in &places {
+        fs::rename(away(place), stage.path(place)).unwrap();
+    }
     let shown = stage.person(&["vault", "deliver"]).ends(0);
     ends_with_all_done(&shown, "deliver  delivering");
     let mib = format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20));
