@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use agent_sources::tree::{Overwrite, OwnerRule};
+use agent_sources::tree::{Overwrite, OwnerLine, OwnerRule};
 use clap::{Args, Parser, Subcommand};
 use keys::page::PageFormat;
 
@@ -365,6 +365,13 @@ pub(crate) struct RestoreArguments {
     /// but root.
     #[arg(long, value_name = "numbers|names|nobody", value_parser = restore_tree::owner, default_value = "numbers")]
     pub(crate) owner: OwnerRule,
+    /// Give what belonged to the user FROM to the user TO of this host, each a name or a number; may be repeated, and comes
+    /// before --owner. In access lists only numbers are found.
+    #[arg(long, value_name = "FROM=TO")]
+    pub(crate) map_user: Vec<OwnerLine>,
+    /// The same for groups.
+    #[arg(long, value_name = "FROM=TO")]
+    pub(crate) map_group: Vec<OwnerLine>,
     /// Make holes of long runs of zeros that were stored as bytes; what was a hole is one again anyway.
     #[arg(long)]
     pub(crate) sparse: bool,
@@ -375,6 +382,13 @@ pub(crate) struct RestoreArguments {
     pub(crate) limits: LimitArguments,
     #[command(flatten)]
     pub(crate) points: PointFrom,
+}
+
+impl RestoreArguments {
+    /// Whether somebody gets what belonged to others.
+    pub(crate) fn maps_owners(&self) -> bool {
+        !self.map_user.is_empty() || !self.map_group.is_empty()
+    }
 }
 
 /// `holdfast keys ..`

@@ -224,7 +224,7 @@ fn secrets(config: &Config) -> Vec<Finding> {
             found.push(Finding::warning(
                 subject.clone(),
                 "the seed or the read key lies on this host",
-                "it dies with it, and a thief can read",
+                "it dies with this host, and a thief can read",
                 "holdfast keys split --cards 5 --need 3 --cards-dir DIR --remove-seed",
             ));
         }

@@ -156,15 +156,15 @@ impl Points {
         let candidates = given_candidates(&from.from, &from.reach).await?;
         let candidates = traffic::behind_limit_of_all(world, candidates);
         let (folders, silent) = as_folders(session, candidates)?;
-        let mut found = scan(&folders).await?;
+        let mut found = session.showing("scan", scan(&world.progress, &folders)).await?;
         found.silent.extend(silent);
         for bad in &found.quarantined {
             session.output.warn(format!("not used: {}/{}: {}", bad.folder, bad.name, bad.why));
         }
         if let Some(keys) = Arc::get_mut(&mut keys) {
-            vault_ops::scan::complete(world, &found, keys.vault, keys).await?;
+            session.showing("scan", vault_ops::scan::complete(world, &found, keys.vault, keys)).await?;
         }
-        let mut bare = find_points(world, &found, keys.vault, &keys).await;
+        let mut bare = session.showing("scan", find_points(world, &found, keys.vault, &keys)).await;
         bare.holdings.silent.clone_from(&found.silent);
         for (pack, why) in &bare.unusable {
             session.output.warn(format!("pack {}: {why}", pack.short()));

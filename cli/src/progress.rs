@@ -239,24 +239,26 @@ fn percent(done: u64, total: u64) -> u64 {
 /// Parts of a line that both ways of showing have.
 fn parts(seen: Seen, figures: Figures, with_files: bool) -> Vec<String> {
     let about = if seen.total.is_guess { "~" } else { "" };
+    let files = || (with_files && seen.items > 0).then(|| format!("{} files", seen.items));
     let mut parts = Vec::new();
     match (known_total(seen), seen.total.items.filter(|_| seen.total.bytes.is_none())) {
         (Some(total), _) => {
             parts.push(format!("{about}{}%", percent(seen.bytes, total)));
             parts.push(format!("{}/{about}{}", bytes_text(seen.bytes), bytes_text(total)));
-            parts.extend(with_files.then(|| format!("{} files", seen.items)));
+            parts.extend(files());
         }
         (None, Some(items)) => {
             parts.push(format!("{}%", percent(seen.items, items)));
             parts.push(format!("{} of {items}", seen.items));
-            parts.push(bytes_text(seen.bytes));
+            // Where no bytes are counted, none are done.
+            parts.extend((seen.bytes > 0).then(|| bytes_text(seen.bytes)));
         }
         (None, None) => {
             parts.push(bytes_text(seen.bytes));
-            parts.extend(with_files.then(|| format!("{} files", seen.items)));
+            parts.extend(files());
         }
     }
-    if let Some(rate) = figures.bytes_per_second {
+    if let Some(rate) = figures.bytes_per_second.filter(|_| seen.bytes > 0 || seen.total.items.is_none()) {
         parts.push(format!("{}/s", bytes_text(rate)));
     }
     if let Some(seconds) = figures.seconds_left {

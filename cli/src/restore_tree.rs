@@ -7,10 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use agent_sources::path_text::path_text;
 use agent_sources::selection::Selection;
-use agent_sources::tree::{Overwrite, OwnerRule, Plan, TreeReport, Unread, Wishes, plan, restore};
+use agent_sources::tree::{
+    Overwrite, OwnerMap, OwnerRule, Plan, TreeOptions, TreeReport, Unread, Wishes, plan, restore,
+};
 use serde_json::{Map, Value, json};
 use vault_format::point::TreeRoot;
 use vault_ops::restore::OpenPoint;
@@ -28,11 +31,15 @@ const SHOWN: usize = 20;
 
 /// What the arguments wish, as far as it can be checked without a point.
 pub(crate) fn wishes(arguments: &RestoreArguments, place: &Place) -> Result<Wishes, Failure> {
+    let options = TreeOptions::default();
+    let owner_map = OwnerMap::new(arguments.owner, options.as_root, &arguments.map_user, &arguments.map_group)?;
     Ok(Wishes {
+        options,
         part: place.path.clone(),
         selection: Selection::new(&arguments.include, &arguments.exclude)?,
         overwrite: arguments.overwrite.unwrap_or_default(),
         owners: arguments.owner,
+        owner_map: Arc::new(owner_map),
         verify: arguments.verify,
         sparse: arguments.sparse,
         check_room: !arguments.no_room_check,
@@ -96,7 +103,14 @@ pub(crate) async fn run(
         );
         Failure { text, ..failure }
     })?;
-    Ok(told(session, root, &report))
+    tell_unmet(session, &wishes.owner_map);
+    let mut restored = told(session, root, &report);
+    let met = report.files + report.symlinks + report.hard_links + report.special + report.already + report.kept;
+    if !arguments.include.is_empty() && met + report.directories == 0 && restored.exit == exit::OK {
+        session.output.warn("nothing in the point matches --include: nothing was restored. See what it holds: holdfast vault ls -R POINT");
+        restored.exit = exit::WARNINGS;
+    }
+    Ok(restored)
 }
 
 /// What a dry run says.
@@ -132,6 +146,7 @@ fn show_plan(session: &Session, plan: &Plan, arguments: &RestoreArguments, wishe
             foreign.path, foreign.why
         ));
     }
+    tell_unmet(session, &wishes.owner_map);
     tell_unread(session, &plan.unread);
     let exit = match (refused.is_some(), exit_of_unread(&plan.unread), fits && plan.conflicts.is_empty()) {
         (true, ..) => exit::USAGE,
@@ -202,6 +217,13 @@ fn tell_paths<'a>(session: &Session, event: &str, what: &str, paths: impl ExactS
         } else if at == SHOWN {
             session.output.say(format!("  and {} more (all of them with --json)", count - SHOWN));
         }
+    }
+}
+
+/// Lines of the owners' table that changed nothing: a slip of the pen, or nothing of theirs there.
+fn tell_unmet(session: &Session, owner_map: &OwnerMap) {
+    for line in owner_map.unmet() {
+        session.output.say(format!("{line}: nothing that was looked at belonged to that one"));
     }
 }
 

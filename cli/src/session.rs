@@ -48,6 +48,12 @@ impl Session {
         Shown::begin(self.output, self.global.progress, &self.world.progress, label)
     }
 
+    /// Does something and shows how far it has come.
+    pub(crate) async fn showing<T>(&self, label: &str, work: impl Future<Output = T>) -> T {
+        let _shown = self.shows(label);
+        work.await
+    }
+
     /// Where the configuration is, or would be.
     pub(crate) fn config_path(&self) -> PathBuf {
         if let Some(path) = &self.global.config {

@@ -74,7 +74,7 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
     // Opened again: the vault as everybody sees it from now on.
     let vault = open(session, &brought, &places).await?;
     let scope = host.writer().map(|writer| writer.scope);
-    let filled = adopt::fill(&vault, &brought.read, scope, &mut catalog).await?;
+    let filled = session.showing("init", adopt::fill(&vault, &brought.read, scope, &mut catalog)).await?;
     drop(catalog);
     write_new(&config_path, &text)?;
     Ok(report(session, &config_path, &name, &vault, &host, &admitted, &filled))

@@ -52,6 +52,16 @@ pub(crate) async fn run(session: &Session, arguments: &CatArguments) -> Outcome 
 
 async fn write(point: &OpenPoint, place: &Place, to: &mut (dyn Write + Send)) -> vault_ops::Result<()> {
     if let PointRoot::Stream(root) = &point.record().root {
+        if !place.path.as_os_str().is_empty() && place.path.as_os_str() != root.name.as_str() {
+            return Err(OpsError::Refused {
+                what: format!(
+                    "this point, of source {}, is the one stream {} and holds no {}. Points of files: --source NAME",
+                    point.record().source,
+                    root.name,
+                    path_text(&place.path)
+                ),
+            });
+        }
         write_stream(point, root, to).await?;
         return to.flush().map_err(|error| OpsError::Io { what: "writing to standard output".to_owned(), error });
     }

@@ -17,7 +17,7 @@ pub(crate) async fn run(session: &Session, set_aside: bool, apply: bool) -> Outc
     let _lease = lease(&assembly::state_paths(&config, &name), "vault deliver")?;
     let mut opened = assembly::open_vault(&config, &name, session.world.clone()).await?;
     let keys = session.writer_key(&opened.keys, &opened.vault)?;
-    let mut done = spool::deliver(&opened.vault, &keys, &mut opened.catalog).await?;
+    let mut done = session.showing("deliver", spool::deliver(&opened.vault, &keys, &mut opened.catalog)).await?;
     tell(session, &done);
     let mut moved = 0;
     if set_aside {

@@ -45,7 +45,9 @@ pub(crate) async fn run(session: &Session, arguments: &RunArguments) -> Outcome 
             }),
         );
     }
-    session.output.say("nothing was stored; the same without --dry-run does it: holdfast vault run");
+    session
+        .output
+        .say("nothing was stored. To back it up: holdfast vault run, with the same arguments and without --dry-run");
     session.output.summary(worst, json!({}));
     Ok(worst)
 }

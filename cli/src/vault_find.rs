@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use agent_sources::difference::Pair;
 use agent_sources::path_text::path_text;
 use agent_sources::point_tree::PointTree;
 use agent_sources::search::{Hit, Search};
@@ -11,6 +13,8 @@ use serde_json::{Value, json};
 use vault_format::point::PointRoot;
 use vault_format::tree::EntryKind;
 use vault_ops::points::point_text;
+use vault_ops::progress::{Phase, Total};
+use vault_ops::shelf::Shelf;
 use vault_ops::source::PointReader;
 
 use crate::arguments::PointFrom;
@@ -26,6 +30,10 @@ pub(crate) struct FindArguments {
     /// What to look for, as in .gitignore: `*.odt` anywhere, `/docs/2024/*` there.
     #[arg(value_name = "GLOB")]
     glob: String,
+    /// Join versions of the same size and time whose bytes are equal, by reading them. Hosts with chunk names of their own,
+    /// and one host before and after a new seed, name equal bytes differently: else such versions are shown apart.
+    #[arg(long)]
+    by_content: bool,
     #[command(flatten)]
     points: PointFrom,
 }
@@ -33,6 +41,8 @@ pub(crate) struct FindArguments {
 /// What stood under a path in the same state, and the points it stood in, newest first.
 struct Version<'a> {
     hit: Hit,
+    /// The point that the hit is of.
+    of: &'a Listed,
     points: Vec<&'a Listed>,
 }
 
@@ -43,7 +53,11 @@ pub(crate) async fn run(session: &Session, arguments: &FindArguments) -> Outcome
     let mut found: BTreeMap<PathBuf, Vec<Version<'_>>> = BTreeMap::new();
     let mut unread = Vec::new();
     let mut trees = 0;
+    let progress = &session.world.progress;
+    progress.begin_of(Phase::Searching, Total::of_items(points.live.len()));
+    let shown = session.shows("find");
     for listed in points.live.iter().rev() {
+        progress.add_items(1);
         match look(&points, &shelf, listed, &mut search).await {
             Ok(None) => {}
             Ok(Some(hits)) => {
@@ -59,6 +73,13 @@ pub(crate) async fn run(session: &Session, arguments: &FindArguments) -> Outcome
             }
         }
     }
+    if arguments.by_content
+        && let Err(failure) = join_equal(&points, &shelf, &mut found).await
+    {
+        session.output.warn(format!("not every version could be read and compared: {}", failure.text));
+        unread.push(failure);
+    }
+    drop(shown);
     let output = session.output;
     let versions: usize = found.values().map(Vec::len).sum();
     for versions in found.values() {
@@ -80,7 +101,7 @@ pub(crate) async fn run(session: &Session, arguments: &FindArguments) -> Outcome
 /// What a point has of it; none for a point that is no tree.
 async fn look(
     points: &Points,
-    shelf: &std::sync::Arc<vault_ops::shelf::Shelf>,
+    shelf: &Arc<Shelf>,
     listed: &Listed,
     search: &mut Search,
 ) -> Result<Option<Vec<Hit>>, Failure> {
@@ -105,8 +126,52 @@ fn add<'a>(found: &mut BTreeMap<PathBuf, Vec<Version<'a>>>, hit: Hit, point: &'a
     };
     match versions.iter_mut().find(|version| same(&version.hit)) {
         Some(version) => version.points.push(point),
-        None => versions.push(Version { hit, points: vec![point] }),
+        None => versions.push(Version { hit, of: point, points: vec![point] }),
     }
+}
+
+/// Versions that may be equal, for all that is listed of them, are read, and joined if they are.
+async fn join_equal(
+    points: &Points,
+    shelf: &Arc<Shelf>,
+    found: &mut BTreeMap<PathBuf, Vec<Version<'_>>>,
+) -> Result<(), Failure> {
+    for versions in found.values_mut() {
+        let mut at = 0;
+        while at < versions.len() {
+            let mut other = at + 1;
+            while other < versions.len() {
+                if are_equal(points, shelf, &versions[at], &versions[other]).await? {
+                    let more = versions.remove(other).points;
+                    versions[at].points.extend(more);
+                } else {
+                    other += 1;
+                }
+            }
+            versions[at].points.sort_by_key(|point| std::cmp::Reverse(point.finished_ms));
+            at += 1;
+        }
+    }
+    Ok(())
+}
+
+async fn are_equal(
+    points: &Points,
+    shelf: &Arc<Shelf>,
+    one: &Version<'_>,
+    other: &Version<'_>,
+) -> Result<bool, Failure> {
+    let is_file = |version: &Version<'_>| version.hit.entry.kind == EntryKind::File;
+    let listed = |version: &Version<'_>| {
+        let entry = &version.hit.entry;
+        (entry.size, entry.mtime_s, entry.mtime_ns)
+    };
+    if !is_file(one) || !is_file(other) || listed(one) != listed(other) {
+        return Ok(false);
+    }
+    let (old, new) = (points.pieces(shelf, one.of).await?, points.pieces(shelf, other.of).await?);
+    let pair = Pair { old: PointTree::of(&old)?, new: PointTree::of(&new)?, named_alike: old.names_alike(&new) };
+    Ok(pair.same_bytes(&one.hit.entry, &other.hit.entry).await?)
 }
 
 fn show(output: Output, version: &Version<'_>, is_first: bool) {

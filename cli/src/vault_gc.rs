@@ -42,7 +42,7 @@ pub(crate) async fn run(session: &Session, arguments: &GcArguments) -> Outcome {
     let options =
         GcOptions { orphans: arguments.orphans, revoked: arguments.revoked, confirmed, ..GcOptions::default() };
     if !arguments.apply {
-        let plan = gc::plan(&opened.vault, &opened.catalog, &janitor, &options).await?;
+        let plan = session.showing("gc", gc::plan(&opened.vault, &opened.catalog, &janitor, &options)).await?;
         return Ok(tell_plan(session, &opened, &plan));
     }
     apply(session, &opened, &janitor, &options).await
@@ -94,7 +94,7 @@ pub(crate) async fn apply(
     options: &GcOptions,
 ) -> Result<u8, Failure> {
     let output = session.output;
-    let done = gc::apply(&opened.vault, &opened.catalog, janitor, options).await?;
+    let done = session.showing("gc", gc::apply(&opened.vault, &opened.catalog, janitor, options)).await?;
     done.failed.iter().for_each(|why| output.warn(why));
     done.waiting.iter().for_each(|(why, packs)| output.say(format!("{packs} packs wait: {why}")));
     output.say(format!(

@@ -26,7 +26,7 @@ pub(crate) async fn run(session: &Session, from: &[String], reach: &Reach, apply
         Err(failure) if key.read_key.is_some() || !key.cards.is_empty() => return Err(failure),
         Err(_) => None,
     };
-    let plan = import::plan(&opened.vault, keys.as_deref(), &folders).await?;
+    let plan = session.showing("import", import::plan(&opened.vault, keys.as_deref(), &folders)).await?;
     tell(session, &plan, keys.is_some());
     let unseen = unlistable(from);
     for path in &unseen {
@@ -37,7 +37,7 @@ pub(crate) async fn run(session: &Session, from: &[String], reach: &Reach, apply
         session.output.summary(exit::OK, summary(&plan));
         return Ok(exit::OK);
     }
-    let done = import::apply(&opened.vault, &mut opened.catalog, &plan).await?;
+    let done = session.showing("import", import::apply(&opened.vault, &mut opened.catalog, &plan)).await?;
     done.failed.iter().for_each(|why| session.output.warn(why));
     let vouched = vouch(session, &config, &name, opened, &plan).await?;
     let output = session.output;

@@ -173,7 +173,7 @@ async fn settle(session: &Session, config: &Config, name: &str, opened: Assemble
     let (output, vault) = (session.output, &opened.vault);
     let admin = places::admin(config, name, vault).await;
     let plan = rebalance::plan(vault, &opened.catalog).await?;
-    let done = rebalance::apply(vault, &opened.catalog, &plan, &admin).await?;
+    let done = session.showing("location", rebalance::apply(vault, &opened.catalog, &plan, &admin)).await?;
     done.moved.failed.iter().chain(&done.moved.lost).for_each(|why| output.warn(why));
     output.say(format!(
         "{} shards moved and read back, {} records copied, {} copies removed",

@@ -31,7 +31,7 @@ pub(crate) async fn extend(session: &Session, apply: bool, most: u64) -> Outcome
         output.summary(silent, json!({ "due": plan.tasks.len(), "live": plan.live }));
         return Ok(silent);
     }
-    let done = retain::apply(&opened.vault, &opened.catalog, &plan, most).await?;
+    let done = session.showing("lock", retain::apply(&opened.vault, &opened.catalog, &plan, most)).await?;
     done.failed.iter().for_each(|why| output.warn(why));
     output.say(format!(
         "{} objects looked at, {} locks extended, {} left for the next time; {} requests",

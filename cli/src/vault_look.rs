@@ -43,7 +43,7 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         (true, false) => ("AT RISK", exit::WARNINGS),
     };
     let declared = match look.declared {
-        0 => "none declared".to_owned(),
+        0 => "survive_domains = 0 asks for no more".to_owned(),
         more => format!("want {more}"),
     };
     output.say(format!("vault {name:<12} {verdict}   {}; {declared}", tolerance_text(look.tolerance)));

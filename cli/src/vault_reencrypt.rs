@@ -17,6 +17,7 @@ use vault_format::ScopeId;
 use vault_ops::catalog::Catalog;
 use vault_ops::forget::GRACE_MS_DEFAULT;
 use vault_ops::points::point_text;
+use vault_ops::progress::Phase;
 use vault_ops::reencrypt::{self, Mover, Plan, Report};
 
 use crate::arguments::ReadKeyFrom;
@@ -52,7 +53,8 @@ pub(crate) async fn run(session: &Session, arguments: &ReencryptArguments) -> Ou
     let mut read = read_key(session, &arguments.key, &opened).await?;
     complete(&mut read, &opened.vault)?;
     refuse_former_key(&read, &opened)?;
-    let plan = reencrypt::plan(&opened.vault, &read).await?;
+    session.world.progress.begin(Phase::Opening);
+    let plan = session.showing("reencrypt", reencrypt::plan(&opened.vault, &read)).await?;
     tell_plan(session, &plan);
     if arguments.apply {
         teach(session, &mut opened, &read, &plan).await?;
@@ -176,7 +178,7 @@ async fn scope_of(
                     "left": step.left }),
         );
     });
-    Ok(done.await?)
+    Ok(session.showing("reencrypt", done).await?)
 }
 
 fn tell_plan(session: &Session, plan: &Plan) {

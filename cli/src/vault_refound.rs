@@ -76,14 +76,15 @@ pub(crate) async fn run(session: &Session, arguments: &InitArguments) -> Outcome
     let mut vault = open(session, &brought, &places).await?;
     complete(&mut brought.read, &vault)?;
     let mut catalog = open_catalog(&state)?;
-    let plan = import::plan_anew(&vault, &brought.read, &piles).await?;
+    let plan = session.showing("init", import::plan_anew(&vault, &brought.read, &piles)).await?;
     vault_import::tell(session, &plan, true);
-    let mut wrong = import::apply(&vault, &mut catalog, &plan).await?.failed;
+    let mut wrong = session.showing("init", import::apply(&vault, &mut catalog, &plan)).await?.failed;
     // Opened again: certificates that came home count now.
     vault = open(session, &brought, &places).await?;
     wrong.extend(vouch(session, &vault, &host, &mut catalog, &plan).await?);
     wrong.extend(fill_up(session, &vault, &catalog).await?);
-    let filled = adopt::fill(&vault, &brought.read, Some(host.writer.scope), &mut catalog).await?;
+    let scope = Some(host.writer.scope);
+    let filled = session.showing("init", adopt::fill(&vault, &brought.read, scope, &mut catalog)).await?;
     wrong.extend(filled.remarks);
     let points = catalog.points()?.len();
     let lost = refound::lost(&vault, &catalog).await?;
@@ -126,7 +127,7 @@ async fn inherit(
     piles: &[Arc<vault_ops::location::Location>],
     places: &Places,
 ) -> Result<Heritage, Failure> {
-    let mut found = scan(piles).await?;
+    let mut found = session.showing("init", scan(&session.world.progress, piles)).await?;
     refound::add_standing(&mut found, brought.read.vault, &candidates(places).await).await;
     let keys = Arc::get_mut(&mut brought.read)
         .ok_or_else(|| Failure::new(exit::ERROR, "the read key is in use already; report this"))?;
@@ -220,7 +221,7 @@ async fn vouch(
 /// Shards that nobody found are made from the others, until every location has its own.
 async fn fill_up(session: &Session, vault: &Vault, catalog: &Catalog) -> Result<Vec<String>, Failure> {
     let plan = repair::plan(vault, catalog).await?;
-    let done = repair::apply(vault, catalog, &plan).await?;
+    let done = session.showing("init", repair::apply(vault, catalog, &plan)).await?;
     session.output.say(format!("{} shards rebuilt, {} records copied", done.shards.len(), done.records));
     Ok(done.failed.into_iter().chain(done.lost).collect())
 }

@@ -121,7 +121,7 @@ pub(crate) async fn run(session: &Session, arguments: &RestoreArguments) -> Outc
 
 /// What only a tree of files has.
 fn refuse_wishes(arguments: &RestoreArguments, is_part: bool) -> Result<(), Failure> {
-    if is_part || arguments.overwrite.is_some() || arguments.delete || arguments.verify {
+    if is_part || arguments.overwrite.is_some() || arguments.delete || arguments.verify || arguments.maps_owners() {
         return Err(Failure::new(
             exit::USAGE,
             "this point is no tree of files: it is restored as a whole, into a new or empty folder, and always verified. \
@@ -170,7 +170,7 @@ fn say_what_is_left(failure: Failure, to: &Path) -> Failure {
 
 /// What of so many bytes is read of the point is counted from here on.
 fn writing(session: &Session, bytes: u64) -> &Progress {
-    session.world.progress.begin_of(Phase::Writing, Total { bytes: Some(bytes), ..Total::default() });
+    session.world.progress.begin_of(Phase::Writing, Total::of_bytes(bytes));
     &session.world.progress
 }
 

@@ -230,7 +230,7 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
     }
     let domains = vault.domains().len();
     let place = if domains == 1 {
-        "stored, one domain".to_owned()
+        "every shard stored, all in one domain".to_owned()
     } else {
         super::vault_init::tolerance_text(report.tolerance)
     };

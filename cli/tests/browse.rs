@@ -138,6 +138,33 @@ fn versions_are_found_and_changes_are_told() {
     assert!(same.says("0 added, 0 removed, 0 changed").out.lines().count() == 1);
 }
 
+/// Two hosts name their chunks with keys of their own, so that what is listed does not
+/// tell whether their files are equal.
+#[test]
+fn equal_bytes_of_two_hosts_are_joined_by_reading_them() {
+    let stage = Stage::with_local_vault();
+    write_tree(&stage.path("tree"), 200_000, &mut Numbers(13));
+    stage.holdfast(&["keys", "issue", "--role", "writer", "--name", "second", "--out", "second.key"]).ends(0);
+    stage.other_host("second");
+    fs::rename(stage.path("second.key"), stage.path("second-keys/writer.key")).unwrap();
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    stage.on_host("second", &["vault", "run", "tree"]).ends(0);
+    let find = |more: &[&str]| stage.holdfast(&[&["vault", "find", "/tree/random"], more].concat()).ends(0);
+    find(&[]).says("1 paths, 2 versions in 2 points");
+    find(&["--by-content"]).says("1 paths, 1 versions in 2 points").says("2 points of ");
+
+    // Another byte, under the same size and time.
+    let path = stage.path("tree/random");
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    stage.on_host("second", &["vault", "run", "tree"]).ends(0);
+    find(&[]).says("1 paths, 3 versions in 3 points");
+    find(&["--by-content"]).says("1 paths, 2 versions in 3 points").says("2 points of ").says("1 point of ");
+}
+
 #[test]
 fn a_part_is_restored_and_what_is_removed_was_shown_and_agreed_to() {
     let stage = Stage::with_local_vault();

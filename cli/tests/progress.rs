@@ -11,7 +11,7 @@ mod stage;
 
 use std::fs;
 
-use stage::{Numbers, Stage, assert_same_tree, write_tree};
+use stage::{Numbers, Stage, assert_same_tree, files_below, write_tree};
 
 /// Takes the line away.
 const GONE: &str = "\r\x1b[K";
@@ -81,6 +81,71 @@ fn a_restore_at_a_terminal_counts_to_the_points_own_total() {
     }
     let shown = stage.person(&["vault", "audit"]).ends(0);
     assert!(shows_all_done(&shown, "audit  auditing", "100%"), "{shown:?}");
+}
+
+/// Whether the last word on a command's work says that all of it is done.
+#[track_caller]
+fn ends_with_all_done(shown: &str, phase: &str) {
+    let line = shown.split('\r').rfind(|line| line.contains(phase)).unwrap_or_else(|| panic!("no {phase}: {shown:?}"));
+    assert!(line.contains("  100%  "), "{phase}: {line:?} in {shown:?}");
+}
+
+#[test]
+fn whatever_takes_long_says_how_far_it_is() {
+    let (stage, mut numbers) = (Stage::with_local_vault(), Numbers(504));
+    write_tree(&stage.path("tree"), 300_000, &mut numbers);
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+
+    // Every place is away, and comes back: what waits is delivered, by its bytes.
+    let places: Vec<String> = (1..=9).map(|number| format!("vault/p{number}")).collect();
+    let away = |place: &String| stage.path(&format!("{place}-away"));
+    for place in &places {
+        fs::rename(stage.path(place), away(place)).unwrap();
+    }
+    fs::write(stage.path("tree/own"), numbers.bytes(1_500_000)).unwrap();
+    stage.holdfast(&["vault", "run", "tree"]).ends(14);
+    let mut waiting = Vec::new();
+    files_below(&stage.path("vault/state/demo/spool/shards"), &mut waiting);
+    let bytes: u64 = waiting.iter().map(|shard| fs::metadata(shard).unwrap().len()).sum();
+    for place in &places {
+        fs::rename(away(place), stage.path(place)).unwrap();
+    }
+    let shown = stage.person(&["vault", "deliver"]).ends(0);
+    ends_with_all_done(&shown, "deliver  delivering");
+    let mib = format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20));
+    assert!(shown.contains(&format!("  {mib}/{mib}")), "{mib} waited: {shown:?}");
+
+    let shown = stage.person(&["vault", "find", "own"]).ends(0);
+    ends_with_all_done(&shown, "find  searching");
+    assert!(shown.contains("2 of 2"), "{shown:?}");
+
+    // The point and what only it needs: condemned, seen by the writer, and deleted.
+    let points = stage.holdfast(&["--json", "vault", "snapshots"]).ends(0).events("point");
+    let last = points.last().unwrap()["point"].as_str().unwrap().to_owned();
+    stage.holdfast(&["vault", "forget", &last, "--apply", "--confirm", "demo"]).ends(0);
+    stage.holdfast(&["vault", "trash", "purge", &last, "--confirm", "demo"]).ends(0);
+    fs::remove_file(stage.path("tree/own")).unwrap();
+    stage.holdfast(&["vault", "gc", "--apply", "--confirm", "demo"]).ends(0);
+    stage.holdfast(&["vault", "run", "tree"]).ends(0);
+    let count = || places.iter().map(|place| stage.shards_in(place).len()).sum::<usize>();
+    let before = count();
+    let shown = stage.person(&["vault", "gc", "--apply", "--confirm", "demo"]).ends(0);
+    ends_with_all_done(&shown, "gc  removing");
+    let gone = before - count();
+    assert!(gone >= 9 && shown.contains(&format!("{gone} of {gone}  ")), "{gone} went: {shown:?}");
+
+    // Bare shards, and everything sealed anew.
+    let heap: Vec<&str> = places.iter().map(String::as_str).collect();
+    let shown = stage
+        .person(
+            &[&["vault", "restore", "--to", "out", "--read-key", "vault/keys/read.key", "--scan", "--from"], &heap[..]]
+                .concat(),
+        )
+        .ends(3);
+    ends_with_all_done(&shown, "scan  scanning");
+    stage.holdfast(&["keys", "rotate", "--apply", "--i-have-no-key-copy"]).ends(3);
+    let shown = stage.person(&["vault", "reencrypt", "--apply"]).leaves().1;
+    ends_with_all_done(&shown, "reencrypt  sealing");
 }
 
 #[test]

@@ -161,7 +161,8 @@ impl Pair<'_> {
         })
     }
 
-    async fn same_bytes(&self, old: &Entry, new: &Entry) -> Result<bool> {
+    /// Whether a file of each has the same bytes. They are read only where the names of their chunks cannot tell.
+    pub async fn same_bytes(&self, old: &Entry, new: &Entry) -> Result<bool> {
         if old.size != new.size {
             return Ok(false);
         }

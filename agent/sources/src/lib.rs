@@ -16,6 +16,7 @@ mod kernel_files;
 mod links;
 mod listing;
 mod metadata;
+mod owner_map;
 mod owners;
 mod regular;
 mod removal;

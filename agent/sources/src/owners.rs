@@ -10,8 +10,6 @@ use rustix::fs::{Gid, Stat, Uid};
 use vault_format::Blob;
 use vault_format::tree::Entry;
 
-use crate::metadata::read_names;
-
 /// Who shall own what is restored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OwnerRule {
@@ -48,6 +46,26 @@ impl Owner {
     }
 }
 
+/// The numbers that this host's file of users or of groups has for names. A missing file
+/// knows nobody.
+pub(crate) fn numbers_by_name(path: &Path) -> BTreeMap<Blob, u32> {
+    parse_numbers(&std::fs::read(path).unwrap_or_default())
+}
+
+/// Both files have the name first and the number third. A number may have several names.
+fn parse_numbers(text: &[u8]) -> BTreeMap<Blob, u32> {
+    let mut numbers = BTreeMap::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        let mut fields = line.split(|byte| *byte == b':');
+        let (Some(name), Some(number)) = (fields.next(), fields.nth(1)) else { continue };
+        if let Some(number) = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok()) {
+            // The first line of a name is the one that counts for the system.
+            numbers.entry(Blob(name.to_vec())).or_insert(number);
+        }
+    }
+    numbers
+}
+
 /// A rule with the names of this host.
 pub(crate) struct Giving {
     rule: OwnerRule,
@@ -59,7 +77,7 @@ pub(crate) struct Giving {
 impl Giving {
     pub(crate) fn new(rule: OwnerRule, as_root: bool) -> Self {
         let numbers = |path: &str| match rule {
-            OwnerRule::Names => read_names(Path::new(path)).into_iter().map(|(number, name)| (name, number)).collect(),
+            OwnerRule::Names => numbers_by_name(Path::new(path)),
             OwnerRule::Numbers | OwnerRule::Nobody => BTreeMap::new(),
         };
         Self { rule, as_root, users: numbers("/etc/passwd"), groups: numbers("/etc/group") }
@@ -85,5 +103,17 @@ impl Giving {
     /// Whether it is a loss that the entry now belongs to `me`.
     pub(crate) fn loses_owner(&self, entry: &Entry, me: Owner) -> bool {
         self.rule != OwnerRule::Nobody && !self.as_root && Owner::recorded(entry) != me
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_a_number_is_known_and_broken_lines_name_nobody() {
+        let numbers = parse_numbers(b"root:x:0:0::/root:/bin/sh\ntoor:x:0:\nbroken\n:x:x:\nann:x:1000:\nann:x:1001:");
+        let expected = [("ann", 1000), ("root", 0), ("toor", 0)].map(|(name, number)| (Blob(name.into()), number));
+        assert_eq!(numbers, BTreeMap::from(expected));
     }
 }

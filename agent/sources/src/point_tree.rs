@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use vault_format::point::{PointRoot, TreeRoot};
 use vault_format::tree::{Content, Entry, EntryKind, Hole, Listing};
@@ -17,6 +18,7 @@ use vault_ops::{OpsError, Result};
 
 use crate::descent::DEPTH_MAX;
 use crate::listing::{content_of, read_listing, read_listing_or_not};
+use crate::owner_map::OwnerMap;
 use crate::path_text::path_text;
 
 /// Most entries one walk gives: a small forged tree can describe more than any disk holds.
@@ -48,7 +50,8 @@ impl<'a> PointTree<'a> {
             PointRoot::Tree(root) => Self::at(point, root),
             PointRoot::Kernel(_) | PointRoot::Postgres(_) | PointRoot::Stream(_) => Err(OpsError::Refused {
                 what: format!(
-                    "the point of source {} is no tree of files: it can only be restored as a whole",
+                    "the point of source {} is no tree of files: it can only be restored as a whole. For another point \
+                     give its id, or --source NAME for the newest of a source",
                     point.record().source
                 ),
             }),
@@ -113,6 +116,7 @@ impl<'a> PointTree<'a> {
             most: ENTRIES_MAX,
             goes_on: false,
             unread: None,
+            owner_map: None,
         }
     }
 
@@ -194,6 +198,8 @@ pub struct Walk<'a> {
     goes_on: bool,
     /// Why the directory given last cannot be listed.
     unread: Option<OpsError>,
+    /// Who gets what belonged to others.
+    owner_map: Option<Arc<OwnerMap>>,
 }
 
 /// What a walk comes to.
@@ -244,7 +250,7 @@ impl Walk<'_> {
             self.path.pop();
         }
         self.named = false;
-        if let Some(entry) = self.entries.next() {
+        if let Some(mut entry) = self.entries.next() {
             self.left = self.left.checked_sub(1).ok_or_else(|| {
                 let most = self.most;
                 OpsError::corrupt("the point's tree", format!("it describes more than {most} files"))
@@ -253,6 +259,9 @@ impl Walk<'_> {
             self.named = true;
             if entry.kind == EntryKind::Directory {
                 self.next = Some(content_of(&entry)?.clone());
+            }
+            if let Some(owner_map) = &self.owner_map {
+                owner_map.apply(&mut entry);
             }
             return Ok(Some(Step::Entry(entry)));
         }
@@ -272,6 +281,12 @@ impl Walk<'_> {
     #[must_use]
     pub(crate) fn going_on(self) -> Self {
         Self { goes_on: true, ..self }
+    }
+
+    /// The same walk, giving entries with the owners they are restored with.
+    #[must_use]
+    pub(crate) fn with_owners(self, owner_map: Arc<OwnerMap>) -> Self {
+        Self { owner_map: Some(owner_map), ..self }
     }
 
     /// Why the directory of the last [`Step::Unread`] cannot be listed.

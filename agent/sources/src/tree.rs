@@ -18,6 +18,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use vault_format::point::TreeRoot;
@@ -40,6 +41,7 @@ pub use plan::{Doomed, Plan};
 pub use standing::Overwrite;
 pub use unread::Unread;
 
+pub use crate::owner_map::{OwnerLine, OwnerMap};
 pub use crate::owners::OwnerRule;
 use crate::path_text::path_text;
 use crate::point_tree::{Found, PointTree, Walk};
@@ -81,6 +83,8 @@ pub struct Wishes {
     pub remove: BTreeSet<PathBuf>,
     /// Who shall own it.
     pub owners: OwnerRule,
+    /// Who gets what belonged to others; counts before the rule.
+    pub owner_map: Arc<OwnerMap>,
     /// Read everything again afterwards and compare.
     pub verify: bool,
     /// Make holes of long runs of zeros that were none.
@@ -101,6 +105,7 @@ impl Default for Wishes {
             overwrite: Overwrite::default(),
             remove: BTreeSet::new(),
             owners: OwnerRule::default(),
+            owner_map: Arc::default(),
             verify: false,
             sparse: false,
             check_room: true,
@@ -254,30 +259,28 @@ pub(crate) struct Start<'a> {
     /// The total that is counted to has the listings in it.
     pub(crate) counts_listings: bool,
     most: u64,
+    owner_map: Arc<OwnerMap>,
 }
 
 impl<'a> Start<'a> {
     async fn of(tree: PointTree<'a>, wishes: &Wishes) -> Result<Self> {
-        let most = wishes.options.entries_max;
         let base: PathBuf = wishes.part.components().collect();
-        match tree.look(&base).await? {
-            Found::Top => {
-                let listing = tree.listing(tree.top(), &base).await?;
-                Ok(Self { tree, entries: listing.entries, base, directory: None, counts_listings: false, most })
+        let (entries, base, directory) = match tree.look(&base).await? {
+            Found::Top => (tree.listing(tree.top(), &base).await?.entries, base, None),
+            Found::Entry(mut entry) if entry.kind == EntryKind::Directory => {
+                wishes.owner_map.apply(&mut entry);
+                (tree.listing(crate::listing::content_of(&entry)?, &base).await?.entries, base, Some(entry))
             }
-            Found::Entry(entry) if entry.kind == EntryKind::Directory => {
-                let listing = tree.listing(crate::listing::content_of(&entry)?, &base).await?;
-                Ok(Self { tree, entries: listing.entries, base, directory: Some(entry), counts_listings: false, most })
-            }
-            Found::Entry(entry) => {
-                let base = base.parent().map(Path::to_owned).unwrap_or_default();
-                Ok(Self { tree, entries: vec![entry], base, directory: None, counts_listings: false, most })
-            }
-        }
+            Found::Entry(entry) => (vec![entry], base.parent().map(Path::to_owned).unwrap_or_default(), None),
+        };
+        let owner_map = Arc::clone(&wishes.owner_map);
+        let most = wishes.options.entries_max;
+        Ok(Self { tree, entries, base, directory, counts_listings: false, most, owner_map })
     }
 
     pub(crate) fn walk(&self) -> Walk<'a> {
-        self.tree.walk_entries(self.entries.clone(), self.base.clone()).at_most(self.most).going_on()
+        let walk = self.tree.walk_entries(self.entries.clone(), self.base.clone());
+        walk.at_most(self.most).going_on().with_owners(Arc::clone(&self.owner_map))
     }
 
     /// The path below the target of a path in the point.

@@ -239,7 +239,9 @@ impl Judge<'_> {
             versions: None,
         });
         let read = Arc::clone(&keys().read);
-        let scan = vault_ops::scan::scan(&[folder]).await.map_err(|error| error.to_string())?;
+        let scan = vault_ops::scan::scan(&vault_ops::progress::Progress::default(), &[folder])
+            .await
+            .map_err(|error| error.to_string())?;
         let bare = vault_ops::scan::find_points(&world, &scan, keys().public.vault, &read).await;
         for point in points.iter().filter(|point| point.must_restore(self.timeline.now_us())) {
             let name = vault_ops::points::point_text(point.id);

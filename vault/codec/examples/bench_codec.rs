@@ -161,10 +161,12 @@ fn stages(keys: &Keys, coding: Coding, data: &[u8]) {
     let set = first.seal(&keys.context(), &buffers, &mut rng).unwrap();
     let set = set.code(&keys.signer, Hash([9; 32]), &buffers).unwrap();
     let payloads: Vec<_> = set.objects().map(|object| object.parts()[1].clone()).collect();
-    let left: Vec<_> =
-        (4..9).map(|index| vault_codec::Candidate { index, payload: &payloads[usize::from(index)] }).collect();
     report("repair, four data shards lost (of body)", used, || {
-        timed(|| drop(black_box(repair(set.verified_header(), &left, &buffers).unwrap().bad)))
+        timed(|| {
+            let header = set.verified_header();
+            let left = (4..9).map(|index| header.admit(index, payloads[usize::from(index)].clone()).unwrap());
+            drop(black_box(repair(header, &left.collect::<Vec<_>>(), &buffers).unwrap()));
+        })
     });
 }
 

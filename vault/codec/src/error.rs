@@ -38,12 +38,10 @@ pub enum CodecError {
     NotEnough {
         /// The pack.
         pack: PackId,
-        /// Different good shards among the candidates.
+        /// Different good shards.
         have: usize,
         /// Shards that are enough.
         need: usize,
-        /// Positions of the bad ones in the list of candidates.
-        bad: Vec<usize>,
     },
     /// The request itself cannot be carried out; nothing was done.
     #[error("{what}")]

@@ -38,10 +38,10 @@
 //! Nor can shards be rebuilt under a header nobody verified:
 //!
 //! ```compile_fail,E0308
-//! use vault_codec::{Buffers, Candidate, ParsedHeader, Repaired, Result, repair};
+//! use vault_codec::{Buffers, GoodShard, ParsedHeader, Result, ShardSet, repair};
 //!
-//! fn wrong(header: &ParsedHeader, candidates: &[Candidate<'_>]) -> Result<Repaired> {
-//!     repair(header, candidates, &Buffers::new(2))
+//! fn wrong(header: &ParsedHeader, shards: &[GoodShard]) -> Result<ShardSet> {
+//!     repair(header, shards, &Buffers::new(2))
 //! }
 //! ```
 
@@ -68,6 +68,5 @@ pub use pack::{LastPack, PACK_REF_BYTES, Pack, Packer, PlannedPack, Tail, plan_t
 pub use seal::{SealContext, Sealed};
 pub use shards::{ShardObject, ShardSet};
 pub use verify::{
-    Candidate, Decoded, GoodShard, ParsedHeader, Repaired, VerifiedHeader, VerifiedShard, assemble, decode, repair,
-    verify_header, verify_shard_object,
+    GoodShard, ParsedHeader, VerifiedHeader, VerifiedShard, assemble, repair, verify_header, verify_shard_object,
 };

@@ -5,7 +5,7 @@
 //! What always holds: a header that may steer a repair is its own type
 //! ([`VerifiedHeader`]), made only by verifying both signatures under a known
 //! certificate; a payload counts only if its root is the signed one for its
-//! index; a damaged or forged shard is reported and treated as lost; a repair
+//! index ([`GoodShard`]), and nothing else goes into a body or a repair; a repair
 //! ends with all n roots equal to the signed ones or with an error. The index
 //! and the object's name are hints: a payload knows by its root which shard it is.
 
@@ -277,15 +277,6 @@ impl VerifiedHeader {
     }
 }
 
-/// A payload that may be the shard of an index.
-#[derive(Clone, Copy)]
-pub struct Candidate<'a> {
-    /// Which shard it should be.
-    pub index: u8,
-    /// What was read.
-    pub payload: &'a [u8],
-}
-
 /// A payload that led to the root which its header signs for it: only
 /// [`ParsedHeader::admit`] makes one, so it need not be hashed a second time.
 #[derive(Clone, Debug)]
@@ -307,7 +298,7 @@ impl GoodShard {
     }
 }
 
-/// Puts a body together from shards that were admitted, any k of them.
+/// Puts a body together from shards that were admitted, any k of them. It is still sealed.
 pub fn assemble(header: &ParsedHeader, shards: &[GoodShard], buffers: &Buffers) -> Result<Bytes> {
     let coding = header.coding();
     let mut payloads = vec![None; coding.total_shards().into()];
@@ -319,104 +310,39 @@ pub fn assemble(header: &ParsedHeader, shards: &[GoodShard], buffers: &Buffers) 
     }
     let (have, need) = (payloads.iter().flatten().count(), usize::from(coding.data_shards()));
     if have < need {
-        return Err(CodecError::NotEnough { pack: header.pack(), have, need, bad: Vec::new() });
+        return Err(CodecError::NotEnough { pack: header.pack(), have, need });
     }
-    Good { payloads, bad: Vec::new() }.body(header, buffers)
+    body(header, &payloads, buffers)
 }
 
-/// A pack's body from any k good shards.
-#[derive(Debug)]
-pub struct Decoded {
-    /// Still sealed.
-    pub body: Bytes,
-    /// Positions in the list of candidates whose payload was not good. Those not
-    /// needed were not looked at.
-    pub bad: Vec<usize>,
-}
-
-/// Puts a body together. Candidates are checked until k different shards are
-/// good, data shards first.
-pub fn decode(header: &ParsedHeader, candidates: &[Candidate<'_>], buffers: &Buffers) -> Result<Decoded> {
-    let need = usize::from(header.coding().data_shards());
-    let found = Good::among(header, candidates, need)?;
-    let body = found.body(header, buffers)?;
-    Ok(Decoded { body, bad: found.bad })
-}
-
-/// All n shards of a pack, made again.
-pub struct Repaired {
-    /// Every one of them.
-    pub shards: ShardSet,
-    /// Positions in the list of candidates whose payload was not good.
-    pub bad: Vec<usize>,
-}
-
-/// Rebuilds all n shards from k good ones, without a key. All candidates are
-/// checked.
-pub fn repair(header: &VerifiedHeader, candidates: &[Candidate<'_>], buffers: &Buffers) -> Result<Repaired> {
-    let found = Good::among(header, candidates, usize::MAX)?;
-    let body = found.body(header, buffers)?;
+/// Rebuilds all n shards from k that were admitted, without a key.
+pub fn repair(header: &VerifiedHeader, shards: &[GoodShard], buffers: &Buffers) -> Result<ShardSet> {
+    let body = assemble(header, shards, buffers)?;
     let coded = code_body(header.coding(), header.h0().class, &body, buffers);
     check_roots(header, &coded.trees)?;
-    Ok(Repaired { shards: ShardSet::assemble(header.clone(), body, coded), bad: found.bad })
+    Ok(ShardSet::assemble(header.clone(), body, coded))
 }
 
-/// The good ones among some candidates.
-struct Good<'a> {
-    payloads: Vec<Option<&'a [u8]>>,
-    bad: Vec<usize>,
-}
-
-impl<'a> Good<'a> {
-    /// Checks candidates until `enough` different shards are good.
-    fn among(header: &ParsedHeader, candidates: &[Candidate<'a>], enough: usize) -> Result<Self> {
-        let coding = header.coding();
-        let need = usize::from(coding.data_shards());
-        let mut payloads = vec![None; coding.total_shards().into()];
-        let (mut bad, mut have) = (Vec::new(), 0);
-        let mut order: Vec<usize> = (0..candidates.len()).collect();
-        order.sort_by_key(|&at| candidates[at].index);
-        for at in order {
-            if have >= enough {
-                break;
-            }
-            let Candidate { index, payload } = candidates[at];
-            if header.check_payload(index, payload).is_err() {
-                bad.push(at);
-                continue;
-            }
-            let place = &mut payloads[usize::from(index)];
-            have += usize::from(place.is_none());
-            *place = Some(payload);
+/// The body: data shards as they are, lost ones computed in place.
+fn body(header: &ParsedHeader, payloads: &[Option<&[u8]>], buffers: &Buffers) -> Result<Bytes> {
+    let coding = header.coding();
+    let (k, shard_bytes) = (usize::from(coding.data_shards()), header.h0().class.shard_bytes());
+    let mut body = buffers.take(k * shard_bytes);
+    let (mut lost, mut out) = (Vec::new(), Vec::new());
+    for (index, place) in body.chunks_exact_mut(shard_bytes).enumerate() {
+        if let Some(payload) = payloads[index] {
+            place.copy_from_slice(payload);
+        } else {
+            lost.push(index);
+            out.push(place);
         }
-        bad.sort_unstable();
-        if have < need {
-            return Err(CodecError::NotEnough { pack: header.pack(), have, need, bad });
-        }
-        Ok(Self { payloads, bad })
     }
-
-    /// The body: data shards as they are, lost ones computed in place.
-    fn body(&self, header: &ParsedHeader, buffers: &Buffers) -> Result<Bytes> {
-        let coding = header.coding();
-        let (k, shard_bytes) = (usize::from(coding.data_shards()), header.h0().class.shard_bytes());
-        let mut body = buffers.take(k * shard_bytes);
-        let (mut lost, mut out) = (Vec::new(), Vec::new());
-        for (index, place) in body.chunks_exact_mut(shard_bytes).enumerate() {
-            if let Some(payload) = self.payloads[index] {
-                place.copy_from_slice(payload);
-            } else {
-                lost.push(index);
-                out.push(place);
-            }
-        }
-        if !lost.is_empty() {
-            ErasureCode::new(coding).rebuild(&self.payloads, &lost, &mut out)?;
-        }
-        // What was computed must have the root that was signed for it.
-        for index in lost {
-            header.check_payload(index as u8, &body[index * shard_bytes..(index + 1) * shard_bytes])?;
-        }
-        Ok(body.freeze())
+    if !lost.is_empty() {
+        ErasureCode::new(coding).rebuild(payloads, &lost, &mut out)?;
     }
+    // What was computed must have the root that was signed for it.
+    for index in lost {
+        header.check_payload(index as u8, &body[index * shard_bytes..(index + 1) * shard_bytes])?;
+    }
+    Ok(body.freeze())
 }

@@ -13,14 +13,14 @@ use std::ops::Range;
 
 use rand_chacha::rand_core::Rng;
 use vault_codec::{
-    BodyPart, Compression, FrameDecoder, ParsedHeader, decode, open_index, repair, unlock, verify_shard_object,
+    BodyPart, Compression, FrameDecoder, ParsedHeader, assemble, open_index, repair, unlock, verify_shard_object,
 };
 use vault_format::body::{LOCATOR_BYTES, LOCATORS_BYTES};
 use vault_format::shard::{
     CERTIFICATE_AT, COMMITMENT_AT, HEADER_BYTES, INDEX_AT, ROOTS_AT, SIGNED_BYTES, SLOTS_AT, ShardLayout,
 };
 use vault_format::suite::{Class, SIGNATURES_BYTES};
-use world::{World, candidates, coding, noise, payload, remake, rng, scale};
+use world::{World, admitted, coding, noise, payload, remake, rng, scale};
 
 /// What a flipped byte of a stored object means to a reader who has the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn every_flip_in_a_sealed_body_with_fitting_hashes_is_detected_by_whoever_reads_
     let set = world.shards(world.pack(coding(5, 9), Compression::default(), &chunks), 6);
     let header = set.verified_header().clone();
     let objects: Vec<Vec<u8>> = set.objects().map(|object| object.to_vec()).collect();
-    let body = decode(&header, &candidates(&objects), &world.buffers).unwrap().body.to_vec();
+    let body = assemble(&header, &admitted(&header, &objects), &world.buffers).unwrap().to_vec();
     let key = unlock(&header, &world.reader).unwrap();
     let toc_range = key.toc_range(BodyPart { offset: 0, bytes: &body }).unwrap();
     let open = key.open(body.clone().into()).unwrap();
@@ -166,11 +166,13 @@ fn what_was_flipped_is_repaired() {
             spoiled.push(index);
         }
         spoiled.sort_unstable();
-        let repaired = repair(set.verified_header(), &candidates(&bad), &world.buffers).unwrap();
+        let good = admitted(set.verified_header(), &bad);
         // Two flips may hit one byte of one shard and cancel out.
-        let changed: Vec<usize> = (0..9).filter(|&index| bad[index] != objects[index]).collect();
-        assert_eq!(repaired.bad, changed, "spoiled {spoiled:?}");
-        for (object, original) in repaired.shards.objects().zip(&objects) {
+        let same: Vec<usize> = (0..9).filter(|&index| bad[index] == objects[index]).collect();
+        let indices: Vec<usize> = good.iter().map(|shard| shard.index().into()).collect();
+        assert_eq!(indices, same, "spoiled {spoiled:?}");
+        let repaired = repair(set.verified_header(), &good, &world.buffers).unwrap();
+        for (object, original) in repaired.objects().zip(&objects) {
             assert!(object.to_vec() == *original, "shard {}", object.index());
         }
     }

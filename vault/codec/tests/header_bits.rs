@@ -9,9 +9,9 @@ mod world;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use vault_codec::{Compression, FrameDecoder, ParsedHeader, decode, unlock, verify_header, verify_shard_object};
+use vault_codec::{Compression, FrameDecoder, ParsedHeader, assemble, unlock, verify_header, verify_shard_object};
 use vault_format::shard::{COMMITMENT_AT, HEADER_BYTES, INDEX_AT, KEY_SLOT_BYTES, SLOTS_AT};
-use world::{World, candidates, coding, noise};
+use world::{World, admitted, coding, noise};
 
 const BITS: usize = HEADER_BYTES * 8;
 const WORKERS: usize = 2;
@@ -64,7 +64,7 @@ fn no_bit_leads_to_other_plain_text() {
     let set = world.shards(world.pack(coding(3, 5), Compression::default(), &[&content]), 22);
     let objects: Vec<Vec<u8>> = set.objects().map(|object| object.to_vec()).collect();
     let body: Bytes =
-        decode(set.verified_header(), &candidates(&objects), &world.buffers).unwrap().body.to_vec().into();
+        assemble(set.verified_header(), &admitted(set.verified_header(), &objects), &world.buffers).unwrap();
     let read = |header: &[u8], reader| {
         let key = unlock(&ParsedHeader::parse(header).ok()?, reader).ok()?;
         let pack = key.open(body.clone()).ok()?;

@@ -5,12 +5,12 @@
 mod world;
 
 use vault_codec::{
-    Candidate, CodecError, Compression, ParsedHeader, decode, reconstruct, repair, verify_header, verify_shard_object,
+    CodecError, Compression, ParsedHeader, assemble, reconstruct, repair, verify_header, verify_shard_object,
 };
 use vault_format::Hash;
 use vault_format::shard::{HEADER_BYTES, Header};
 use vault_format::suite::{Class, Coding};
-use world::{World, candidates, coding, noise, payload, sign};
+use world::{World, admitted, coding, noise, payload, sign};
 
 const CODINGS: [(u8, u8); 5] = [(5, 9), (3, 5), (7, 15), (1, 3), (1, 1)];
 
@@ -20,63 +20,60 @@ fn stored(world: &World, coding: Coding, number: u64, bytes: usize) -> Vec<Vec<u
 }
 
 #[test]
-fn bad_candidates_are_erasures_and_named() {
+fn what_is_bad_is_not_admitted_and_any_k_good_ones_are_enough() {
     let world = World::new(1);
     for (k, n) in CODINGS {
         let coding = coding(k, n);
         let objects = stored(&world, coding, 1, 30_000);
         let other = stored(&world, coding, 2, 30_000);
         let header = verify_header(&objects[0], world.lookup()).unwrap();
-        let body = decode(&header, &candidates(&objects), &world.buffers).unwrap().body;
+        let body = assemble(&header, &admitted(&header, &objects), &world.buffers).unwrap();
         // As many as may be lost are forged (shards of another pack), cut short,
         // empty, or under an index that does not exist; the good ones come last.
-        let mut list = Vec::new();
-        for (at, object) in objects.iter().enumerate().take(coding.parity_shards().into()) {
-            let index = at as u8;
-            list.push(match at % 4 {
-                0 => Candidate { index, payload: payload(&other[at]) },
-                1 => Candidate { index, payload: &payload(object)[1..] },
-                2 => Candidate { index, payload: &[] },
-                _ => Candidate { index: n, payload: payload(object) },
-            });
+        let lost = usize::from(coding.parity_shards());
+        for (at, object) in objects.iter().enumerate().take(lost) {
+            let (index, payload) = match at % 4 {
+                0 => (at as u8, payload(&other[at])),
+                1 => (at as u8, &payload(object)[1..]),
+                2 => (at as u8, &[][..]),
+                _ => (n, payload(object)),
+            };
+            assert_eq!(header.admit(index, payload.to_vec().into()).unwrap_err().name(), "corrupt", "{k} of {n}");
         }
-        let bad = list.len();
-        for (at, object) in objects.iter().enumerate().skip(bad) {
-            list.push(Candidate { index: at as u8, payload: payload(object) });
-        }
-        let repaired = repair(&header, &list, &world.buffers).unwrap();
-        assert_eq!(repaired.bad, (0..bad).collect::<Vec<_>>(), "{k} of {n}");
-        for (object, original) in repaired.shards.objects().zip(&objects) {
+        let mut good = admitted(&header, &objects[lost..]);
+        let repaired = repair(&header, &good, &world.buffers).unwrap();
+        for (object, original) in repaired.objects().zip(&objects) {
             assert!(object.to_vec() == *original, "{k} of {n}, shard {}", object.index());
         }
-        assert!(decode(&header, &list, &world.buffers).unwrap().body == body);
+        assert!(assemble(&header, &good, &world.buffers).unwrap() == body);
         // One more is too many.
-        list[bad].payload = payload(&other[bad]);
-        let error = repair(&header, &list, &world.buffers).err().unwrap();
-        let CodecError::NotEnough { have, need, bad: named, .. } = error else { panic!("{error}") };
-        assert_eq!((have, need, named), (usize::from(k) - 1, k.into(), (0..=bad).collect()));
+        good.pop();
+        let too_few = (usize::from(k) - 1, usize::from(k));
+        for error in [
+            repair(&header, &good, &world.buffers).err().unwrap(),
+            assemble(&header, &good, &world.buffers).unwrap_err(),
+        ] {
+            assert!(matches!(error, CodecError::NotEnough { have, need, .. } if (have, need) == too_few), "{error}");
+        }
     }
 }
 
 #[test]
-fn a_good_copy_stands_in_for_a_bad_one_of_the_same_index() {
+fn a_shard_counts_once_and_under_its_own_header_only() {
     let world = World::new(2);
     let objects = stored(&world, coding(3, 5), 1, 30_000);
+    let other = stored(&world, coding(3, 5), 2, 30_000);
     let header = verify_header(&objects[4], world.lookup()).unwrap();
-    let other = vec![0; payload(&objects[0]).len()];
-    let mut list = candidates(&objects[..3]);
-    list.insert(0, Candidate { index: 0, payload: &other });
-    list.insert(0, Candidate { index: 0, payload: payload(&objects[0]) });
-    let decoded = decode(&header, &list, &world.buffers).unwrap();
-    assert_eq!(decoded.bad, [1]);
-    // Data shards are looked at first: they need no arithmetic.
-    let mut parity_first = vec![Candidate { index: 4, payload: &other }];
-    parity_first.extend(candidates(&objects[..3]));
-    assert_eq!(decode(&header, &parity_first, &world.buffers).unwrap().bad, [0_usize; 0]);
-    assert_eq!(repair(&header, &parity_first, &world.buffers).unwrap().bad, [0]);
-    // The same good shard twice is one shard.
-    let twice = [list[0], list[0], list[3]];
-    assert!(matches!(decode(&header, &twice, &world.buffers), Err(CodecError::NotEnough { have: 2, need: 3, .. })));
+    let other_header = verify_header(&other[0], world.lookup()).unwrap();
+    let good = admitted(&header, &objects);
+    let twice = [0, 0, 3].map(|at| good[at].clone());
+    let error = assemble(&header, &twice, &world.buffers).unwrap_err();
+    assert!(matches!(error, CodecError::NotEnough { have: 2, need: 3, .. }), "{error}");
+    // Admitted it was, but as a shard of another pack.
+    let mut mixed = good[..3].to_vec();
+    mixed.extend(admitted(&other_header, &other[3..]));
+    assert_eq!(assemble(&header, &mixed, &world.buffers).unwrap_err().name(), "refused");
+    assert_eq!(repair(&header, &mixed, &world.buffers).err().unwrap().name(), "refused");
 }
 
 #[test]
@@ -180,10 +177,11 @@ fn a_repair_ends_with_the_signed_roots_or_not_at_all() {
     let mut header = ParsedHeader::parse(&objects[0]).unwrap().header().clone();
     header.roots[4] = Hash([7; 32]);
     let header = sign(&world, header).verify(world.lookup()).unwrap();
-    let error = repair(&header, &candidates(&objects[..3]), &world.buffers).err().unwrap().to_string();
+    let good = admitted(&header, &objects[..3]);
+    let error = repair(&header, &good, &world.buffers).err().unwrap().to_string();
     assert!(error.contains("the code of a pack") && error.contains("shard 4"), "{error}");
     // The body itself is still there for a restore.
-    assert!(decode(&header, &candidates(&objects[..3]), &world.buffers).is_ok());
+    assert!(assemble(&header, &good, &world.buffers).is_ok());
 }
 
 #[test]

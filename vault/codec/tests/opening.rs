@@ -9,17 +9,18 @@ use keys::files::ReadKey;
 use keys::{Generation, RecipientPrivate};
 use vault_codec::{
     BodyPart, Buffers, Chunk, CodecError, Compression, FrameDecoder, FrameEncoder, Pack, Packer, ParsedHeader,
-    SealContext, ShardSet, decode, index_range, open_index, unlock, unlock_with,
+    SealContext, ShardSet, assemble, index_range, open_index, unlock, unlock_with,
 };
 use vault_format::ChunkId;
 use vault_format::body::ChunkKind;
 use vault_format::shard::H0_BYTES;
 use vault_format::suite::Class;
-use world::{World, candidates, coding, noise, rng, scale, sign};
+use world::{World, admitted, coding, noise, rng, scale, sign};
 
 fn body(set: &ShardSet) -> Vec<u8> {
     let objects: Vec<Vec<u8>> = set.objects().map(|object| object.to_vec()).collect();
-    decode(set.verified_header(), &candidates(&objects), &Buffers::new(0)).unwrap().body.to_vec()
+    let header = set.verified_header();
+    assemble(header, &admitted(header, &objects), &Buffers::new(0)).unwrap().to_vec()
 }
 
 fn chunks() -> Vec<Vec<u8>> {

@@ -10,12 +10,12 @@ use proptest::test_runner::TestRunner;
 use rand_chacha::rand_core::Rng;
 use vault_codec::{
     BodyPart, Chunk, ChunkSizes, Chunker, CodecError, Compression, FrameDecoder, FrameEncoder, Pack, Packer,
-    ParsedHeader, ShardSet, decode, open_index, unlock, verify_shard_object,
+    ParsedHeader, ShardSet, assemble, open_index, unlock, verify_shard_object,
 };
 use vault_format::ChunkId;
 use vault_format::body::ChunkKind;
 use vault_format::suite::{Class, Coding};
-use world::{World, candidates, coding, noise, rng, scale};
+use world::{World, admitted, coding, noise, rng, scale};
 
 /// A run of a source: what was cut, and the packs it fills.
 struct Run {
@@ -66,10 +66,11 @@ fn survivors_give_everything(world: &World, set: &ShardSet, losses: u64) -> Vec<
         objects.swap_remove(at);
     }
     let header = ParsedHeader::parse(&objects[0]).unwrap();
-    let decoded = decode(&header, &candidates(&objects), &world.buffers).unwrap();
-    assert!(decoded.bad.is_empty());
-    let index = open_index(&header, &world.index, BodyPart { offset: 0, bytes: &decoded.body }).unwrap();
-    let open = unlock(&header, &world.reader).unwrap().open(decoded.body).unwrap();
+    let good = admitted(&header, &objects);
+    assert_eq!(good.len(), objects.len());
+    let body = assemble(&header, &good, &world.buffers).unwrap();
+    let index = open_index(&header, &world.index, BodyPart { offset: 0, bytes: &body }).unwrap();
+    let open = unlock(&header, &world.reader).unwrap().open(body).unwrap();
     assert_eq!(index.len(), open.toc().entries.len());
     let mut frames = FrameDecoder::new().unwrap();
     index

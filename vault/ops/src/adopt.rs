@@ -35,6 +35,7 @@ use crate::fetch::{Fetcher, Trust, list_shards};
 use crate::heads::{Depth, SignedManifest, chain};
 use crate::location::Location;
 use crate::points::{remarks, unknown_writers};
+use crate::progress::{Phase, Total};
 use crate::restore::chunk_index;
 use crate::vault::{Candidate, Vault};
 
@@ -263,10 +264,12 @@ pub async fn fill(vault: &Vault, read: &ReadKey, scope: Option<ScopeId>, catalog
     }
     let holdings = list_shards(vault, &vault.writer_ids()).await;
     let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
+    vault.world.progress.begin_of(Phase::Learning, Total::of_items(packs.len()));
     let mut tables = futures::stream::iter(packs.into_values())
         .map(|pack| async { (chunk_index(&fetcher, read, &pack).await, pack) })
         .buffered(TABLES_AT_ONCE);
     while let Some((table, pack)) = tables.next().await {
+        vault.world.progress.add_items(1);
         // A pack that cannot be read now is only not used for deduplication.
         let Ok((class, chunks)) = table else { continue };
         learn(catalog, &pack, class, &chunks)?;

@@ -16,8 +16,8 @@ use keys::seed::{Generation, Seed};
 use keys::{Authority, CertifiedKey, LocalSecret, RecipientPublic, SigningKey};
 use rand_core::{CryptoRng, Rng};
 use vault_codec::{
-    Buffers, Candidate, Chunk, Compression, FrameDecoder, FrameEncoder, Packer, ParsedHeader, SealContext, ShardSet,
-    decode, unlock_with, verify_shard_object,
+    Buffers, Chunk, Compression, FrameDecoder, FrameEncoder, Packer, ParsedHeader, SealContext, ShardSet, assemble,
+    unlock_with, verify_shard_object,
 };
 use vault_format::body::ChunkKind;
 use vault_format::certificate::Role;
@@ -107,17 +107,17 @@ pub async fn sing(
     let header = ParsedHeader::parse(&objects[0]).map_err(|error| bug(&error))?;
     let payload = ShardLayout::new(header.h0().class).payload();
     let range = payload.start as usize..payload.end as usize;
-    let mut candidates = Vec::new();
+    let mut good = Vec::new();
     for object in &objects {
         let index = ParsedHeader::parse(object).map_err(|error| bug(&error))?.index();
-        candidates.push(Candidate { index, payload: &object[range.clone()] });
+        good.push(header.admit(index, object.slice(range.clone())).map_err(|error| bug(&error))?);
     }
-    let decoded = decode(&header, &candidates, &buffers).map_err(|error| bug(&error))?;
+    let body = assemble(&header, &good, &buffers).map_err(|error| bug(&error))?;
     let read = ReadKey::from_seed(seed, generation, vault);
     let unlocked = unlock_with(&header, &read).map_err(|error| OpsError::Key {
         what: format!("the key that the cards give does not open what this vault seals: {error}. Nothing was changed"),
     })?;
-    let open = unlocked.open(decoded.body).map_err(|error| bug(&error))?;
+    let open = unlocked.open(body).map_err(|error| bug(&error))?;
     let frame = open.find(&id).ok_or_else(|| bug(&"its chunk is not in the pack's table"))?;
     let mut frames = FrameDecoder::new().map_err(|error| bug(&error))?;
     let back = open.chunk(&mut frames, frame, &dedup.id_key).map_err(|error| bug(&error))?;

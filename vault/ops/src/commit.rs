@@ -14,11 +14,12 @@ use vault_format::sealed::SealedField;
 use vault_format::{Hash, PackId};
 
 use crate::backup::absent_names;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, PackState};
 use crate::create::write_record;
 use crate::error::{OpsError, Result};
 use crate::heads::{self, SignedManifest};
 use crate::location::Location;
+use crate::marks::Marks;
 use crate::placement::write_quorum;
 use crate::rebuild::{self, Next};
 use crate::records;
@@ -49,6 +50,40 @@ pub(crate) struct Commit<'a> {
 pub(crate) fn domains_needed(vault: &Vault) -> usize {
     let domains = vault.domains().len();
     write_quorum(domains).max(usize::from(vault.survive()) + 1).min(domains)
+}
+
+/// The body of a manifest of no point: its writer is there, has seen this much, and these packs wait for a point.
+/// They count as referenced. One that was swept is gone: to name it would make a janitor
+/// bring back what no location holds.
+pub(crate) fn heartbeat(
+    vault: &Vault,
+    catalog: &Catalog,
+    marks: &Marks,
+    next: &Next,
+    gc_epoch_seen: u64,
+) -> Result<Manifest> {
+    let mut waiting = catalog.packs(PackState::Stored)?;
+    waiting.extend(catalog.packs(PackState::Spooled)?);
+    let mut pending: Vec<PackId> =
+        waiting.into_iter().map(|row| row.pack).filter(|pack| !marks.is_swept(*pack)).collect();
+    pending.sort_unstable();
+    Ok(Manifest {
+        epoch: next.epoch,
+        sequence: next.sequence,
+        previous: next.previous,
+        kind: ManifestKind::Heartbeat,
+        vault_record: vault.record_hash,
+        layout: vault.layout_hash,
+        packs: Vec::new(),
+        point_record: None,
+        point_pack: None,
+        janitor: None,
+        reader: None,
+        own: None,
+        gc_epoch_seen,
+        pending,
+        journal: Vec::new(),
+    })
 }
 
 /// Signs a manifest for its place, and reads back what was signed. A place behind a

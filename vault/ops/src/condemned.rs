@@ -14,9 +14,8 @@ use std::sync::Arc;
 
 use keys::files::WriterKey;
 use vault_format::PackId;
-use vault_format::manifest::{Manifest, ManifestKind};
 
-use crate::catalog::{Catalog, PackState};
+use crate::catalog::Catalog;
 use crate::commit;
 use crate::error::{OpsError, Result};
 use crate::heads::{self, Chain, Depth, SignedManifest};
@@ -177,28 +176,7 @@ pub(crate) async fn check_standing(
 /// The first manifest of a new epoch is a heartbeat: a janitor that sees it waits
 /// for this writer again, and one that does not is read by all that follows.
 async fn open_epoch(vault: &Vault, keys: &WriterKey, catalog: &Catalog, next: &Next, seen: u64) -> Result<Next> {
-    let mut pending = catalog.packs(PackState::Stored)?;
-    pending.extend(catalog.packs(PackState::Spooled)?);
-    // What was swept before this epoch is nobody's any more: to name it would bring it back.
-    let gone = |pack: &PackId| vault.marks.is_swept(*pack);
-    let pending = pending.into_iter().map(|row| row.pack).filter(|pack| !gone(pack)).collect();
-    let body = Manifest {
-        epoch: next.epoch,
-        sequence: next.sequence,
-        previous: next.previous,
-        kind: ManifestKind::Heartbeat,
-        vault_record: vault.record_hash,
-        layout: vault.layout_hash,
-        packs: Vec::new(),
-        point_record: None,
-        point_pack: None,
-        janitor: None,
-        reader: None,
-        own: None,
-        gc_epoch_seen: seen,
-        pending,
-        journal: Vec::new(),
-    };
+    let body = commit::heartbeat(vault, catalog, &vault.marks, next, seen)?;
     let signed = commit::sign(vault, keys, &body)?;
     commit::publish_manifest(vault, catalog, &signed).await?;
     vault.world.reached(Step::FenceEpochOpened);

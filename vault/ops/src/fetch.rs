@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use backends::{BackendError, Kind, Version};
 use bytes::Bytes;
 use keys::certificate::CertifiedKey;
-use vault_codec::{Buffers, Candidate, GoodShard, ParsedHeader, ShardSet, VerifiedHeader};
+use vault_codec::{Buffers, GoodShard, ParsedHeader, ShardSet, VerifiedHeader};
 use vault_format::manifest::PackRef;
 use vault_format::shard::{HEADER_BYTES, ShardLayout};
 use vault_format::suite::Class;
@@ -474,11 +474,10 @@ impl Fetcher {
         let good = self.good_shards(&header).await?;
         let buffers = self.buffers.clone();
         let rebuilt = self.world.compute.run(move || {
-            let candidates: Vec<_> =
-                good.values().map(|good| Candidate { index: good.index(), payload: good.payload() }).collect();
-            vault_codec::repair(&header, &candidates, &buffers)
+            let good: Vec<GoodShard> = good.into_values().collect();
+            vault_codec::repair(&header, &good, &buffers)
         });
-        Ok(rebuilt.await.map_err(|error| damaged(error.to_string()))?.shards)
+        rebuilt.await.map_err(|error| damaged(error.to_string()))
     }
 
     async fn admitted(&self, header: &ParsedHeader, index: u8, bytes: Bytes) -> std::result::Result<GoodShard, String> {

@@ -24,6 +24,7 @@ use crate::fetch::{Fetcher, Trust, list_shards};
 use crate::janitor::Janitor;
 use crate::look::{self, Head, Life, Look, Time};
 use crate::marks::{Mark, Marks, SignedTombstone};
+use crate::progress::Phase;
 use crate::sweep;
 use crate::tombstones::{self, Draft, manifest_ref};
 use crate::vault::Vault;
@@ -126,12 +127,14 @@ pub struct GcReport {
 
 /// Says what a run would do, by this host's clock. Writes nothing to any location.
 pub async fn plan(vault: &Vault, catalog: &Catalog, janitor: &Janitor, options: &GcOptions) -> Result<GcPlan> {
+    vault.world.progress.begin(Phase::Opening);
     let look = look::take(vault, catalog, janitor, &Time::Host).await?;
     decide(&look, catalog, options, &Time::Host).await
 }
 
 /// Does all that is due.
 pub async fn apply(vault: &Vault, catalog: &Catalog, janitor: &Janitor, options: &GcOptions) -> Result<GcReport> {
+    vault.world.progress.begin(Phase::Opening);
     let vault = &janitor.enrol(vault).await?.reread().await;
     tombstones::check(&vault.marks)?;
     let mut report = GcReport::default();

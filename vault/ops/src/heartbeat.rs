@@ -9,16 +9,13 @@
 use std::time::Duration;
 
 use keys::files::WriterKey;
-use vault_format::PackId;
-use vault_format::manifest::{Manifest, ManifestKind};
 
 use crate::backup::{check_domains, check_keys};
-use crate::catalog::{Catalog, PackState};
+use crate::catalog::Catalog;
 use crate::commit;
 use crate::condemned;
 use crate::error::Result;
 use crate::heads::Position;
-use crate::marks::Marks;
 use crate::rebuild;
 use crate::spool;
 use crate::vault::Vault;
@@ -61,36 +58,9 @@ pub async fn beat(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog, idle: 
         return Ok(Beat::Waits);
     }
     let placed = condemned::next_place(vault, keys, catalog).await?;
-    let next = placed.next;
-    let body = Manifest {
-        epoch: next.epoch,
-        sequence: next.sequence,
-        previous: next.previous,
-        kind: ManifestKind::Heartbeat,
-        vault_record: vault.record_hash,
-        layout: vault.layout_hash,
-        packs: Vec::new(),
-        point_record: None,
-        point_pack: None,
-        janitor: None,
-        reader: None,
-        own: None,
-        gc_epoch_seen: placed.seen_epoch(),
-        pending: pending(catalog, &placed.marks)?,
-        journal: Vec::new(),
-    };
+    let body = commit::heartbeat(vault, catalog, &placed.marks, &placed.next, placed.seen_epoch())?;
     let signed = commit::sign(vault, keys, &body)?;
     let owed = commit::publish_manifest(vault, catalog, &signed).await?;
     rebuild::remember_head(catalog, signed.position(), signed.hash)?;
     Ok(Beat::Sent { position: signed.position(), owed })
-}
-
-/// Packs that wait for a manifest: they count as referenced. One that was swept is gone:
-/// to name it would make a janitor bring back what no location holds.
-fn pending(catalog: &Catalog, marks: &Marks) -> Result<Vec<PackId>> {
-    let mut rows = catalog.packs(PackState::Stored)?;
-    rows.extend(catalog.packs(PackState::Spooled)?);
-    let mut packs: Vec<PackId> = rows.into_iter().map(|row| row.pack).filter(|pack| !marks.is_swept(*pack)).collect();
-    packs.sort_unstable();
-    Ok(packs)
 }

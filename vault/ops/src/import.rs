@@ -25,6 +25,7 @@ use crate::location::Location;
 use crate::orphans::{self, Account, FoundPack, GoodShard};
 use crate::placement::home;
 use crate::points::point_text;
+use crate::progress::{Phase, Total};
 use crate::records;
 use crate::scan::{BarePoint, Quarantined, find_points, scan};
 use crate::step::Step;
@@ -123,7 +124,7 @@ async fn plan_with(
     if keys.is_some_and(|keys| keys.vault != vault.id) {
         return Err(OpsError::Key { what: "the read key belongs to another vault; nothing was imported".to_owned() });
     }
-    let mut found = scan(folders).await?;
+    let mut found = scan(&vault.world.progress, folders).await?;
     refuse_silent(&found.silent)?;
     let points = match keys {
         Some(keys) => find_points(&vault.world, &found, vault.id, keys).await.points,
@@ -286,7 +287,10 @@ async fn lacking(vault: &Vault, wanted: BTreeMap<String, Vec<u8>>) -> BTreeMap<S
 /// Brings home what the plan found.
 pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> Result<ImportReport> {
     let mut report = ImportReport::default();
+    vault.world.progress.begin_of(Phase::Importing, Total::of_items(plan.copies.len()));
     for good in &plan.copies {
+        vault.world.progress.add_items(1);
+        vault.world.progress.add_bytes(good.holding.bytes);
         match bring_home(vault, &plan.writers, &good.holding, good.pack, good.writer).await {
             Ok(()) => {
                 report.shards += 1;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vault_codec::{Buffers, Candidate, GoodShard, ShardSet};
+use vault_codec::{Buffers, GoodShard, ShardSet};
 use vault_format::{LocationId, PackId, names};
 
 use crate::catalog::{Catalog, Correction, Failure};
@@ -36,8 +36,7 @@ const FAILURES_MAX: u32 = 3;
 
 /// Carries out a plan. Keyless.
 pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RepairPlan) -> Result<RepairReport> {
-    let items = Some((plan.records.len() + plan.shards.len()) as u64);
-    vault.world.progress.begin_of(Phase::Mending, Total { items, ..Total::default() });
+    vault.world.progress.begin_of(Phase::Mending, Total::of_items(plan.records.len() + plan.shards.len()));
     let mut mending = Mending { vault, catalog, in_a_row: BTreeMap::new(), report: RepairReport::default() };
     for task in &plan.records {
         mending.record(task).await?;
@@ -180,12 +179,11 @@ impl<'a> Mending<'a> {
             .world
             .compute
             .run(move || {
-                let candidates: Vec<_> =
-                    good.values().map(|good| Candidate { index: good.index(), payload: good.payload() }).collect();
-                vault_codec::repair(&header, &candidates, &Buffers::new(2))
+                let good: Vec<GoodShard> = good.into_values().collect();
+                vault_codec::repair(&header, &good, &Buffers::new(2))
             })
             .await;
-        Ok(rebuilt.map_err(|error| OpsError::corrupt(format!("pack {}", pack.short()), error.to_string()))?.shards)
+        rebuilt.map_err(|error| OpsError::corrupt(format!("pack {}", pack.short()), error.to_string()))
     }
 
     async fn good_shards(

@@ -41,10 +41,26 @@ pub enum Phase {
     Auditing,
     /// Shards are rebuilt and brought home.
     Mending,
+    /// Files of which nothing is known are looked at, or packs among them.
+    Scanning,
+    /// Shards that were found are brought home.
+    Importing,
+    /// What waits in the spool goes to the locations.
+    Delivering,
+    /// Packs are opened and what is in them is sealed anew.
+    Sealing,
+    /// Shards that nobody needs are deleted.
+    Removing,
+    /// Points are looked through.
+    Searching,
+    /// Retention locks are extended.
+    Locking,
+    /// The catalog is filled from packs.
+    Learning,
 }
 
 impl Phase {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 18] = [
         Self::Waiting,
         Self::Opening,
         Self::Reading,
@@ -55,6 +71,14 @@ impl Phase {
         Self::Verifying,
         Self::Auditing,
         Self::Mending,
+        Self::Scanning,
+        Self::Importing,
+        Self::Delivering,
+        Self::Sealing,
+        Self::Removing,
+        Self::Searching,
+        Self::Locking,
+        Self::Learning,
     ];
 
     /// In a word.
@@ -70,6 +94,14 @@ impl Phase {
             Self::Verifying => "verifying",
             Self::Auditing => "auditing",
             Self::Mending => "mending",
+            Self::Scanning => "scanning",
+            Self::Importing => "importing",
+            Self::Delivering => "delivering",
+            Self::Sealing => "sealing",
+            Self::Removing => "removing",
+            Self::Searching => "searching",
+            Self::Locking => "locking",
+            Self::Learning => "learning",
         }
     }
 }
@@ -83,6 +115,18 @@ pub struct Total {
     pub items: Option<u64>,
     /// It is what it was last time, not what it will be.
     pub is_guess: bool,
+}
+
+impl Total {
+    /// So many files, shards or the like, of a number of bytes that nobody knows.
+    pub fn of_items(items: usize) -> Self {
+        Self { items: Some(items as u64), ..Self::default() }
+    }
+
+    /// So many bytes.
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self { bytes: Some(bytes), ..Self::default() }
+    }
 }
 
 /// What the counters show at one moment.

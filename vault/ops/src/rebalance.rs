@@ -24,6 +24,7 @@ use crate::error::Result;
 use crate::fetch::{Fetcher, Trust};
 use crate::location::Store;
 use crate::placement::{Copy, home, survives};
+use crate::progress::{Phase, Total};
 use crate::repair::{self, RepairPlan, RepairReport};
 use crate::step::Step;
 use crate::vault::Vault;
@@ -116,8 +117,11 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RebalancePlan, admin
     for surplus in surplus(vault, &census) {
         by_pack.entry(surplus.pack).or_default().push(surplus);
     }
+    vault.world.progress.begin_of(Phase::Removing, Total::of_items(by_pack.values().map(Vec::len).sum()));
     for (pack, surplus) in by_pack {
+        let count = surplus.len() as u64;
         trim.pack(pack, surplus, &mut report).await?;
+        vault.world.progress.add_items(count);
     }
     Ok(report)
 }

@@ -20,6 +20,7 @@ use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, Position, SignedManifest, chain};
 use crate::place::{Overwrite, write_shard};
 use crate::placement::{Copy, home, survives};
+use crate::progress::{Phase, Total};
 use crate::step::Step;
 use crate::vault::Vault;
 
@@ -199,8 +200,11 @@ pub async fn catch_up(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) ->
     let holdings = list_shards(vault, &[keys.writer].into()).await;
     let fetcher = Fetcher::new(vault.world.clone(), holdings, Trust::Signed(vault.writers.clone()));
     let mut learned = 0;
+    let packs = whole.all().into_iter().map(|manifest| manifest.body.packs.len()).sum();
+    vault.world.progress.begin_of(Phase::Learning, Total::of_items(packs));
     for manifest in whole.all() {
         for pack in &manifest.body.packs {
+            vault.world.progress.add_items(1);
             learn_pack(&fetcher, keys, catalog, pack).await?;
             vault.world.reached(Step::RebuildPackLearned);
         }

@@ -29,6 +29,7 @@ use crate::heads::{Depth, chain};
 use crate::janitor::Janitor;
 use crate::look::Head;
 use crate::packing::{Sealing, StoredPack, store_pack};
+use crate::progress::{Phase, Total};
 use crate::rebuild::{self, Next};
 use crate::sweep;
 use crate::vault::Vault;
@@ -95,6 +96,7 @@ pub struct Mover<'a> {
 
 /// Moves what the plan names. Doing it again goes on where it ended.
 pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Progress)) -> Result<Report> {
+    mover.vault.world.progress.begin(Phase::Opening);
     check_keys(mover.vault, &mover.migrator)?;
     check_domains(mover.vault)?;
     let mut report = Report::default();
@@ -118,6 +120,8 @@ pub async fn apply(mover: &mut Mover<'_>, plan: &Plan, mut tell: impl FnMut(Prog
     if let Some(mut place) = place {
         let holdings = list_shards(mover.vault, &mover.vault.writer_ids()).await;
         let from = fetcher(mover.vault, &holdings);
+        let packs = mine.iter().map(|point| point.old.len()).sum();
+        mover.vault.world.progress.begin_of(Phase::Sealing, Total::of_items(packs));
         for (at, point) in mine.iter().enumerate() {
             let here = (place.next, place.seen_epoch());
             let (successor, next) = mover.move_point(&from, point, here, &mut done_before, &mut report).await?;
@@ -167,6 +171,8 @@ impl Mover<'_> {
         let mut waiting: BTreeSet<ChunkId> = BTreeSet::new();
         for old in &point.old {
             let (header, body) = from.body(old.pack).await?;
+            vault.world.progress.add_items(1);
+            vault.world.progress.add_bytes(body.len() as u64);
             let damaged = |error: vault_codec::CodecError| OpsError::corrupt(at(old.pack), error.to_string());
             let open = vault_codec::unlock_with(&header, &self.read).and_then(|key| key.open(body)).map_err(damaged)?;
             let mut decoder = FrameDecoder::new().map_err(damaged)?;

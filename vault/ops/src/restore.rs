@@ -158,9 +158,8 @@ pub async fn open_point(
     pack: PackId,
     signed: Option<Hash>,
 ) -> Result<OpenPoint> {
-    let point = Arc::new(Shelf::new(fetcher, keys, compute, Appetite::Packs)).open(pack, signed).await?;
-    point.shelf.read_tables(&point.packs).await?;
-    Ok(point)
+    let (point, tables) = open_with_tables(fetcher, keys, compute, pack, signed).await?;
+    tables.map(|()| point)
 }
 
 /// The same for who takes what is left: a pack whose table cannot be read is missed by
@@ -172,11 +171,23 @@ pub async fn open_what_is_left(
     pack: PackId,
     signed: Option<Hash>,
 ) -> Result<OpenPoint> {
-    let point = Arc::new(Shelf::new(fetcher, keys, compute, Appetite::Packs)).open(pack, signed).await?;
-    match point.shelf.read_tables(&point.packs).await {
-        Err(error) if !error.is_of_stored_bytes() => Err(error),
-        Ok(()) | Err(_) => Ok(point),
+    match open_with_tables(fetcher, keys, compute, pack, signed).await? {
+        (_, Err(error)) if !error.is_of_stored_bytes() => Err(error),
+        (point, Ok(()) | Err(_)) => Ok(point),
     }
+}
+
+/// A point, and whether the tables of all its packs could be read.
+async fn open_with_tables(
+    fetcher: Fetcher,
+    keys: Arc<ReadKey>,
+    compute: Compute,
+    pack: PackId,
+    signed: Option<Hash>,
+) -> Result<(OpenPoint, Result<()>)> {
+    let point = Arc::new(Shelf::new(fetcher, keys, compute, Appetite::Packs)).open(pack, signed).await?;
+    let tables = point.shelf.read_tables(&point.packs).await;
+    Ok((point, tables))
 }
 
 /// A pack's class number and its chunks, from its table of contents: what a writer

@@ -18,6 +18,7 @@ use crate::catalog::Catalog;
 use crate::census;
 use crate::error::Result;
 use crate::location::Location;
+use crate::progress::{Phase, Total};
 use crate::records;
 use crate::vault::Vault;
 
@@ -129,6 +130,7 @@ async fn lock_ms(
 /// Carries out a plan with about `most` requests.
 pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RetainPlan, most: u64) -> Result<RetainReport> {
     let mut report = RetainReport::default();
+    vault.world.progress.begin_of(Phase::Locking, Total::of_items(plan.tasks.len()));
     for (at, task) in plan.tasks.iter().enumerate() {
         if report.requests >= most {
             report.left = plan.tasks.len() - at;
@@ -137,6 +139,7 @@ pub async fn apply(vault: &Vault, catalog: &Catalog, plan: &RetainPlan, most: u6
         let Some(location) = vault.location(task.location) else { continue };
         let Some(versions) = &location.versions else { continue };
         report.looked += 1;
+        vault.world.progress.add_items(1);
         match extend(versions.as_ref(), task, &mut report).await {
             Ok(until_ms) => catalog.set_lock(location.id, &task.name, until_ms)?,
             Err(error) => report.failed.push(format!("{} at {}: {error}", task.name, location.name)),

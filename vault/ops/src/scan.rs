@@ -20,6 +20,7 @@ use vault_format::{Blob, Hash, PackId, VaultId};
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holding, Holdings, Trust};
 use crate::location::{Listed, Location};
+use crate::progress::{Phase, Progress, Total};
 use crate::restore::{FoundRecord, find_record};
 use crate::rotate;
 use crate::world::World;
@@ -72,7 +73,8 @@ pub struct Scan {
 }
 
 /// Looks at every object of every folder.
-pub async fn scan(folders: &[Arc<Location>]) -> Result<Scan> {
+pub async fn scan(progress: &Progress, folders: &[Arc<Location>]) -> Result<Scan> {
+    progress.begin(Phase::Scanning);
     let mut scan = Scan::default();
     for folder in folders {
         let listed = match folder.list("").await {
@@ -85,6 +87,7 @@ pub async fn scan(folders: &[Arc<Location>]) -> Result<Scan> {
         };
         for listed in listed {
             scan.files += 1;
+            progress.add_items(1);
             let want = listed.bytes.min(HEADER_BYTES as u64);
             let start = match folder.read_range(&listed.name, 0..want).await {
                 Ok(Some(start)) => start,
@@ -222,7 +225,9 @@ pub async fn find_points(world: &World, scan: &Scan, vault: VaultId, keys: &Read
     let mut writers: BTreeMap<Hash, Arc<CertifiedKey>> =
         certified.into_iter().map(|(key, _)| (key.certificate_hash(), Arc::new(key))).collect();
     let (mut points, mut unusable) = (Vec::new(), Vec::new());
+    world.progress.begin_of(Phase::Scanning, Total::of_items(holdings.packs.len()));
     for &pack in holdings.packs.keys() {
+        world.progress.add_items(1);
         match find_in(world, scan.views(vault, pack), keys, pack).await {
             Ok(Some(found)) => points.push(BarePoint { pack, found }),
             Ok(None) => {}

@@ -163,6 +163,11 @@ impl Contents {
         self.manifests.iter().map(|(writer, (epoch, sequence))| names::manifest(*writer, *epoch, *sequence))
     }
 
+    /// Bytes of a pack's shards.
+    pub fn shard_bytes(&self, pack: PackId) -> u64 {
+        self.holdings.packs.get(&pack).into_iter().flatten().map(|shard| shard.bytes).sum()
+    }
+
     /// Whether enough of a pack is here to rebuild all of it.
     pub fn has_pack(&self, pack: PackId, coding: Coding) -> bool {
         let indices: BTreeSet<u8> = self.holdings.copies(pack).iter().map(|copy| copy.index).collect();

@@ -18,6 +18,7 @@ use crate::census;
 use crate::error::Result;
 use crate::fetch::{Fetcher, Trust};
 use crate::placement::{Copy, home, survives};
+use crate::progress::{Phase, Total};
 use crate::vault::Vault;
 
 /// A copy that is not needed.
@@ -80,7 +81,9 @@ pub async fn apply(
     let census = census::take(vault, catalog).await?;
     let mut report = SurplusReport::default();
     let fetcher = Fetcher::new(vault.world.clone(), census.holdings.clone(), Trust::Signed(vault.writers.clone()));
+    vault.world.progress.begin_of(Phase::Removing, Total::of_items(plan.len()));
     for copy in plan {
+        vault.world.progress.add_items(1);
         match remove(vault, &census, &fetcher, copy, admin).await {
             Ok(()) => report.removed.push(copy.clone()),
             Err(why) => report.kept.push((copy.clone(), why)),

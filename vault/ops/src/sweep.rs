@@ -19,6 +19,7 @@ use crate::fetch::{Holding, list_shards};
 use crate::gc::GcReport;
 use crate::janitor::Janitor;
 use crate::look::{self, Head, Look, Time};
+use crate::progress::{Phase, Total};
 use crate::step::Step;
 use crate::tombstones::{self, Draft};
 use crate::vault::Vault;
@@ -55,6 +56,8 @@ impl Sweeping<'_> {
         let packs = self.unwanted(packs, report).await?;
         let held = list_shards(self.vault, &self.vault.writer_ids()).await.packs;
         let held: BTreeMap<PackId, Vec<Holding>> = held.into_iter().filter(|(pack, _)| packs.contains(pack)).collect();
+        let shards = held.values().map(Vec::len).sum();
+        self.vault.world.progress.begin_of(Phase::Removing, Total::of_items(shards));
         let keeps = |held: &[Holding]| -> BTreeSet<u8> {
             let indices: BTreeSet<u8> = held.iter().map(|holding| holding.index).collect();
             indices.into_iter().take(self.vault.coding.data_shards().into()).collect()
@@ -150,10 +153,12 @@ async fn delete(vault: &Vault, held: impl Iterator<Item = &Holding>, report: &mu
             Ok(()) => {
                 report.deleted += 1;
                 report.deleted_bytes += holding.bytes;
+                vault.world.progress.add_bytes(holding.bytes);
                 vault.world.reached(Step::SweepShardDeleted);
             }
             Err(error) => report.failed.push(error.to_string()),
         }
+        vault.world.progress.add_items(1);
     }
 }
 

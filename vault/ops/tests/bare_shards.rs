@@ -100,7 +100,7 @@ impl Folders {
     }
 
     async fn scan(&self) -> Scan {
-        scan(&self.locations()).await.unwrap()
+        scan(&vault_ops::progress::Progress::default(), &self.locations()).await.unwrap()
     }
 }
 

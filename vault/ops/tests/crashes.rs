@@ -359,10 +359,8 @@ async fn what_exists_already_counts_only_if_it_is_right_and_is_never_overwritten
     }
     let header = vault_codec::verify_header(&objects[0].1, |hash| vault.writers.get(hash).map(AsRef::as_ref)).unwrap();
     let payload = |bytes: &[u8]| header.layout().payload().map(|at| bytes[at as usize]).collect::<Vec<u8>>();
-    let payloads: Vec<_> = objects.iter().map(|(_, bytes, _)| (bytes[INDEX_AT], payload(bytes))).collect();
-    let candidates: Vec<_> =
-        payloads.iter().map(|(index, payload)| vault_codec::Candidate { index: *index, payload }).collect();
-    let set = vault_codec::repair(&header, &candidates, &vault_codec::Buffers::new(2)).unwrap().shards;
+    let good = objects.iter().map(|(_, bytes, _)| header.admit(bytes[INDEX_AT], payload(bytes).into()).unwrap());
+    let set = vault_codec::repair(&header, &good.collect::<Vec<_>>(), &vault_codec::Buffers::new(2)).unwrap();
     for (at, good, name) in &objects {
         let location = &vault.locations[*at];
         let write = || write_shard(&vault, location, &set, good[INDEX_AT], Overwrite::Never);

@@ -205,7 +205,7 @@ async fn a_vault_of_version_1_is_restored_with_the_read_key() {
 async fn a_vault_of_version_1_is_restored_with_any_three_of_its_five_cards_from_bare_shards() {
     let golden = Golden::load().await;
     let folders: Vec<_> = golden.stores.iter().map(|(name, store)| folder(name, store)).collect();
-    let found = scan(&folders).await.unwrap();
+    let found = scan(&vault_ops::progress::Progress::default(), &folders).await.unwrap();
     assert!(found.quarantined.is_empty(), "{:?}", found.quarantined);
     for chosen in world::subsets(5, NEED.into()).into_iter().step_by(3) {
         let mut hand = Hand::new();

@@ -86,7 +86,7 @@ impl Pile {
     }
 
     async fn scan(&self) -> Scan {
-        scan(&self.locations()).await.unwrap()
+        scan(&vault_ops::progress::Progress::default(), &self.locations()).await.unwrap()
     }
 }
 

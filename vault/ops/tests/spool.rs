@@ -136,7 +136,7 @@ async fn the_spool_is_a_pile_of_bare_shards_without_a_key_or_a_readable_byte() {
             assert!(!bytes.windows(piece.len()).any(|window| window == piece), "{name} is readable");
         }
     }
-    let found = scan(&[folder("spool", &spool)]).await.unwrap();
+    let found = scan(&vault_ops::progress::Progress::default(), &[folder("spool", &spool)]).await.unwrap();
     let read = lab.read_key();
     let bare = find_points(&lab.world, &found, read.vault, &read).await;
     assert_eq!(bare.points.len(), 1);

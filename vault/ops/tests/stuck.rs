@@ -171,7 +171,8 @@ async fn a_manifest_that_rotted_stops_nobody_and_its_shards_can_be_read_from_asi
     for (name, bytes) in lies(&lab, &format!("{ASIDE}/")).await {
         aside.put(&Path::from(name.as_str()), bytes.into()).await.unwrap();
     }
-    let found = vault_ops::scan::scan(&[folder("aside", &aside)]).await.unwrap();
+    let found =
+        vault_ops::scan::scan(&vault_ops::progress::Progress::default(), &[folder("aside", &aside)]).await.unwrap();
     let read = lab.read_key();
     let bare = vault_ops::scan::find_points(&lab.world, &found, read.vault, &read).await;
     assert_eq!(bare.points.len(), 1);

@@ -2,7 +2,7 @@
 //! whose listings are checked to the tree root once more on the way.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use vault_format::tree::{Entry, EntryKind};
 use vault_ops::Result;
@@ -11,6 +11,7 @@ use super::compare::{Compared, compare, standing};
 use super::{Inexact, Start, TreeReport, Unread, Wishes, shown};
 use crate::descent::{Descent, open_directory};
 use crate::metadata::MODE_BITS;
+use crate::owners::{Giving, Owner};
 use crate::point_tree::Step;
 use crate::selection::Verdict;
 
@@ -20,6 +21,7 @@ pub(super) async fn run(start: &Start<'_>, target: OwnedFd, wishes: &Wishes, rep
     let mut descent = Descent::new(target);
     let mut verdicts = vec![start.verdict(wishes)];
     let mut verified = 0;
+    let giving = Giving::new(wishes.owners, wishes.options.as_root);
     let known: BTreeSet<String> = report.inexact.iter().map(|one| one.path.clone()).collect();
     let unread: BTreeSet<String> = report.unread.iter().map(|one| one.path.clone()).collect();
     while let Some(step) = walk.step().await? {
@@ -82,7 +84,7 @@ pub(super) async fn run(start: &Start<'_>, target: OwnedFd, wishes: &Wishes, rep
                     wishes.progress.add_items(1);
                     wishes.progress.add_bytes(crate::listing::stored_bytes(&entry));
                 }
-                if let Some(why) = attributes_differ(here, &entry, wishes) {
+                if let Some(why) = attributes_differ(here, &entry, giving.owner(&entry), wishes) {
                     report.inexact.push(differs(why));
                 }
             }
@@ -94,12 +96,16 @@ pub(super) async fn run(start: &Start<'_>, target: OwnedFd, wishes: &Wishes, rep
     Ok(())
 }
 
-/// What of a file's attributes is not as recorded, though nothing failed to be set.
-fn attributes_differ(here: std::os::fd::BorrowedFd<'_>, entry: &Entry, wishes: &Wishes) -> Option<String> {
+/// What of a file's attributes is not as recorded or wished, though nothing failed to be set.
+fn attributes_differ(here: BorrowedFd<'_>, entry: &Entry, owner: Option<Owner>, wishes: &Wishes) -> Option<String> {
     if !wishes.overwrite.sets_directories() {
         return None;
     }
     let stat = standing(here, &entry.name.0).ok().flatten()?;
+    let found = Owner { uid: stat.st_uid, gid: stat.st_gid };
+    if let Some(Owner { uid, gid }) = owner.filter(|owner| *owner != found) {
+        return Some(format!("it belongs to {}:{}, and was given to {uid}:{gid}", found.uid, found.gid));
+    }
     if entry.kind != EntryKind::Symlink && stat.st_mode & MODE_BITS != entry.mode {
         return Some(format!("its mode reads {:04o}, recorded {:04o}", stat.st_mode & MODE_BITS, entry.mode));
     }

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use vault_codec::merkle::{Blake3, Tree, TreeHash};
 use vault_codec::{
-    Buffers, Candidate, Chunk, Compression, ErasureCode, FrameEncoder, Pack, Packer, ParsedHeader, SealContext,
+    Buffers, Chunk, Compression, ErasureCode, FrameEncoder, GoodShard, Pack, Packer, ParsedHeader, SealContext,
     ShardSet,
 };
 use vault_format::body::ChunkKind;
@@ -142,13 +142,13 @@ pub fn payload(object: &[u8]) -> &[u8] {
     &object[range.start as usize..range.end as usize]
 }
 
-/// Candidates as a reader makes them: every object under the index it claims.
-pub fn candidates<'a>(objects: &'a [Vec<u8>]) -> Vec<Candidate<'a>> {
-    let candidate = |object: &'a Vec<u8>| Candidate {
-        index: ParsedHeader::parse(object).unwrap().index(),
-        payload: payload(object),
+/// The shards that a reader admits: every object under the index it claims.
+pub fn admitted(header: &ParsedHeader, objects: &[Vec<u8>]) -> Vec<GoodShard> {
+    let admit = |object: &Vec<u8>| {
+        let index = ParsedHeader::parse(object).unwrap().index();
+        header.admit(index, payload(object).to_vec().into()).ok()
     };
-    objects.iter().map(candidate).collect()
+    objects.iter().filter_map(admit).collect()
 }
 
 /// How much longer the long form of a test is: `HOLDFAST_TEST_SCALE`, else 1.

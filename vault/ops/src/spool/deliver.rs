@@ -31,6 +31,7 @@ use crate::packing::not_durable;
 use crate::place::{Debt, Overwrite, place, put_right, write_shard};
 use crate::placement::{Copy, survives};
 use crate::points::point_text;
+use crate::progress::{Phase, Total};
 use crate::rebuild::{self, Next};
 use crate::step::Step;
 use crate::vault::Vault;
@@ -68,6 +69,8 @@ pub async fn deliver(vault: &Vault, keys: &WriterKey, catalog: &mut Catalog) -> 
         aside::note(catalog, &[], true, &contents)?;
         return Ok(delivery);
     }
+    let waiting = contents.holdings.packs.keys().map(|pack| contents.shard_bytes(*pack)).sum();
+    vault.world.progress.begin_of(Phase::Delivering, Total::of_bytes(waiting));
     let (queue, unread) = queue(vault, keys, spool, &contents).await?;
     let keeps_loose = !unread.is_empty();
     delivery.stuck = unread;
@@ -459,6 +462,7 @@ impl Run<'_> {
         }
         self.vault.world.reached(Step::DeliverPackPlaced);
         self.catalog.set_pack_state(pack, PackState::Stored)?;
+        self.vault.world.progress.add_bytes(self.contents.shard_bytes(pack));
         self.delivery.debts.extend(placed.debts);
         self.placed.insert(pack, placed.copies);
         Ok(())
