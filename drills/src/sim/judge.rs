@@ -237,6 +237,7 @@ impl Judge<'_> {
             blank: false,
             store: SimStore::open(&pile, 0),
             versions: None,
+            names: None,
         });
         let read = Arc::clone(&keys().read);
         let scan = vault_ops::scan::scan(&[folder]).await.map_err(|error| error.to_string())?;

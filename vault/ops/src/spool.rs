@@ -180,6 +180,7 @@ impl Spool {
             blank: false,
             store,
             versions: None,
+            names: None,
         };
         Self { location: Arc::new(location), limits, free, used: Arc::default() }
     }
@@ -194,7 +195,7 @@ impl Spool {
         let mut contents = Contents::default();
         for object in self.location.list(names::SHARDS).await? {
             contents.bytes += object.bytes;
-            contents.holdings.add(&self.location, object.name, object.bytes);
+            contents.holdings.add(&self.location, object);
         }
         for object in self.location.list(names::MANIFESTS).await? {
             contents.bytes += object.bytes;

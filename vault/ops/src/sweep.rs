@@ -149,7 +149,7 @@ async fn delete(vault: &Vault, held: impl Iterator<Item = &Holding>, report: &mu
         match holding.location.delete(&holding.name).await {
             Ok(()) => {
                 report.deleted += 1;
-                report.deleted_bytes += holding.bytes;
+                report.deleted_bytes += holding.bytes.unwrap_or_default();
                 vault.world.reached(Step::SweepShardDeleted);
             }
             Err(error) => report.failed.push(error.to_string()),
