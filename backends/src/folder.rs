@@ -21,6 +21,7 @@
 //! vault are small, and one way to write is enough to prove.
 
 mod files;
+mod names;
 
 use std::io;
 use std::ops::Range;

@@ -20,6 +20,7 @@
 //!
 //! - **Versions and locks** ([`Versions`]): what the storage trait cannot ask, where there
 //!   are any.
+//! - **Names without sizes** ([`Names`]), where sizes cost.
 //!
 //! This crate knows nothing of vaults: names and bytes go in and come out.
 
@@ -32,6 +33,7 @@ mod folder;
 mod http;
 mod location;
 mod metered;
+mod names;
 mod probe;
 mod s3;
 mod secret_source;
@@ -49,6 +51,7 @@ pub use error::{BackendError, Kind, classify};
 pub use faulty::{Faults, Faulty, Injected, Pause};
 pub use location::{Location, LocationSpec, Timeouts, folder_on, open};
 pub use metered::{Counts, Meter, Metered};
+pub use names::{Named, Names, Sizes, Wanted};
 pub use probe::{Checked, Checksums, ConditionalPut, Grade, Probe, probe};
 pub use secret_source::SecretSource;
 pub use throttled::{Bucket, Rates, Ticks, Traffic};

@@ -23,6 +23,7 @@ use crate::credentials::{self, Credentials};
 use crate::disk::{Disk, RealDisk};
 use crate::folder::Folder;
 use crate::http::Connector;
+use crate::names::Names;
 use crate::s3::{Bucket, time_text};
 use crate::uploads::Uploads;
 use crate::versions::Versions;
@@ -229,6 +230,11 @@ impl Location {
     /// any is for the probe to find out.
     pub fn versions(&self) -> Option<&Arc<dyn Versions>> {
         self.versions.as_ref()
+    }
+
+    /// Names without sizes, where sizes cost: local folders.
+    pub fn names(&self) -> Option<Arc<dyn Names>> {
+        self.folder.clone().map(|folder| Arc::new(folder) as Arc<dyn Names>)
     }
 
     /// Requests that neither trait has words for, where the location is S3.

@@ -104,8 +104,8 @@ pub(crate) async fn one_folder(folder: &Path) -> Result<Location, Failure> {
     let failed = |error: BackendError| Failure::new(exit::ERROR, error.to_string());
     let spec = LocationSpec::new(url_of(&folder.display().to_string()).map_err(failed)?);
     let opened = backends::open(spec).await;
-    let Candidate { name, store, versions } = assembly::candidate(folder.display().to_string(), opened);
-    Ok(Location { id: folder_id(0), name, domain: 0, blank: false, store: store.map_err(failed)?, versions })
+    let Candidate { name, store, versions, names } = assembly::candidate(folder.display().to_string(), opened);
+    Ok(Location { id: folder_id(0), name, domain: 0, blank: false, store: store.map_err(failed)?, versions, names })
 }
 
 /// Folders or URLs that hold anything. All must answer: a plan over half of them
@@ -113,9 +113,17 @@ pub(crate) async fn one_folder(folder: &Path) -> Result<Location, Failure> {
 pub(crate) async fn open_folders(from: &[String], reach: &Reach) -> Result<Vec<Arc<Location>>, Failure> {
     let mut folders = Vec::new();
     for (at, candidate) in given_candidates(from, reach).await?.into_iter().enumerate() {
-        let Candidate { name, store, versions } = candidate;
+        let Candidate { name, store, versions, names } = candidate;
         let store = store.map_err(|error| Failure::new(exit::UNREACHABLE, error.to_string()))?;
-        folders.push(Arc::new(Location { id: folder_id(at), name, domain: at as u16, blank: false, store, versions }));
+        folders.push(Arc::new(Location {
+            id: folder_id(at),
+            name,
+            domain: at as u16,
+            blank: false,
+            store,
+            versions,
+            names,
+        }));
     }
     Ok(folders)
 }
@@ -165,6 +173,7 @@ pub(crate) fn as_folders(session: &Session, candidates: Vec<Candidate>) -> Resul
                     blank: false,
                     store,
                     versions: candidate.versions,
+                    names: candidate.names,
                 }));
             }
             Err(error) => {

@@ -86,10 +86,16 @@ pub(crate) async fn status(session: &Session) -> Outcome {
         output.event(
             "location",
             json!({ "name": line.name, "domain": domain, "shards": line.shards, "shown": line.shown,
-                    "bad": line.bad, "owed": line.owed, "absent": line.absent, "records_bad": line.records_bad,
+                    "sized": line.sized.0, "bad": line.bad, "owed": line.owed, "absent": line.absent, "records_bad": line.records_bad,
                     "corrections": line.corrections.0, "corrections_of_wrong_bytes": line.corrections.1,
                     "leaves": line.leaves, "leaves_read": line.covered, "oldest_unread_ms": line.oldest_unread_ms }),
         );
+    }
+    let (sized, all) = look.locations.iter().fold((0, 0), |sum, line| (sum.0 + line.sized.0, sum.1 + line.sized.1));
+    if sized < all {
+        output.say(format!(
+            "sizes of {sized} of {all} shards were looked at, others each time; all of them: holdfast vault repair --plan"
+        ));
     }
     for line in &look.sources {
         output.event(

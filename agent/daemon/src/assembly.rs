@@ -189,7 +189,8 @@ async fn candidates_by(
 /// A location for a vault to be opened from: opened, or why not.
 pub fn candidate(name: String, opened: std::result::Result<backends::Location, BackendError>) -> Candidate {
     let versions = opened.as_ref().ok().and_then(|location| location.versions().cloned());
-    Candidate { name, store: opened.map(|location| Arc::clone(location.store())), versions }
+    let names = opened.as_ref().ok().and_then(backends::Location::names);
+    Candidate { name, store: opened.map(|location| Arc::clone(location.store())), versions, names }
 }
 
 /// A vault that was made here and that nobody shows any more is lost, or out of reach as

@@ -28,12 +28,12 @@ pub fn behind_limit_of_all(world: &World, candidates: Vec<Candidate>) -> Vec<Can
 
 fn throttled(world: &World, rates: &BTreeMap<&str, Rates>, candidates: Vec<Candidate>) -> Vec<Candidate> {
     let all = world.traffic.limits();
-    let throttle = |Candidate { name, store, versions }: Candidate| {
+    let throttle = |Candidate { name, store, versions, names }: Candidate| {
         let own = rates.get(name.as_str()).copied().unwrap_or_default();
         let is_limited = all != Rates::default() || own != Rates::default();
         let store =
             store.map(|store| if is_limited { world.traffic.throttle(&name, own, Arc::clone(&store)) } else { store });
-        Candidate { name, store, versions }
+        Candidate { name, store, versions, names }
     };
     candidates.into_iter().map(throttle).collect()
 }

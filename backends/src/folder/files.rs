@@ -29,13 +29,13 @@ use object_store::path::Path;
 use object_store::{Error, Extensions, ListResult, ObjectMeta, PutPayload, Result};
 
 use super::{FolderGone, generic};
-use crate::disk::{Disk, DiskFile, EntryKind, Identity, Metadata, SyncPoint};
+use crate::disk::{Disk, DiskFile, Entry, EntryKind, Identity, Metadata, SyncPoint};
 
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) root: PathBuf,
-    identity: Identity,
+    pub(super) identity: Identity,
     synced: Mutex<Synced>,
 }
 
@@ -305,20 +305,10 @@ impl Files {
     }
 
     fn level(&self, folder: &Path, offset: Option<&Path>, above: &[Identity]) -> io::Result<Level> {
-        let directory = self.root.join(folder.as_ref());
         let mut level = Level { objects: Vec::new(), folders: Vec::new(), identity: self.identity };
-        let entries = match self.disk.entries(&directory) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(level);
-            }
-            entries => entries?,
-        };
-        let metadata = self.disk.metadata(&directory)?;
+        let Some((entries, metadata)) = self.entries_of(folder, above)? else { return Ok(level) };
+        let directory = self.root.join(folder.as_ref());
         level.identity = metadata.identity;
-        if above.contains(&metadata.identity) {
-            let why = format!("{} is a link to a folder above it", directory.display());
-            return Err(io::Error::other(why));
-        }
         for entry in entries {
             let Some(location) = self.location(folder, &entry.name) else { continue };
             let behind = offset.is_some_and(|offset| location <= *offset);
@@ -342,6 +332,23 @@ impl Files {
         }
         self.vouch_for(&directory, metadata.modified);
         Ok(level)
+    }
+
+    /// What a folder holds, and which it is; `None` if it is not there.
+    pub(super) fn entries_of(&self, folder: &Path, above: &[Identity]) -> io::Result<Option<(Vec<Entry>, Metadata)>> {
+        let directory = self.root.join(folder.as_ref());
+        let entries = match self.disk.entries(&directory) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            entries => entries?,
+        };
+        let metadata = self.disk.metadata(&directory)?;
+        if above.contains(&metadata.identity) {
+            let why = format!("{} is a link to a folder above it", directory.display());
+            return Err(io::Error::other(why));
+        }
+        Ok(Some((entries, metadata)))
     }
 
     /// What a listing shows is on the medium.
@@ -370,7 +377,7 @@ impl Files {
     }
 
     /// What an entry of a folder is called, if an object can be called so.
-    fn location(&self, folder: &Path, name: &OsStr) -> Option<Path> {
+    pub(super) fn location(&self, folder: &Path, name: &OsStr) -> Option<Path> {
         let location = name.to_str().and_then(|name| Path::parse(format!("{folder}/{name}")).ok());
         if location.is_none() {
             let path = self.root.join(folder.as_ref()).join(name);
@@ -393,7 +400,7 @@ fn is_behind(offset: Option<&Path>, folder: &Path) -> bool {
 }
 
 /// Half-written files are called `name#N`, which no object can be.
-fn is_leftover(name: &OsStr) -> bool {
+pub(super) fn is_leftover(name: &OsStr) -> bool {
     let number = name.to_str().and_then(|name| name.rsplit_once('#'));
     number.is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -170,7 +170,7 @@ impl Dice {
     /// What only a story with a janitor has.
     fn chore(&mut self, story: &mut Story) {
         let crash = self.one_in(4).then(|| self.crash());
-        match self.below(12) {
+        match self.below(14) {
             0..2 => {
                 let forget = self.forget(crash);
                 story.add(self, What::Forget(forget));
@@ -186,6 +186,14 @@ impl Dice {
             4..6 => {
                 let orphans = self.one_in(4);
                 story.add(self, What::Gc(Gc { orphans, crash }));
+            }
+            12 => {
+                let back = self.below(4) as u32;
+                story.add(self, What::Pin(Pick { back, crash }));
+            }
+            13 => {
+                let back = self.below(2) as u32;
+                story.add(self, What::Unpin(Pick { back, crash }));
             }
             6 => story.add(self, What::Heartbeat(Act { crash })),
             7 => story.add(self, What::Scrub(Act { crash })),
@@ -207,6 +215,12 @@ impl Dice {
     /// A point is forgotten, its time passes, its packs are condemned, seen to be so
     /// and swept; a backup may sleep through the last of it.
     fn collect(&mut self, story: &mut Story) {
+        // A pin among what the rules and names choose from, for a while or for good.
+        let pins = self.one_in(3);
+        if pins {
+            let back = self.below(4) as u32;
+            story.add(self, What::Pin(Pick { back, crash: None }));
+        }
         let forget = self.forget(None);
         let days = u64::from(forget.days);
         story.add(self, What::Forget(forget));
@@ -225,6 +239,9 @@ impl Dice {
         if self.one_in(2) {
             let orphans = self.one_in(4);
             story.add(self, What::Gc(Gc { orphans, crash: None }));
+            if pins && self.one_in(2) {
+                story.add(self, What::Unpin(Pick::default()));
+            }
             return;
         }
         let hours = if self.one_in(4) { self.between(14 * 24, 20 * 24) } else { self.between(1, 60) };

@@ -1,4 +1,4 @@
-//! The janitor's machine: it forgets, brings back, purges and collects.
+//! The janitor's machine: it forgets, brings back, purges, pins and collects.
 //!
 //! What always holds: it has a catalog and a sleep of its own, and the operator's and
 //! the reader's keys; what it says it did is what the ledger believes.
@@ -10,6 +10,7 @@ use vault_ops::Result;
 use vault_ops::forget::{self, NEWEST_DEFAULT, Rule};
 use vault_ops::gc::{self, GcOptions, GcReport};
 use vault_ops::janitor::Janitor;
+use vault_ops::pins;
 use vault_ops::points::PointName;
 use vault_ops::retention::{Count, Keep};
 use vault_ops::trash;
@@ -76,6 +77,19 @@ impl Machine {
         let catalog = self.catalog()?;
         let vault = self.open(sites).await?;
         let done = trash::purge(&vault, &catalog, &janitor(), &name_of(point)).await;
+        self.keep_open(catalog);
+        done.map(drop)
+    }
+
+    /// Pins a point, or unpins it.
+    pub(super) async fn pin(&mut self, sites: &Arc<Sites>, point: PointId, pinned: bool) -> Result<()> {
+        let catalog = self.catalog()?;
+        let vault = self.open(sites).await?;
+        let names = [name_of(point)];
+        let done = match pinned {
+            true => pins::pin(&vault, &catalog, &janitor(), &names).await,
+            false => pins::unpin(&vault, &catalog, &janitor(), &names).await,
+        };
         self.keep_open(catalog);
         done.map(drop)
     }

@@ -48,6 +48,17 @@ pub(super) struct Reported {
     pub(super) needs: BTreeSet<PackId>,
     /// Whether it was forgotten.
     pub(super) fate: Fate,
+    /// Whether it is pinned.
+    pub(super) pin: Pin,
+}
+
+/// What was said of a point's pin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pin {
+    /// The last word was a pin, and its command came to its end.
+    pub(super) sure: bool,
+    /// A command failed or died: it may have been heard, now or later.
+    pub(super) odd: bool,
 }
 
 /// What became of a point by its owner's word.
@@ -68,6 +79,8 @@ impl Reported {
     /// Whether it must restore at this time.
     pub(super) fn must_restore(&self, now_us: u64) -> bool {
         match self.fate {
+            // Whoever forgot it at the same moment, and however long ago.
+            _ if self.pin.sure => true,
             Fate::Live => true,
             Fate::Forgotten { until_us, .. } => now_us < until_us,
         }
@@ -75,7 +88,8 @@ impl Reported {
 
     /// Whether it was surely forgotten, and its time in the trash is over.
     pub(super) fn is_over(&self, now_us: u64) -> bool {
-        matches!(self.fate, Fate::Forgotten { until_us, sure: true } if until_us <= now_us)
+        let may_be_held = self.pin.sure || self.pin.odd;
+        !may_be_held && matches!(self.fate, Fate::Forgotten { until_us, sure: true } if until_us <= now_us)
     }
 
     /// Whether it was surely forgotten.
@@ -148,6 +162,8 @@ enum Restored {
     Failed(String),
     /// It was forgotten, and counts all the same.
     Undead,
+    /// It was pinned, and is not listed so.
+    Loose,
 }
 
 impl Judge<'_> {
@@ -170,6 +186,7 @@ impl Judge<'_> {
                 Restored::Other => return Err(format!("point {name} restored with OTHER BYTES")),
                 Restored::Failed(_) if !point.must_restore(self.timeline.now_us()) => {}
                 Restored::Failed(why) => return Err(format!("point {name} does not restore: {why}")),
+                Restored::Loose => return Err(format!("point {name} was pinned and is not listed as pinned")),
                 Restored::Undead => return Err(format!("point {name} was forgotten and is listed")),
             }
         }
@@ -206,6 +223,10 @@ impl Judge<'_> {
                 outcomes.push(Restored::Failed(format!("it is not listed (remarks: {})", list.remarks.join("; "))));
                 continue;
             };
+            if point.pin.sure && !list.pinned.contains(&point.id) {
+                outcomes.push(Restored::Loose);
+                continue;
+            }
             let trust = Trust::Signed(vault.writers.clone());
             let (pack, signed) = (listed.pack, Some(listed.record));
             outcomes.push(compare(&vault.world, holdings.clone(), trust, &read, (pack, signed), point).await);
@@ -237,6 +258,7 @@ impl Judge<'_> {
             blank: false,
             store: SimStore::open(&pile, 0),
             versions: None,
+            names: None,
         });
         let read = Arc::clone(&keys().read);
         let scan = vault_ops::scan::scan(&vault_ops::progress::Progress::default(), &[folder])
@@ -250,7 +272,7 @@ impl Judge<'_> {
             let trust = Trust::Signed(bare.writers.clone());
             let (pack, holdings) = (found.pack, bare.holdings.clone());
             match compare(&world, holdings, trust, &read, (pack, None), point).await {
-                Restored::Same | Restored::Undead => {}
+                Restored::Same | Restored::Undead | Restored::Loose => {}
                 Restored::Other => return Err(format!("point {name} restored with OTHER BYTES from bare shards")),
                 Restored::Failed(why) => return Err(format!("point {name} does not restore from bare shards: {why}")),
             }

@@ -273,6 +273,7 @@ impl Machine {
             name,
             store: Ok(SimStore::open_as(self.who, sites, at)),
             versions: None,
+            names: None,
         };
         let public = &keys().public;
         let expected = Expected { vault: Some(public.vault), root: public.root.clone() };

@@ -17,7 +17,7 @@ use vault_ops::backup::{BackupReport, Standing};
 
 use super::disks::{LocalDisk, sync_point};
 use super::graves::{Graves, Opened};
-use super::judge::{Fate, Judge, Reported, lose};
+use super::judge::{Fate, Judge, Pin, Reported, lose};
 use super::ledger::{Domains, Plan, bad_domains, forgive, manifests, standing};
 use super::machine::{Machine, Then, Trap, keys, new_vault};
 use super::scenario::{Act, Audit, Backup, Catalog, Check, Crash, Restore, Scenario, Step, Weather, What};
@@ -186,6 +186,8 @@ impl<'a> Play<'a> {
             What::Forget(forget) => self.forget(forget),
             What::TrashRestore(pick) => self.bring_back(pick),
             What::TrashPurge(pick) => self.purge(pick),
+            What::Pin(pick) => self.pin(pick, true),
+            What::Unpin(pick) => self.pin(pick, false),
             What::Gc(gc) => self.gc(gc),
             What::Heartbeat(act) => self.heartbeat(act),
             What::Scrub(act) => self.scrub(act),
@@ -369,7 +371,7 @@ impl<'a> Play<'a> {
     fn reported(&mut self, id: PointId, position: (u64, u64), bytes: Arc<Vec<u8>>, owes: bool) -> Result<(), String> {
         let needs = self.opened.needs(&self.sites.state(), id);
         let needs = needs.ok_or_else(|| format!("point {id} was reported, and no manifest of it was ever written"))?;
-        self.points.push(Reported { id, position, bytes, owes, needs, fate: Fate::Live });
+        self.points.push(Reported { id, position, bytes, owes, needs, fate: Fate::Live, pin: Pin::default() });
         Ok(())
     }
 

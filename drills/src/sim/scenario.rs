@@ -140,6 +140,10 @@ pub enum What {
     TrashRestore(Pick),
     /// A point in the trash need not wait.
     TrashPurge(Pick),
+    /// A point is pinned: no rule lets it go.
+    Pin(Pick),
+    /// A pinned point is unpinned.
+    Unpin(Pick),
     /// Garbage collection: plan, then apply.
     Gc(Gc),
     /// The writer says that it is alive, if that is due.
@@ -168,6 +172,8 @@ impl What {
         | Self::Forget(Forget { crash, .. })
         | Self::TrashRestore(Pick { crash, .. })
         | Self::TrashPurge(Pick { crash, .. })
+        | Self::Pin(Pick { crash, .. })
+        | Self::Unpin(Pick { crash, .. })
         | Self::Gc(Gc { crash, .. })
         | Self::Audit(Audit { crash, .. }) = self
         {
@@ -287,11 +293,11 @@ pub struct Forget {
     pub crash: Option<Crash>,
 }
 
-/// A point of the trash.
+/// A point: of the trash, by when it was forgotten; to be pinned or unpinned, by when it was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pick {
-    /// So many before the one forgotten last.
+    /// So many before the last one.
     pub back: u32,
     /// Whether the machine crashes under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]

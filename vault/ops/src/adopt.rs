@@ -50,7 +50,7 @@ pub async fn vaults_at(candidates: &[Candidate]) -> BTreeMap<VaultId, BTreeSet<S
         let Ok(store) = &candidate.store else { continue };
         let (id, name) = (LocationId::default(), candidate.name.clone());
         let store = std::sync::Arc::clone(store);
-        let location = Location { id, name, domain: 0, blank: false, store, versions: None };
+        let location = Location { id, name, domain: 0, blank: false, store, versions: None, names: None };
         let mut here = BTreeSet::new();
         if let Ok(Some(bytes)) = location.read(names::MARKER).await {
             here.extend(Marker::decode(&bytes).ok().map(|marker| marker.vault));

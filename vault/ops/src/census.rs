@@ -15,8 +15,9 @@ use vault_format::{Hash, LocationId, PackId, WriterId};
 use crate::belief::Belief;
 use crate::catalog::{Catalog, PackState};
 use crate::error::Result;
-use crate::fetch::{Fetcher, Holding, Holdings, Trust, list_shards};
+use crate::fetch::{Fetcher, Holding, Holdings, Trust};
 use crate::heads::{Chain, Depth, chain};
+use crate::listing;
 use crate::marks::Marks;
 use crate::placement::{Copy, Homes};
 use crate::vault::Vault;
@@ -29,6 +30,8 @@ pub struct Census {
     pub holdings: Holdings,
     /// Each writer's chain.
     pub chains: BTreeMap<WriterId, Chain>,
+    /// Classes of packs that no location told the size of.
+    classes: BTreeMap<PackId, Class>,
     /// What tombstones and fences say.
     pub marks: Arc<Marks>,
     /// Packs that are whole only with older versions of their shards; see
@@ -65,6 +68,16 @@ pub struct Missing {
 
 /// Reads all manifests and lists all shards.
 pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
+    count(vault, catalog, false).await
+}
+
+/// The same, and of the sizes of shards a share ([`listing::glance`]): to be told, not
+/// to be leant on.
+pub async fn glance(vault: &Vault, catalog: &Catalog) -> Result<Census> {
+    count(vault, catalog, true).await
+}
+
+async fn count(vault: &Vault, catalog: &Catalog, at_a_glance: bool) -> Result<Census> {
     let vault = &vault.reread().await;
     let writers = vault.writer_ids();
     let mut chains = BTreeMap::new();
@@ -86,9 +99,32 @@ pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
         }
     }
     packs.retain(|&pack, _| !vault.marks.is_swept(pack));
-    let mut holdings = list_shards(vault, &writers).await;
+    // Only now: what a manifest names was there before it.
+    let mut holdings = match at_a_glance {
+        true => listing::glance(vault, &writers).await,
+        false => listing::list_shards(vault, &writers).await,
+    };
     tell_writers_apart(vault, &mut packs, &mut holdings).await;
-    Ok(Census { packs, holdings, chains, marks: Arc::clone(&vault.marks), kept: BTreeSet::new() })
+    let classes = recorded_classes(catalog, &packs, &holdings)?;
+    Ok(Census { packs, holdings, chains, classes, marks: Arc::clone(&vault.marks), kept: BTreeSet::new() })
+}
+
+/// Classes as the catalog has them of packs that are shown and of which no size is known.
+fn recorded_classes(
+    catalog: &Catalog,
+    packs: &BTreeMap<PackId, (Hash, WriterId)>,
+    holdings: &Holdings,
+) -> Result<BTreeMap<PackId, Class>> {
+    let mut classes = BTreeMap::new();
+    let unsized_packs = packs.keys().filter(|pack| {
+        let held = holdings.packs.get(pack).map(Vec::as_slice).unwrap_or_default();
+        !held.is_empty() && held.iter().all(|holding| holding.bytes.is_none())
+    });
+    for &pack in unsized_packs {
+        let class = catalog.pack(pack)?.and_then(|row| Class::from_number(row.class).ok());
+        classes.extend(class.map(|class| (pack, class)));
+    }
+    Ok(classes)
 }
 
 /// Whose each pack is, and only that writer's copies of it: a manifest may vouch for a
@@ -97,8 +133,7 @@ pub async fn take(vault: &Vault, catalog: &Catalog) -> Result<Census> {
 async fn tell_writers_apart(vault: &Vault, packs: &mut BTreeMap<PackId, (Hash, WriterId)>, holdings: &mut Holdings) {
     for (&pack, (header, writer)) in packs {
         let held = holdings.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
-        let named: BTreeSet<WriterId> = held.iter().filter_map(Holding::named_writer).collect();
-        if named.is_empty() || named == BTreeSet::from([*writer]) {
+        if held.iter().all(|holding| holding.may_be_of(*writer)) {
             continue;
         }
         let of_pack = holdings.packs.get(&pack).cloned().unwrap_or_default();
@@ -122,18 +157,25 @@ fn keep_writer(holdings: &mut Holdings, pack: PackId, writer: WriterId) {
 }
 
 impl Census {
-    /// A pack's class by the sizes the locations show; `None` if nobody shows it.
+    /// A pack's class by the sizes the locations show; `None` if nobody shows it, or if after
+    /// a glance nobody knows.
     pub fn class(&self, pack: PackId) -> Option<Class> {
         let held = self.holdings.packs.get(&pack)?;
         let sizes = Class::ALL.map(|class| ShardLayout::new(class).object_bytes());
         let mut counts = [0_usize; Class::ALL.len()];
         for holding in held {
-            if let Some(at) = sizes.iter().position(|bytes| *bytes == holding.bytes) {
+            if let Some(at) = sizes.iter().position(|bytes| Some(*bytes) == holding.bytes) {
                 counts[at] += 1;
             }
         }
         let most = Class::ALL.into_iter().zip(counts).max_by_key(|(_, count)| *count);
-        most.filter(|(_, count)| *count > 0).map(|(class, _)| class)
+        let shown = most.filter(|(_, count)| *count > 0).map(|(class, _)| class);
+        shown.or_else(|| self.classes.get(&pack).copied())
+    }
+
+    /// Bytes of a shard of a pack; 0 if its class is not known.
+    pub fn shard_bytes(&self, pack: PackId) -> u64 {
+        self.class(pack).map_or(0, |class| ShardLayout::new(class).object_bytes())
     }
 
     /// What a location should hold: packs and indices.
@@ -207,7 +249,7 @@ impl Census {
         let there = held
             .iter()
             .find(|holding| holding.location.id == missing.copy.spot.location && holding.index == missing.copy.index)?;
-        Some(format!("{} bytes stand under its name, which no shard has", there.bytes))
+        there.cut_text()
     }
 
     /// Of the packs that too few shards are shown of, finds those that older versions make

@@ -45,7 +45,8 @@ pub async fn claims(candidates: &[Candidate]) -> (Vec<KnownCards>, Vec<(String, 
             }
         };
         let (id, name) = (LocationId::default(), candidate.name.clone());
-        let location = Location { id, name, domain: 0, blank: false, store, versions: candidate.versions.clone() };
+        let location =
+            Location { id, name, domain: 0, blank: false, store, versions: candidate.versions.clone(), names: None };
         match records(&location, &mut seen).await {
             Ok(found) => known.extend(found.iter().flat_map(|claim| KnownCards::line(claim.vault, &claim.record))),
             Err(error) => silent.push((candidate.name.clone(), error.to_string())),

@@ -126,6 +126,7 @@ pub(crate) fn places(vault: VaultId, new: &[NewLocation]) -> Vec<Location> {
         blank: false,
         store: Arc::clone(&new.store),
         versions: None,
+        names: None,
     };
     new.iter().map(place).collect()
 }

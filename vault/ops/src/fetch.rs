@@ -29,6 +29,8 @@ use crate::world::World;
 mod leaves;
 mod race;
 
+pub use crate::listing::list_shards;
+
 use race::{Contender, Latencies, Portion};
 
 /// One copy of a shard that somebody shows.
@@ -40,13 +42,26 @@ pub struct Holding {
     pub location: Arc<Location>,
     /// Its name there.
     pub name: String,
-    /// Its size as listed.
-    pub bytes: u64,
+    /// The writer its name says, if it has a name of ours.
+    pub writer: Option<WriterId>,
+    /// Its size as listed; `None` if only names were looked at ([`crate::listing::glance`]).
+    pub bytes: Option<u64>,
     /// Which version it is; `None` for what an ordinary read sees.
-    pub version: Option<Version>,
+    pub version: Option<Box<Version>>,
 }
 
 impl Holding {
+    /// Its size was looked at, and no shard has it.
+    pub(crate) fn is_cut(&self) -> bool {
+        let has_it = |class: Class, bytes| ShardLayout::new(class).object_bytes() == bytes;
+        self.bytes.is_some_and(|bytes| !Class::ALL.into_iter().any(|class| has_it(class, bytes)))
+    }
+
+    /// Why its size says that it is wrong.
+    pub(crate) fn cut_text(&self) -> Option<String> {
+        self.bytes.map(|bytes| format!("{bytes} bytes stand under its name, which no shard has"))
+    }
+
     /// Reads a range of it; `None` if it is not there or ends before it.
     async fn read(&self, range: Range<u64>) -> std::result::Result<Option<Bytes>, BackendError> {
         match &self.version {
@@ -100,52 +115,14 @@ pub struct Holdings {
     pub keepers: Vec<Arc<Location>>,
 }
 
-/// Lists every reachable location's shards of some writers.
-pub async fn list_shards(vault: &Vault, writers: &BTreeSet<WriterId>) -> Holdings {
-    let mut holdings = Holdings::default();
-    for gone in vault.absent.iter().filter(|gone| gone.unreachable) {
-        holdings.silent.push((gone.name.clone(), gone.why.clone()));
-    }
-    for &writer in writers {
-        let folder = names::shards_of(writer);
-        let lists = vault.locations.iter().map(|location| location.list(&folder));
-        for (listed, location) in futures::future::join_all(lists).await.into_iter().zip(&vault.locations) {
-            let location = Arc::new(location.clone());
-            let known = holdings.keepers.iter().any(|keeper| keeper.id == location.id);
-            if location.versions.is_some() && !known {
-                holdings.keepers.push(Arc::clone(&location));
-            }
-            match listed {
-                Ok(listed) => {
-                    for object in listed {
-                        holdings.add(&location, object.name, object.bytes);
-                    }
-                }
-                Err(error) => holdings.silent.push((location.name.clone(), error.to_string())),
-            }
-        }
-    }
-    holdings
-}
-
 impl Holdings {
-    pub(crate) fn add(&mut self, location: &Arc<Location>, name: String, bytes: u64) {
-        match names::parse_shard(&name) {
-            Some((_, pack, index)) => {
-                let holding = Holding { index, location: Arc::clone(location), name, bytes, version: None };
-                self.packs.entry(pack).or_default().push(holding);
-            }
-            None => self.foreign.push((location.name.clone(), name)),
-        }
-    }
-
-    /// Copies of a pack as placement sees them. Sizes no class has do not count.
+    /// Copies of a pack as placement sees them. Sizes no class has do not count; one that was
+    /// not looked at does.
     pub fn copies(&self, pack: PackId) -> Vec<Copy> {
         let held = self.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
-        let is_whole = |bytes| Class::ALL.iter().any(|&class| ShardLayout::new(class).object_bytes() == bytes);
         let mut copies: Vec<Copy> = held
             .iter()
-            .filter(|holding| is_whole(holding.bytes))
+            .filter(|holding| !holding.is_cut())
             .map(|holding| Copy { index: holding.index, spot: holding.location.spot() })
             .collect();
         copies.sort_unstable();
@@ -182,14 +159,15 @@ pub async fn older_shards(keepers: &[Arc<Location>], writers: &BTreeSet<WriterId
         let lists = futures::future::join_all(keepers.iter().map(|keeper| keeper.older(prefix))).await;
         for (keeper, older) in keepers.iter().zip(lists) {
             for (name, versions) in older.unwrap_or_default() {
-                let Some((_, _, index)) = names::parse_shard(&name) else { continue };
+                let Some((writer, _, index)) = names::parse_shard(&name) else { continue };
                 let fit = versions.into_iter().filter(|version| sizes.contains(&version.bytes)).take(TRIED_MAX);
                 found.extend(fit.map(|version| Holding {
                     index,
                     location: Arc::clone(keeper),
                     name: name.clone(),
-                    bytes: version.bytes,
-                    version: Some(version),
+                    writer: Some(writer),
+                    bytes: Some(version.bytes),
+                    version: Some(Box::new(version)),
                 }));
             }
         }

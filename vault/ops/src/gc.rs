@@ -382,7 +382,7 @@ async fn add_listed(look: &Look, catalog: &Catalog, options: &GcOptions, time: &
     }
     let bytes = |pack: &PackId| -> u64 {
         let held = holdings.packs.get(pack);
-        held.map_or(0, |held| held.iter().map(|holding| holding.bytes).sum())
+        held.map_or(0, |held| held.iter().filter_map(|holding| holding.bytes).sum())
     };
     // Measured by what nobody condemned yet: many small steps are one large one.
     let fresh: BTreeSet<PackId> = plan.condemn.union(&plan.again).copied().collect();
@@ -483,7 +483,10 @@ pub fn trash_bytes(census: &census::Census) -> Trash {
         trash.packs += 1;
         packs.insert(pack);
     }
-    trash.bytes =
-        packs.iter().filter_map(|pack| census.holdings.packs.get(pack)).flatten().map(|held| held.bytes).sum();
+    let bytes = |pack: &PackId| -> u64 {
+        let held = census.holdings.packs.get(pack).map(Vec::as_slice).unwrap_or_default();
+        held.iter().map(|holding| holding.bytes.unwrap_or_else(|| census.shard_bytes(*pack))).sum()
+    };
+    trash.bytes = packs.iter().map(bytes).sum();
     trash
 }

@@ -290,7 +290,7 @@ pub async fn apply(vault: &Vault, catalog: &mut Catalog, plan: &ImportPlan) -> R
     vault.world.progress.begin_of(Phase::Importing, Total::of_items(plan.copies.len()));
     for good in &plan.copies {
         vault.world.progress.add_items(1);
-        vault.world.progress.add_bytes(good.holding.bytes);
+        vault.world.progress.add_bytes(good.holding.bytes.unwrap_or_default());
         match bring_home(vault, &plan.writers, &good.holding, good.pack, good.writer).await {
             Ok(()) => {
                 report.shards += 1;

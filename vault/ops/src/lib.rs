@@ -46,6 +46,7 @@ pub mod import;
 pub mod issue;
 pub mod janitor;
 pub mod lease;
+pub mod listing;
 pub mod location;
 pub mod look;
 pub mod marks;

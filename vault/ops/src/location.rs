@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use backends::{BackendError, Kind, Versions};
+use backends::{BackendError, Kind, Named, Names, Sizes, Versions};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -34,6 +34,8 @@ pub struct Location {
     pub store: Arc<dyn ObjectStore>,
     /// Their older versions, where the location can tell them.
     pub versions: Option<Arc<dyn Versions>>,
+    /// Their names alone, where sizes cost.
+    pub names: Option<Arc<dyn Names>>,
 }
 
 /// Most bytes of any object of ours: the largest record, and more than the largest
@@ -161,6 +163,16 @@ impl Location {
             .map_err(|error| self.fail("listing", folder, &error))?;
         listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
+    }
+
+    /// Lists a folder in byte order of the names, with the sizes asked for at least. What it
+    /// shows nobody may lean on: it is not synced.
+    pub async fn glance(&self, folder: &str, sizes: Sizes) -> Result<Vec<Named>, BackendError> {
+        let Some(names) = &self.names else {
+            let listed = self.list(folder).await?.into_iter();
+            return Ok(listed.map(|Listed { name, bytes }| Named { name, bytes: Some(bytes) }).collect());
+        };
+        names.names(folder, sizes).await
     }
 
     /// The first `most` names of a folder, in byte order.

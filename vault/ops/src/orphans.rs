@@ -14,7 +14,6 @@ use vault_format::certificate::{Certificate, Role};
 use vault_format::envelope::{Envelope, RecordKind};
 use vault_format::layout::LayoutRecord;
 use vault_format::manifest::Manifest;
-use vault_format::shard::ShardLayout;
 use vault_format::suite::Class;
 use vault_format::tombstone::Tombstone;
 use vault_format::vault::VaultRecord;
@@ -66,7 +65,7 @@ impl Account {
 impl Holding {
     /// The writer its name says, if it has a name of ours.
     pub fn named_writer(&self) -> Option<WriterId> {
-        names::parse_shard(&self.name).map(|(writer, ..)| writer)
+        self.writer
     }
 
     /// Whether its name says this writer, or none.
@@ -79,10 +78,9 @@ impl Holdings {
     /// Distinct indices of a writer's pack, by the names that are shown. Sizes no class
     /// has do not count.
     pub fn indices_of(&self, writer: WriterId, pack: PackId) -> BTreeSet<u8> {
-        let sizes: BTreeSet<u64> = Class::ALL.iter().map(|&class| ShardLayout::new(class).object_bytes()).collect();
         let held = self.packs.get(&pack).map(Vec::as_slice).unwrap_or_default();
         held.iter()
-            .filter(|holding| sizes.contains(&holding.bytes) && holding.named_writer() == Some(writer))
+            .filter(|holding| !holding.is_cut() && holding.named_writer() == Some(writer))
             .map(|holding| holding.index)
             .collect()
     }

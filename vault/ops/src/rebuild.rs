@@ -18,6 +18,7 @@ use crate::commit;
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holdings, Trust, list_shards};
 use crate::heads::{Chain, Depth, Position, SignedManifest, chain};
+use crate::location::Listed;
 use crate::place::{Overwrite, write_shard};
 use crate::placement::{Copy, home, survives};
 use crate::progress::{Phase, Total};
@@ -291,7 +292,8 @@ async fn bring_home(vault: &Vault, fetcher: &Fetcher, holdings: &mut Holdings, w
         let Some(location) = vault.writable().find(|location| location.id == copy.spot.location) else { continue };
         if write_shard(vault, location, &set, copy.index, Overwrite::Never).await.is_ok() {
             let object = set.object(copy.index);
-            holdings.add(&Arc::new(location.clone()), object.name().to_owned(), object.object_bytes() as u64);
+            let listed = Listed { name: object.name().to_owned(), bytes: object.object_bytes() as u64 };
+            holdings.add(&Arc::new(location.clone()), listed);
         }
     }
 }

@@ -65,7 +65,8 @@ pub async fn add_standing(found: &mut Scan, vault: VaultId, candidates: &[Candid
     for candidate in candidates {
         let Ok(store) = &candidate.store else { continue };
         let (store, name, versions) = (Arc::clone(store), candidate.name.clone(), candidate.versions.clone());
-        let location = Location { id: LocationId::default(), name, domain: 0, blank: false, store, versions };
+        let location =
+            Location { id: LocationId::default(), name, domain: 0, blank: false, store, versions, names: None };
         for (folder, kind) in [
             (names::VAULT, RecordKind::Vault),
             (names::LAYOUT, RecordKind::Layout),

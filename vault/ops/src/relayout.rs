@@ -187,7 +187,7 @@ pub fn under(vault: &Vault, layout: &LayoutRecord, added: Vec<Location>) -> Vaul
 pub fn newcomer(vault: &Vault, layout: &LayoutRecord, name: &str, store: Store) -> Location {
     let id = location_id(vault.id, name);
     let domain = layout.locations.iter().find(|placed| placed.location == id).map_or(0, |placed| placed.domain);
-    Location { id, name: name.to_owned(), domain, blank: false, store, versions: None }
+    Location { id, name: name.to_owned(), domain, blank: false, store, versions: None, names: None }
 }
 
 /// An empty place, for plans with a location that is not there yet.

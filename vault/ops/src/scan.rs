@@ -15,7 +15,7 @@ use vault_format::envelope::{ENVELOPE_MAGIC, Envelope, RecordKind};
 use vault_format::journal::JOURNAL_MAGIC;
 use vault_format::marker::MARKER_MAGIC;
 use vault_format::shard::{HEADER_BYTES, SHARD_MAGIC};
-use vault_format::{Blob, Hash, PackId, VaultId};
+use vault_format::{Blob, Hash, PackId, VaultId, names};
 
 use crate::error::{OpsError, Result};
 use crate::fetch::{Fetcher, Holding, Holdings, Trust};
@@ -139,7 +139,8 @@ impl Scan {
             index: header.index(),
             location: Arc::clone(folder),
             name: listed.name.clone(),
-            bytes: listed.bytes,
+            writer: names::parse_shard(&listed.name).map(|(writer, ..)| writer),
+            bytes: Some(listed.bytes),
             version: None,
         };
         let (vault, pack) = (header.h0().vault, header.pack());

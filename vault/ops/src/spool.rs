@@ -165,7 +165,7 @@ impl Contents {
 
     /// Bytes of a pack's shards.
     pub fn shard_bytes(&self, pack: PackId) -> u64 {
-        self.holdings.packs.get(&pack).into_iter().flatten().map(|shard| shard.bytes).sum()
+        self.holdings.packs.get(&pack).into_iter().flatten().filter_map(|shard| shard.bytes).sum()
     }
 
     /// Whether enough of a pack is here to rebuild all of it.
@@ -185,6 +185,7 @@ impl Spool {
             blank: false,
             store,
             versions: None,
+            names: None,
         };
         Self { location: Arc::new(location), limits, free, used: Arc::default() }
     }
@@ -199,7 +200,7 @@ impl Spool {
         let mut contents = Contents::default();
         for object in self.location.list(names::SHARDS).await? {
             contents.bytes += object.bytes;
-            contents.holdings.add(&self.location, object.name, object.bytes);
+            contents.holdings.add(&self.location, object);
         }
         for object in self.location.list(names::MANIFESTS).await? {
             contents.bytes += object.bytes;

@@ -13,7 +13,7 @@ use vault_format::{LocationId, PackId};
 use crate::attendance::{self, Resting};
 use crate::audit::COVERAGE_DEFAULT;
 use crate::belief::Belief;
-use crate::catalog::{Catalog, PackState, PointRow, ReadRow};
+use crate::catalog::{Catalog, Failure, PackState, PointRow, ReadRow};
 use crate::census::{self, AtLocation, Census};
 use crate::error::Result;
 use crate::fetch;
@@ -41,8 +41,10 @@ pub struct LocationLine {
     pub domain: u16,
     /// Shards it should hold.
     pub shards: usize,
-    /// Of them shown in the right size.
+    /// Of them shown, and not in a size that no shard has, where it was looked at.
     pub shown: usize,
+    /// Shards there whose size was looked at, of all it shows.
+    pub sized: (usize, usize),
     /// Of those it should hold the ones that are not there: not shown, or while it is
     /// away not shown when it was last listed.
     pub owed: usize,
@@ -136,8 +138,10 @@ pub struct Status {
 
 /// Looks. Keyless.
 pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
-    let mut census = census::take(vault, catalog).await?;
+    let mut census = census::glance(vault, catalog).await?;
     let spots = vault.spots();
+    let sized = sized(&census);
+    note_cut(vault, catalog, &census, &sized)?;
     let failures = catalog.failures()?;
     let wanted = records::in_force(vault, &census);
     let record_failures = catalog.record_failures()?;
@@ -150,6 +154,7 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
             shown,
             shards: expected.len(),
             owed: expected.len() - shown,
+            sized: sized.get(&location.id).copied().unwrap_or_default(),
             bad: failures.iter().filter(|failure| failure.location == location.id).count(),
             records_bad: missing_records(vault, location, &wanted).await
                 + record_failures.iter().filter(|failure| failure.location == location.id).count(),
@@ -231,6 +236,37 @@ pub async fn look(vault: &Vault, catalog: &Catalog) -> Result<Status> {
     })
 }
 
+/// Of the shards of committed packs that each location shows: those whose size was looked
+/// at, and all.
+fn sized(census: &Census) -> BTreeMap<LocationId, (usize, usize)> {
+    let mut sized: BTreeMap<LocationId, (usize, usize)> = BTreeMap::new();
+    for holding in census.packs.keys().filter_map(|pack| census.holdings.packs.get(pack)).flatten() {
+        let (looked_at, all) = sized.entry(holding.location.id).or_default();
+        *looked_at += usize::from(holding.bytes.is_some());
+        *all += 1;
+    }
+    sized
+}
+
+/// Puts on record what a look at a share of the sizes found wrong: the next look takes
+/// another share, and would forget it. A repair reads it, and writes over it.
+fn note_cut(
+    vault: &Vault,
+    catalog: &Catalog,
+    census: &Census,
+    sized: &BTreeMap<LocationId, (usize, usize)>,
+) -> Result<()> {
+    let is_share = |location| sized.get(&location).is_some_and(|(looked_at, all)| looked_at < all);
+    for (&pack, held) in census.holdings.packs.iter().filter(|(pack, _)| census.packs.contains_key(pack)) {
+        for holding in held.iter().filter(|holding| holding.is_cut() && is_share(holding.location.id)) {
+            let (location, index) = (holding.location.id, holding.index);
+            let what = holding.cut_text().unwrap_or_default();
+            catalog.add_failure(&Failure { location, pack, index, seen_ms: vault.world.now_ms(), what })?;
+        }
+    }
+    Ok(())
+}
+
 /// What a location that is away is known not to have; one that was never listed from
 /// here is believed to have all.
 fn owed_while_away(catalog: &Catalog, id: LocationId, expected: &[(PackId, u8)]) -> Result<usize> {
@@ -292,6 +328,7 @@ fn remembered(vault: &Vault, catalog: &Catalog, id: LocationId, name: &str) -> R
         domain: 0,
         shards: 0,
         shown: 0,
+        sized: (0, 0),
         owed: 0,
         bad: 0,
         records_bad: 0,

@@ -64,7 +64,13 @@ pub async fn plan(vault: &Vault, catalog: &Catalog) -> Result<Vec<SurplusCopy>> 
             let all_back = homes.iter().filter(|back| back.index == copy.index).all(|back| at_home.contains(back));
             if let (false, true, Some(back)) = (homes.contains(&copy), all_back, back) {
                 let (location, home) = (copy.spot.location, back.spot.location);
-                plan.push(SurplusCopy { pack, index: copy.index, location, home, bytes: held.bytes });
+                plan.push(SurplusCopy {
+                    pack,
+                    index: copy.index,
+                    location,
+                    home,
+                    bytes: held.bytes.unwrap_or_default(),
+                });
             }
         }
     }

@@ -152,8 +152,9 @@ async fn delete(vault: &Vault, held: impl Iterator<Item = &Holding>, report: &mu
         match holding.location.delete(&holding.name).await {
             Ok(()) => {
                 report.deleted += 1;
-                report.deleted_bytes += holding.bytes;
-                vault.world.progress.add_bytes(holding.bytes);
+                let bytes = holding.bytes.unwrap_or_default();
+                report.deleted_bytes += bytes;
+                vault.world.progress.add_bytes(bytes);
                 vault.world.reached(Step::SweepShardDeleted);
             }
             Err(error) => report.failed.push(error.to_string()),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backends::{BackendError, Versions};
+use backends::{BackendError, Names, Versions};
 use keys::certificate::{Authority, CertifiedKey};
 use keys::revocation::Revocations;
 use keys::rotation::InForce;
@@ -39,6 +39,8 @@ pub struct Candidate {
     pub store: std::result::Result<Arc<dyn ObjectStore>, BackendError>,
     /// Older versions of its objects, where it can tell them.
     pub versions: Option<Arc<dyn Versions>>,
+    /// Names of its objects without their sizes, where sizes cost.
+    pub names: Option<Arc<dyn Names>>,
 }
 
 /// A location that cannot be used now.
@@ -133,6 +135,7 @@ struct Found {
     marker: Option<Marker>,
     store: Arc<dyn ObjectStore>,
     versions: Option<Arc<dyn Versions>>,
+    names: Option<Arc<dyn Names>>,
     vault_records: Vec<Vec<u8>>,
     layouts: Vec<Vec<u8>>,
     certificates: Vec<Vec<u8>>,
@@ -157,7 +160,7 @@ impl Vault {
         let answered = found.len();
         if let Some(spool) = &spool {
             let folder = spool.as_folder();
-            found.extend(look_at(&folder.name, Arc::clone(&folder.store), None).await.ok());
+            found.extend(look_at(&folder.name, Arc::clone(&folder.store), None, None).await.ok());
         }
         if answered == 0 && found.iter().all(|kept| kept.vault_records.is_empty()) {
             let reasons: Vec<_> = absent.iter().map(|gone| format!("{}: {}", gone.name, gone.why)).collect();
@@ -339,7 +342,7 @@ async fn look(candidates: Vec<Candidate>) -> (Vec<Found>, Vec<Absent>) {
     let looks = candidates.into_iter().map(|candidate| async move {
         let name = candidate.name.clone();
         let found = match candidate.store {
-            Ok(store) => look_at(&candidate.name, store, candidate.versions).await,
+            Ok(store) => look_at(&candidate.name, store, candidate.versions, candidate.names).await,
             Err(error) => Err(error),
         };
         found.map_err(|error| Absent { name, spot: None, why: error.to_string(), unreachable: true })
@@ -358,6 +361,7 @@ async fn look_at(
     name: &str,
     store: Arc<dyn ObjectStore>,
     versions: Option<Arc<dyn Versions>>,
+    names: Option<Arc<dyn Names>>,
 ) -> std::result::Result<Found, BackendError> {
     let location = Location {
         id: LocationId::default(),
@@ -366,6 +370,7 @@ async fn look_at(
         blank: false,
         store: Arc::clone(&store),
         versions: versions.clone(),
+        names: None,
     };
     let marker = location.read_right(names::MARKER, |bytes| Marker::decode(bytes).is_ok()).await?;
     let marker = marker.and_then(|bytes| Marker::decode(&bytes).ok());
@@ -374,6 +379,7 @@ async fn look_at(
         marker,
         store,
         versions,
+        names,
         vault_records: read_folder(&location, names::VAULT).await?,
         layouts: read_folder(&location, names::LAYOUT).await?,
         certificates: read_folder(&location, names::CERTIFICATES).await?,
@@ -538,6 +544,7 @@ fn place_locations(
                     blank: marked.is_none(),
                     store: here.store,
                     versions: here.versions,
+                    names: here.names,
                 });
                 continue;
             }

@@ -23,7 +23,15 @@ use world::{Lab, random_bytes};
 
 fn scratch(store: &Arc<InMemory>) -> Location {
     let store = Arc::clone(store) as Arc<dyn ObjectStore>;
-    Location { id: LocationId::default(), name: "scratch".to_owned(), domain: 0, blank: false, store, versions: None }
+    Location {
+        id: LocationId::default(),
+        name: "scratch".to_owned(),
+        domain: 0,
+        blank: false,
+        store,
+        versions: None,
+        names: None,
+    }
 }
 
 #[tokio::test]
@@ -66,6 +74,7 @@ async fn a_location_claims_only_whole_records() {
             name: name.clone(),
             store: Ok(Arc::clone(store) as Arc<dyn ObjectStore>),
             versions: None,
+            names: None,
         })
         .collect();
     let (found, silent) = claims(&candidates).await;
@@ -83,7 +92,8 @@ async fn a_location_claims_only_whole_records() {
     bytes[last] ^= 1;
     place.create(&name, vec![bytes.into()]).await.unwrap();
     let store = Arc::clone(&place.store);
-    let (found, _) = claims(&[Candidate { name: "liar".to_owned(), store: Ok(store), versions: None }]).await;
+    let (found, _) =
+        claims(&[Candidate { name: "liar".to_owned(), store: Ok(store), versions: None, names: None }]).await;
     assert!(found.is_empty());
 }
 

@@ -155,6 +155,7 @@ impl Golden {
             name: name.clone(),
             store: Ok(Arc::clone(store) as Arc<dyn ObjectStore>),
             versions: None,
+            names: None,
         };
         let expected = Expected { vault: Some(public.vault), root: public.root.clone() };
         Vault::open(self.world.clone(), &expected, stores.map(candidate).collect()).await.unwrap()

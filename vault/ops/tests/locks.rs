@@ -46,6 +46,7 @@ impl Locked {
             name: name.clone(),
             store: Ok(Arc::new(bucket.clone()) as Arc<dyn ObjectStore>),
             versions: Some(Arc::new(bucket.clone()) as Arc<dyn Versions>),
+            names: None,
         };
         let public = &self.lab.keys.public;
         let expected = Expected { vault: Some(public.vault), root: public.root.clone() };

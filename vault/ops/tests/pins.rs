@@ -237,6 +237,13 @@ async fn a_stolen_writer_key_neither_pins_nor_unpins() {
     }
     let (points, now) = yard.listed().await;
     assert_eq!((points.len(), now), (2, vec![pinned]));
+    // Twice over: its key is none of those that are asked about tombstones, and may sign none.
+    let marks = yard.open().await.marks;
+    let told = |why: &str| marks.quarantined.iter().filter(|line| line.contains(why)).count();
+    assert!(told("no certificate of its janitor is known") > 0, "{:?}", marks.quarantined);
+    assert_eq!(told("does not allow"), 0, "a writer's key was asked: {:?}", marks.quarantined);
+    let may = keys::certificate::may_sign(vault_format::certificate::Role::Writer, RecordKind::Tombstone);
+    assert!(!may, "the second wall");
 }
 
 /// What this build is for a later one, an older build is for this one: an action it does

@@ -118,7 +118,7 @@ impl Ground {
         let store = |store: &Arc<InMemory>| Ok(Arc::clone(store) as Arc<dyn ObjectStore>);
         self.stores
             .iter()
-            .map(|(name, at)| Candidate { name: name.clone(), store: store(at), versions: None })
+            .map(|(name, at)| Candidate { name: name.clone(), store: store(at), versions: None, names: None })
             .collect()
     }
 

@@ -47,6 +47,7 @@ impl Buckets {
             name: name.clone(),
             store: Ok(Arc::new(bucket.clone()) as Arc<dyn ObjectStore>),
             versions: versions.then(|| Arc::new(bucket.clone()) as Arc<dyn Versions>),
+            names: None,
         };
         let public = &self.lab.keys.public;
         let expected = Expected { vault: Some(public.vault), root: public.root.clone() };

@@ -19,7 +19,7 @@ use vault_ops::spool::Delivery;
 use super::{DAY_US, MINUTE_US, Play};
 use crate::sim::graves::{Graves, pending};
 use crate::sim::janitor::Chosen;
-use crate::sim::judge::Fate;
+use crate::sim::judge::{Fate, Pin};
 use crate::sim::ledger::{is_right, packs_of};
 use crate::sim::machine::{Then, Trap};
 use crate::sim::scenario::{Act, Backup, Crash, Forget, Gc, Meanwhile, Pick, SiteClock};
@@ -41,6 +41,10 @@ impl Play<'_> {
         let done = self.act_of(Who::Janitor, forget.crash.as_ref(), async |janitor, _, sites| {
             janitor.forget(sites, &chosen, grace_ms, &mut planned).await
         })?;
+        let pinned = self.points.iter().find(|point| point.pin.sure && planned.contains(&point.id));
+        if let Some(point) = pinned {
+            return Err(format!("{} would be forgotten, and is pinned", point_text(point.id)));
+        }
         if let Chosen::Daily(_) = chosen
             && let Some(point) = self.surely_newest().into_iter().find(|id| planned.contains(id))
         {
@@ -120,6 +124,37 @@ impl Play<'_> {
             None => format!("trash purge {}: crashed", point_text(id)),
             Some(Ok(())) => format!("trash purge {}", point_text(id)),
             Some(Err(error)) => format!("trash purge {}: {error}", point_text(id)),
+        })
+    }
+
+    /// The owner pins a point that is not surely in the trash, or unpins one that may be pinned.
+    pub(super) fn pin(&mut self, pick: &Pick, pinned: bool) -> Result<String, String> {
+        let fits = |at: &usize| {
+            let point = &self.points[*at];
+            if pinned { !point.is_forgotten() } else { point.pin.sure || point.pin.odd }
+        };
+        let fitting: Vec<usize> = (0..self.points.len()).filter(fits).collect();
+        let word = if pinned { "pin" } else { "unpin" };
+        let Some(&at) = fitting.iter().rev().nth(pick.back as usize) else {
+            return Ok(format!("{word}: there is nothing"));
+        };
+        let id = self.points[at].id;
+        let done = self.act_of(Who::Janitor, pick.crash.as_ref(), async |janitor, _, sites| {
+            janitor.pin(sites, id, pinned).await
+        })?;
+        let before = self.points[at].pin;
+        self.points[at].pin = match &done {
+            Some(Ok(())) => Pin { sure: pinned, odd: before.odd },
+            // Pinned it stays pinned; not to be unpinned once an unpin may have been heard.
+            Some(Err(_)) | None => Pin { sure: before.sure && pinned, odd: true },
+        };
+        Ok(match done {
+            None => format!("{word} {}: crashed", point_text(id)),
+            Some(Ok(())) => {
+                self.count(if pinned { "points pinned" } else { "points unpinned" });
+                format!("{word} {}", point_text(id))
+            }
+            Some(Err(error)) => format!("{word} {}: {error}", point_text(id)),
         })
     }
 

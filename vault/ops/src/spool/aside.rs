@@ -125,7 +125,7 @@ pub async fn plan_aside(vault: &Vault, keys: &WriterKey, stuck: &[Stuck]) -> Res
     let mut plan = AsidePlan { stuck: stuck.to_vec(), ..AsidePlan::default() };
     for (&pack, held) in contents.holdings.packs.iter().filter(|(pack, _)| moves(pack)) {
         plan.packs.insert(pack);
-        plan.bytes += held.iter().map(|one| one.bytes).sum::<u64>();
+        plan.bytes += held.iter().filter_map(|one| one.bytes).sum::<u64>();
         plan.objects.extend(held.iter().map(|one| one.name.clone()));
     }
     let there: BTreeSet<String> = contents.manifest_names().collect();

@@ -300,7 +300,7 @@ impl Lab {
     pub(crate) fn candidates(&self) -> Vec<Candidate> {
         let store = |store: &Arc<InMemory>| Ok(Arc::clone(store) as Arc<dyn ObjectStore>);
         let all = self.stores.iter();
-        all.map(|(name, at)| Candidate { name: name.clone(), store: store(at), versions: None }).collect()
+        all.map(|(name, at)| Candidate { name: name.clone(), store: store(at), versions: None, names: None }).collect()
     }
 
     /// Opens the vault with each location's store wrapped.
@@ -316,6 +316,7 @@ impl Lab {
                 Ok(wrap(at, Arc::clone(store) as Arc<dyn ObjectStore>))
             },
             versions: None,
+            names: None,
         };
         let expected = Expected { vault: Some(self.keys.public.vault), root: self.keys.public.root.clone() };
         let candidates = self.stores.iter().enumerate().map(candidate).collect();
@@ -451,6 +452,7 @@ pub(crate) fn folder(name: &str, store: &Arc<InMemory>) -> Arc<Location> {
         blank: false,
         store,
         versions: None,
+        names: None,
     })
 }
 
