@@ -75,7 +75,7 @@ impl Finding {
             Level::Warning => "warning",
             Level::Bad => "bad",
         };
-        let advice = if self.means.is_empty() { String::new() } else { format!(". {}. Do: {}", self.means, self.todo) };
+        let advice = if self.means.is_empty() { String::new() } else { format!(": {}. Do: {}", self.means, self.todo) };
         output.say(format!("{level:<8} {:<18} {}{advice}", self.subject, self.what));
         output.event(
             "finding",

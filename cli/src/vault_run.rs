@@ -229,14 +229,12 @@ fn tell(session: &Session, opened: &Assembled, label: &str, report: &BackupRepor
         ));
     }
     let domains = vault.domains().len();
-    let place = if domains == 1 {
-        "every shard stored, all in one domain".to_owned()
-    } else {
-        super::vault_init::tolerance_text(report.tolerance)
-    };
+    let place =
+        if domains == 1 { "all in one domain".to_owned() } else { super::vault_init::tolerance_text(report.tolerance) };
     if report.spooled.is_none() {
+        let whole = if report.standing() == Standing::Full { ", every shard at its place" } else { "" };
         output.say(format!(
-            "    {}: {place}   {seconds:.1} s   try it: holdfast vault restore {} --to DIR",
+            "    {}{whole}: {place}   {seconds:.1} s   try it: holdfast vault restore {} --to DIR",
             standing_text(report.standing()),
             point_text(report.point)
         ));
