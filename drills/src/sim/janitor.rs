@@ -86,9 +86,10 @@ impl Machine {
         let catalog = self.catalog()?;
         let vault = self.open(sites).await?;
         let names = [name_of(point)];
-        let done = match pinned {
-            true => pins::pin(&vault, &catalog, &janitor(), &names).await,
-            false => pins::unpin(&vault, &catalog, &janitor(), &names).await,
+        let done = if pinned {
+            pins::pin(&vault, &catalog, &janitor(), &names).await
+        } else {
+            pins::unpin(&vault, &catalog, &janitor(), &names).await
         };
         self.keep_open(catalog);
         done.map(drop)

@@ -100,10 +100,8 @@ async fn count(vault: &Vault, catalog: &Catalog, at_a_glance: bool) -> Result<Ce
     }
     packs.retain(|&pack, _| !vault.marks.is_swept(pack));
     // Only now: what a manifest names was there before it.
-    let mut holdings = match at_a_glance {
-        true => listing::glance(vault, &writers).await,
-        false => listing::list_shards(vault, &writers).await,
-    };
+    let mut holdings =
+        if at_a_glance { listing::glance(vault, &writers).await } else { listing::list_shards(vault, &writers).await };
     tell_writers_apart(vault, &mut packs, &mut holdings).await;
     let classes = recorded_classes(catalog, &packs, &holdings)?;
     Ok(Census { packs, holdings, chains, classes, marks: Arc::clone(&vault.marks), kept: BTreeSet::new() })

@@ -21,7 +21,7 @@ const SMALL: usize = 4096;
 
 /// Lists every reachable location's shards of some writers.
 pub async fn list_shards(vault: &Vault, writers: &BTreeSet<WriterId>) -> Holdings {
-    list(vault, writers, &None).await
+    list(vault, writers, None).await
 }
 
 /// The same, and sizes only where they are free, where there are few, or of a share.
@@ -29,17 +29,17 @@ pub async fn glance(vault: &Vault, writers: &BTreeSet<WriterId>) -> Holdings {
     let costly = vault.locations.iter().any(|location| location.names.is_some());
     let of = vault.locations.len().max(1) as u64;
     let share = costly.then(|| Share { of, turn: vault.world.rng().next_u64() % of });
-    list(vault, writers, &share).await
+    list(vault, writers, share).await
 }
 
-async fn list(vault: &Vault, writers: &BTreeSet<WriterId>, share: &Option<Share>) -> Holdings {
+async fn list(vault: &Vault, writers: &BTreeSet<WriterId>, share: Option<Share>) -> Holdings {
     let mut holdings = Holdings::default();
     for gone in vault.absent.iter().filter(|gone| gone.unreachable) {
         holdings.silent.push((gone.name.clone(), gone.why.clone()));
     }
     for &writer in writers {
         let lists = vault.locations.iter().enumerate().map(|(at, location)| async move {
-            let sizes = share.as_ref().map(|share| share.sizes(at as u64));
+            let sizes = share.map(|share| share.sizes(at as u64));
             shards(vault, location, writer, sizes).await
         });
         for (listed, location) in futures::future::join_all(lists).await.into_iter().zip(&vault.locations) {
