@@ -160,7 +160,7 @@ impl Vault {
         let answered = found.len();
         if let Some(spool) = &spool {
             let folder = spool.as_folder();
-            found.extend(look_at(&folder.name, Arc::clone(&folder.store), None, None).await.ok());
+            found.extend(look_at(Location::clone(&folder)).await.ok());
         }
         if answered == 0 && found.iter().all(|kept| kept.vault_records.is_empty()) {
             let reasons: Vec<_> = absent.iter().map(|gone| format!("{}: {}", gone.name, gone.why)).collect();
@@ -342,7 +342,10 @@ async fn look(candidates: Vec<Candidate>) -> (Vec<Found>, Vec<Absent>) {
     let looks = candidates.into_iter().map(|candidate| async move {
         let name = candidate.name.clone();
         let found = match candidate.store {
-            Ok(store) => look_at(&candidate.name, store, candidate.versions, candidate.names).await,
+            Ok(store) => {
+                let (id, versions, names) = (LocationId::default(), candidate.versions, candidate.names);
+                look_at(Location { id, name: candidate.name, domain: 0, blank: false, store, versions, names }).await
+            }
             Err(error) => Err(error),
         };
         found.map_err(|error| Absent { name, spot: None, why: error.to_string(), unreachable: true })
@@ -357,33 +360,19 @@ async fn look(candidates: Vec<Candidate>) -> (Vec<Found>, Vec<Absent>) {
     (found, absent)
 }
 
-async fn look_at(
-    name: &str,
-    store: Arc<dyn ObjectStore>,
-    versions: Option<Arc<dyn Versions>>,
-    names: Option<Arc<dyn Names>>,
-) -> std::result::Result<Found, BackendError> {
-    let location = Location {
-        id: LocationId::default(),
-        name: name.to_owned(),
-        domain: 0,
-        blank: false,
-        store: Arc::clone(&store),
-        versions: versions.clone(),
-        names: None,
-    };
+async fn look_at(location: Location) -> std::result::Result<Found, BackendError> {
     let marker = location.read_right(names::MARKER, |bytes| Marker::decode(bytes).is_ok()).await?;
     let marker = marker.and_then(|bytes| Marker::decode(&bytes).ok());
     Ok(Found {
-        name: name.to_owned(),
         marker,
-        store,
-        versions,
-        names,
         vault_records: read_folder(&location, names::VAULT).await?,
         layouts: read_folder(&location, names::LAYOUT).await?,
         certificates: read_folder(&location, names::CERTIFICATES).await?,
         revocations: read_folder(&location, names::REVOCATIONS).await?,
+        name: location.name,
+        store: location.store,
+        versions: location.versions,
+        names: location.names,
     })
 }
 
