@@ -6,6 +6,7 @@
 //! it was given, and its report names whatever is not exactly as it was.
 //! Errors are those of `vault_ops`, so that a caller maps them once.
 
+mod accounts;
 mod checked;
 mod descent;
 mod exclude;

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
@@ -16,6 +15,7 @@ use rustix::io::Errno;
 use vault_format::Blob;
 use vault_format::tree::{Entry, EntryKind, Xattr};
 
+use crate::accounts::Accounts;
 use crate::descent::open_beneath;
 use crate::owners::Owner;
 
@@ -25,8 +25,7 @@ pub(crate) const XATTR_BYTES_MAX: usize = 64 << 10;
 pub(crate) const MODE_BITS: u32 = 0o7777;
 const SET_ID_BITS: u32 = 0o6000;
 
-/// The host's names of users and groups, from its own files. Names that only a
-/// directory service knows are left out; the numbers are always kept.
+/// The host's names of users and groups; the numbers are kept with or without one.
 pub(crate) struct Owners {
     users: BTreeMap<u32, Blob>,
     groups: BTreeMap<u32, Blob>,
@@ -34,26 +33,8 @@ pub(crate) struct Owners {
 
 impl Owners {
     pub(crate) fn of_this_host() -> Self {
-        Self { users: read_names(Path::new("/etc/passwd")), groups: read_names(Path::new("/etc/group")) }
+        Self { users: Accounts::Users.names(), groups: Accounts::Groups.names() }
     }
-}
-
-/// Both files have the name first and the number third. A missing file names nobody.
-pub(crate) fn read_names(path: &Path) -> BTreeMap<u32, Blob> {
-    parse_names(&std::fs::read(path).unwrap_or_default())
-}
-
-fn parse_names(text: &[u8]) -> BTreeMap<u32, Blob> {
-    let mut names = BTreeMap::new();
-    for line in text.split(|byte| *byte == b'\n') {
-        let mut fields = line.split(|byte| *byte == b':');
-        let (Some(name), Some(number)) = (fields.next(), fields.nth(1)) else { continue };
-        if let Some(number) = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok()) {
-            // The first name of a number is the one `ls` shows.
-            names.entry(number).or_insert_with(|| Blob(name.to_vec()));
-        }
-    }
-    names
 }
 
 /// The kind, if it is one that can be stored.
@@ -225,17 +206,5 @@ fn times(entry: &Entry) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: entry.mtime_s, tv_nsec: entry.mtime_ns.into() },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_come_from_the_first_line_of_a_number_and_broken_lines_name_nobody() {
-        let names = parse_names(b"root:x:0:0::/root:/bin/sh\ntoor:x:0:\nbroken\n:x:x:\nann:x:1000:100");
-        let expected = [(0, Blob(b"root".to_vec())), (1000, Blob(b"ann".to_vec()))];
-        assert_eq!(names, BTreeMap::from(expected));
     }
 }

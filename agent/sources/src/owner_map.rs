@@ -5,7 +5,6 @@
 //! the same; nobody is given to two; a name counts before a number.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +12,8 @@ use vault_format::Blob;
 use vault_format::tree::{Entry, Xattr};
 use vault_ops::{OpsError, Result};
 
-use crate::owners::{OwnerRule, numbers_by_name};
+use crate::accounts::Accounts;
+use crate::owners::OwnerRule;
 
 /// A line of the table as it is typed: `FROM=TO`, each a name or a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +103,8 @@ impl OwnerMap {
             );
         }
         Ok(Self {
-            users: Table::of(users, &Kind { option: "--map-user", what: "user", file: "/etc/passwd" })?,
-            groups: Table::of(groups, &Kind { option: "--map-group", what: "group", file: "/etc/group" })?,
+            users: Table::of(users, &Kind { option: "--map-user", what: "user", accounts: Accounts::Users })?,
+            groups: Table::of(groups, &Kind { option: "--map-group", what: "group", accounts: Accounts::Groups })?,
         })
     }
 
@@ -162,13 +162,13 @@ impl OwnerMap {
 struct Kind {
     option: &'static str,
     what: &'static str,
-    file: &'static str,
+    accounts: Accounts,
 }
 
 impl Table {
     fn of(lines: &[OwnerLine], kind: &Kind) -> Result<Self> {
-        let Kind { option, what, file } = kind;
-        let known = numbers_by_name(Path::new(file));
+        let Kind { option, what, accounts } = kind;
+        let (known, file) = (accounts.numbers(), accounts.file());
         let mut table = Self::default();
         for OwnerLine { from, to } in lines {
             let number = match to {

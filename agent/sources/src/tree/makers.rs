@@ -472,7 +472,7 @@ mod tests {
         let here = open(dir.path());
         let makers = Makers::start(&Progress::default()).unwrap();
         let mut bytes = makers.file(makers.free(), file(&here, "half", 1 << 20));
-        bytes.write_all(&[1; 4 * PIECE_BYTES]).unwrap();
+        bytes.write_all(&vec![1; 4 * PIECE_BYTES]).unwrap();
         drop(bytes);
         drop(makers);
         assert_eq!(names(dir.path()), Vec::<String>::new());
