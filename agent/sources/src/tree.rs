@@ -35,6 +35,7 @@ mod plan;
 mod standing;
 mod unread;
 mod verify;
+mod writeback;
 mod writer;
 
 pub use plan::{Doomed, Plan};

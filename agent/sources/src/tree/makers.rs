@@ -20,6 +20,7 @@ use vault_format::tree::Entry;
 use vault_ops::progress::Progress;
 
 use super::naming::{create_anew, land};
+use super::writeback::Writeback;
 use super::{Inexact, shown};
 use crate::file_writer::FileWriter;
 use crate::metadata::set_on;
@@ -81,6 +82,7 @@ struct Shared {
     files: AtomicU64,
     inexact: Mutex<Vec<Inexact>>,
     progress: Progress,
+    writeback: Option<Writeback>,
 }
 
 impl Shared {
@@ -124,7 +126,7 @@ pub(super) struct Stopped;
 
 impl Makers {
     /// As many as there are processors, within bounds.
-    pub(super) fn start(progress: &Progress) -> io::Result<Self> {
+    pub(super) fn start(progress: &Progress, writeback: Option<Writeback>) -> io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(THREADS_MAX);
         let shared = Arc::new(Shared {
             has_failed: AtomicBool::new(false),
@@ -132,6 +134,7 @@ impl Makers {
             files: AtomicU64::new(0),
             inexact: Mutex::new(Vec::new()),
             progress: progress.clone(),
+            writeback,
         });
         let mut makers = Self { threads: Vec::new(), shared };
         for _ in 0..count {
@@ -354,6 +357,9 @@ impl Hand {
         self.shared.inexact(&what.path, failed);
         self.shared.files.fetch_add(1, Ordering::Relaxed);
         self.shared.progress.add_items(1);
+        if let Some(writeback) = &self.shared.writeback {
+            writeback.wrote(what.entry.size);
+        }
         Ok(())
     }
 
@@ -423,7 +429,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let here = open(dir.path());
         let progress = Progress::default();
-        let mut makers = Makers::start(&progress).unwrap();
+        let mut makers = Makers::start(&progress, None).unwrap();
         let which = makers.free();
         let large: Vec<u8> = (0..5 * PIECE_BYTES + 3).map(|at| (at % 251) as u8).collect();
         for number in 0..200 {
@@ -451,7 +457,7 @@ mod tests {
     fn a_failure_is_told_and_nothing_is_made_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let here = open(dir.path());
-        let mut makers = Makers::start(&Progress::default()).unwrap();
+        let mut makers = Makers::start(&Progress::default(), None).unwrap();
         let which = makers.free();
         std::fs::write(dir.path().join("taken"), b"theirs").unwrap();
         let mut bytes = makers.file(which, file(&here, "taken", 3));
@@ -470,7 +476,7 @@ mod tests {
     fn who_goes_away_leaves_no_half_file() {
         let dir = tempfile::tempdir().unwrap();
         let here = open(dir.path());
-        let makers = Makers::start(&Progress::default()).unwrap();
+        let makers = Makers::start(&Progress::default(), None).unwrap();
         let mut bytes = makers.file(makers.free(), file(&here, "half", 1 << 20));
         bytes.write_all(&vec![1; 4 * PIECE_BYTES]).unwrap();
         drop(bytes);

@@ -22,6 +22,7 @@ use super::makers::{FileMaking, Makers, Making, Stopped, Which};
 use super::naming::{INCOMING, anew, land};
 use super::standing::{Decision, device_of};
 use super::unread::{Patience, Unread};
+use super::writeback::Writeback;
 use super::{Inexact, Start, TreeReport, Wishes, shown};
 use crate::descent::{Descent, Identity, open_beneath, open_directory};
 use crate::listing::{content_of, stored_bytes};
@@ -50,8 +51,10 @@ pub(super) async fn write(
     wishes: &Wishes,
 ) -> Result<(TreeReport, OwnedFd)> {
     let again = super::second(&target)?;
-    let makers = Makers::start(&wishes.progress);
-    let makers = makers.map_err(|error| io_error("starting the threads that write files".to_owned(), error))?;
+    let begun = |error| io_error("starting the threads that write files".to_owned(), error);
+    let writeback =
+        if wishes.options.sync { Some(Writeback::start(super::second(&target)?).map_err(begun)?) } else { None };
+    let makers = Makers::start(&wishes.progress, writeback).map_err(begun)?;
     let top = Level {
         entry: start.directory.clone().map(Arc::new),
         verdict: start.verdict(wishes),
