@@ -2,10 +2,10 @@
 //!
 //! What must hold: with five shards of each pack or more the real program restores
 //! byte for byte, by an independent program's word, and brings home what places that
-//! answer have lost; with fewer it writes no wrong byte
-//! and tells "lost" (5: everybody answered) from "not reachable" (14). An outage
-//! changes what a run says exactly as promised (0, 3 or 14), `status` names as many
-//! bearable losses as there are, and when all is back, nothing is owed.
+//! answer have lost; with fewer it writes no wrong byte and tells "lost" (5: everybody
+//! answered) from "not reachable" (14). An outage changes what a run says exactly as
+//! promised (0, 3 or 14), `status` names as many bearable losses as there are, and when
+//! all is back, nothing is owed.
 //!
 //! Short form: a sample by seed. `HOLDFAST_LONG=1` tries all 512 subsets, twice.
 

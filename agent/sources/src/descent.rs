@@ -4,9 +4,10 @@
 //! - A directory is opened by one name relative to its parent's descriptor and
 //!   never through a symbolic link, so nothing that happens to the path above
 //!   moves the walk elsewhere.
-//! - At most [`OPEN_MAX`] + 1 descriptors are open, however deep the tree is. A
-//!   level that was closed is found again through `..` and must be the directory
-//!   it was; if it was moved meanwhile, it is lost, never mistaken.
+//! - At most [`OPEN_MAX`] + 1 descriptors are open here, however deep the tree is; who takes
+//!   one along ([`Descent::here_shared`]) bounds how many. A level that was closed is found
+//!   again through `..` and must be the directory it was; if it was moved meanwhile, it is
+//!   lost, never mistaken.
 
 use std::io;
 use std::mem::MaybeUninit;
